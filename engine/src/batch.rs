@@ -1,0 +1,296 @@
+//! Several writes that happen together or not at all, and their bytes, which are the same in a log and in memory.
+//!
+//! ```text
+//! payload  | entry | entry | ...
+//! entry    kind u8 | keyspace varint | key length varint | key | value length varint | value     kind 1, put
+//!          kind u8 | keyspace varint | key length varint | key                                   kind 0, delete
+//! ```
+//!
+//! How many entries there are is told beside the payload. Entry i of a batch has the batch's sequence number plus i.
+//!
+//! A batch gathers what it is given and never fails while it does; [`WriteBatch::check`] then refuses a key or value
+//! that is too long, by name. Such an entry is not copied.
+
+use crate::coding::{Decoder, put_bytes, put_varint};
+use crate::error::{Error, Result};
+use crate::key::{KEY_LEN_MAX, KEYSPACE_DEFAULT, KeyspaceId, Kind, SeqNo, VALUE_LEN_MAX};
+use bytes::Bytes;
+
+/// The longest payload of a batch, in bytes: a record of a log holds it whole.
+pub const BATCH_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// Puts and deletes that are applied together or not at all. Later entries win over earlier ones of the same key.
+///
+/// ```
+/// let mut batch = strata::batch::WriteBatch::new();
+/// batch.put(b"from", b"90");
+/// batch.put(b"to", b"110");
+/// batch.delete(b"pending");
+/// assert_eq!(batch.count(), 3);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    payload: Vec<u8>,
+    count: u32,
+    refused: Option<String>,
+    seqno: Option<SeqNo>,
+}
+
+impl WriteBatch {
+    /// An empty one.
+    pub fn new() -> WriteBatch {
+        WriteBatch::default()
+    }
+
+    /// Gives `key` this value.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.put_in(KEYSPACE_DEFAULT, key, value);
+    }
+
+    /// Makes `key` absent.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.delete_in(KEYSPACE_DEFAULT, key);
+    }
+
+    /// Gives `key` of this keyspace this value.
+    pub fn put_in(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
+        if value.len() > VALUE_LEN_MAX {
+            self.refuse(format!(
+                "the value of entry {} has {} bytes, and must have at most {VALUE_LEN_MAX}",
+                self.count,
+                value.len()
+            ));
+        } else if self.begin(Kind::Put, keyspace, key, value.len()) {
+            put_bytes(&mut self.payload, value);
+        }
+    }
+
+    /// Makes `key` of this keyspace absent.
+    pub fn delete_in(&mut self, keyspace: KeyspaceId, key: &[u8]) {
+        self.begin(Kind::Delete, keyspace, key, 0);
+    }
+
+    /// Entries.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of the payload.
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Forgets all entries, and what was refused; keeps the memory.
+    pub fn clear(&mut self) {
+        self.payload.clear();
+        self.count = 0;
+        self.refused = None;
+    }
+
+    /// The sequence number of the first entry, as the last attempt to write the batch gave it: also after an attempt
+    /// that failed, since what failed may still be found after a crash. `None` where the batch never came to a log.
+    pub fn seqno(&self) -> Option<SeqNo> {
+        self.seqno
+    }
+
+    /// Notes what an attempt to write the batch made of it.
+    pub(crate) fn set_seqno(&mut self, seqno: Option<SeqNo>) {
+        self.seqno = seqno;
+    }
+
+    /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
+    pub(crate) fn take_entries(&mut self) -> Decode {
+        let count = std::mem::take(&mut self.count);
+        decode(std::mem::take(&mut self.payload).into(), count)
+    }
+
+    /// Refuses a batch that was given something too large, naming the first such thing and the limit.
+    pub fn check(&self) -> Result<()> {
+        match &self.refused {
+            None => Ok(()),
+            Some(reason) => Err(Error::InvalidArgument(reason.clone())),
+        }
+    }
+
+    /// The entries, as bytes.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The entries, as bytes that [`decode`] can share.
+    pub fn into_bytes(self) -> Bytes {
+        self.payload.into()
+    }
+
+    /// Appends all but the value, and says whether the value should follow.
+    fn begin(&mut self, kind: Kind, keyspace: KeyspaceId, key: &[u8], value_len: usize) -> bool {
+        if key.len() > KEY_LEN_MAX {
+            self.refuse(format!(
+                "the key of entry {} has {} bytes, and must have at most {KEY_LEN_MAX}",
+                self.count,
+                key.len()
+            ));
+            return false;
+        }
+        // An entry adds a kind and three varints, 26 bytes at the most.
+        if self.payload.len() + key.len() + value_len + 26 > BATCH_LEN_MAX {
+            self.refuse(format!(
+                "a batch must have at most {BATCH_LEN_MAX} bytes, and entry {} would exceed that",
+                self.count
+            ));
+            return false;
+        }
+        self.payload.reserve(key.len() + value_len + 26);
+        self.payload.push(kind as u8);
+        put_varint(&mut self.payload, u64::from(keyspace));
+        put_bytes(&mut self.payload, key);
+        self.count += 1;
+        true
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.refused.get_or_insert(reason);
+    }
+}
+
+/// One write of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchEntry {
+    /// Where.
+    pub keyspace: KeyspaceId,
+    /// What: [`Kind::Put`] or [`Kind::Delete`].
+    pub kind: Kind,
+    /// The user key.
+    pub key: Bytes,
+    /// The value; empty for a delete.
+    pub value: Bytes,
+}
+
+/// The entries of a payload that holds `count` of them. An item `None` says that the payload is not one: it is the
+/// last.
+pub fn decode(payload: Bytes, count: u32) -> Decode {
+    Decode { payload, at: 0, left: count, failed: false }
+}
+
+/// Whether a payload holds exactly `count` entries that this version understands.
+pub fn is_valid(payload: &[u8], count: u32) -> bool {
+    let mut decoder = Decoder::new(payload);
+    (0..count).all(|_| next_entry(&mut decoder).is_some()) && decoder.is_empty()
+}
+
+/// Iterator made by [`decode`]. Keys and values share the payload's memory.
+#[derive(Clone, Debug)]
+pub struct Decode {
+    payload: Bytes,
+    at: usize,
+    left: u32,
+    failed: bool,
+}
+
+impl Iterator for Decode {
+    type Item = Option<BatchEntry>;
+
+    fn next(&mut self) -> Option<Option<BatchEntry>> {
+        if self.failed || (self.left == 0 && self.at == self.payload.len()) {
+            return None;
+        }
+        let entry = self.entry();
+        self.failed = entry.is_none();
+        Some(entry)
+    }
+}
+
+impl Decode {
+    fn entry(&mut self) -> Option<BatchEntry> {
+        self.left = self.left.checked_sub(1)?;
+        let mut decoder = Decoder::new(&self.payload[self.at..]);
+        let (keyspace, kind, key, value) = next_entry(&mut decoder)?;
+        let (key, value) = (self.payload.slice_ref(key), self.payload.slice_ref(value));
+        self.at = self.payload.len() - decoder.rest().len();
+        Some(BatchEntry { keyspace, kind, key, value })
+    }
+}
+
+fn next_entry<'a>(decoder: &mut Decoder<'a>) -> Option<(KeyspaceId, Kind, &'a [u8], &'a [u8])> {
+    let kind = Kind::from_u8(decoder.u8()?)?;
+    let keyspace = decoder.varint_u32()?;
+    let key = decoder.bytes()?;
+    let value = match kind {
+        Kind::Put => decoder.bytes()?,
+        Kind::Delete => &[],
+        _ => return None,
+    };
+    (key.len() <= KEY_LEN_MAX && value.len() <= VALUE_LEN_MAX).then_some((keyspace, kind, key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> BatchEntry {
+        BatchEntry {
+            keyspace,
+            kind: if value.is_some() { Kind::Put } else { Kind::Delete },
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value.unwrap_or_default()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_in_order(writes: Vec<(KeyspaceId, Vec<u8>, Option<Vec<u8>>)>) {
+            let mut batch = WriteBatch::new();
+            for (keyspace, key, value) in &writes {
+                match value {
+                    Some(value) => batch.put_in(*keyspace, key, value),
+                    None => batch.delete_in(*keyspace, key),
+                }
+            }
+            prop_assert!(batch.check().is_ok());
+            prop_assert!(is_valid(batch.payload(), batch.count()));
+            let count = batch.count();
+            let read: Option<Vec<BatchEntry>> = decode(batch.into_bytes(), count).collect();
+            let expected: Vec<BatchEntry> =
+                writes.iter().map(|(keyspace, key, value)| entry(*keyspace, key, value.as_deref())).collect();
+            prop_assert_eq!(read, Some(expected));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_without_panic_and_both_readers_agree(bytes: Vec<u8>, count in 0u32..5) {
+            let read: Option<Vec<BatchEntry>> = decode(Bytes::from(bytes.clone()), count).collect();
+            prop_assert_eq!(read.is_some(), is_valid(&bytes, count));
+        }
+    }
+
+    #[test]
+    fn a_count_that_does_not_fit_the_payload_is_seen() {
+        let mut batch = WriteBatch::new();
+        batch.put(b"a", b"1");
+        batch.delete(b"b");
+        assert!(is_valid(batch.payload(), 2));
+        assert!(!is_valid(batch.payload(), 1), "bytes are left over");
+        assert!(!is_valid(batch.payload(), 3), "an entry is missing");
+        let last = decode(batch.clone().into_bytes(), 1).last();
+        assert_eq!(last, Some(None), "left over bytes are told by a last item");
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_by_name_until_cleared() {
+        let mut batch = WriteBatch::new();
+        batch.put(b"fine", b"");
+        batch.put(&vec![0; KEY_LEN_MAX + 1], b"");
+        assert_eq!(batch.count(), 1, "the long key was not taken in");
+        let message = batch.check().expect_err("refused").to_string();
+        insta::assert_snapshot!(message, @"the key of entry 1 has 65537 bytes, and must have at most 65536");
+        batch.clear();
+        assert!(batch.check().is_ok() && batch.is_empty());
+        batch.delete(&vec![0; KEY_LEN_MAX]);
+        assert!(batch.check().is_ok());
+    }
+}

@@ -1,0 +1,65 @@
+//! A frozen memtable becomes a table of level 0.
+
+use crate::compaction::merge::Retention;
+use crate::env::{Env, OpenMode};
+use crate::error::Result;
+use crate::filename::FileKind;
+use crate::iter::InternalIterator;
+use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo};
+use crate::manifest::version::TableMeta;
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::sst::{TableOptions, TableSummary, TableWriter};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Writes what readers can still see of a memtable to table `number`, and makes its bytes durable; its name is durable after
+/// a sync of the directory, which is the caller's. Returns `None`, and leaves no file, where the memtable is empty.
+/// Tombstones stay: older versions may lie anywhere below.
+pub fn flush(
+    env: &Env,
+    dir: &Path,
+    number: u64,
+    memtable: &Arc<Memtable>,
+    snapshots: Vec<SeqNo>,
+    options: &Options,
+) -> Result<Option<TableMeta>> {
+    let mut iter = memtable.iter();
+    iter.seek_to_first()?;
+    if !iter.valid() {
+        return Ok(None);
+    }
+    let path = FileKind::Sst(number).path(dir);
+    let file = env.open(&path, OpenMode::CreateNew)?;
+    let mut writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, TableOptions::at_level(options, 0));
+    let mut retention = Retention::new(snapshots);
+    while iter.valid() {
+        let entry = InternalKey::decode(iter.key()).expect("a memtable holds whole keys");
+        if retention.keep(entry, || true) {
+            writer.add(iter.key(), &iter.value())?;
+        }
+        iter.next()?;
+    }
+    let (kept, dropped) = retention.counts();
+    assert_eq!(kept + dropped, memtable.entries(), "every entry of a memtable is kept or dropped for a reason");
+    let summary = writer.finish()?;
+    Ok(Some(describe(number, summary)))
+}
+
+/// What the manifest is to know of a table that was just written. Table numbers grow in the order in which memtables are
+/// flushed, so the number orders level 0 as well.
+pub(crate) fn describe(number: u64, summary: TableSummary) -> TableMeta {
+    TableMeta {
+        number,
+        keyspace: KEYSPACE_DEFAULT,
+        bytes: summary.bytes,
+        entries: summary.entries,
+        deletes: summary.deletes,
+        smallest: summary.smallest,
+        largest: summary.largest,
+        seqno_min: summary.seqno_min,
+        seqno_max: summary.seqno_max,
+        checksum: summary.checksum,
+        epoch: number,
+    }
+}

@@ -1,0 +1,192 @@
+//! Doing a compaction: reads the inputs in order, writes what survives to new tables, and returns the edit that puts them in
+//! place. Nothing is installed here, and inputs are not touched.
+
+use crate::compaction::flush::describe;
+use crate::compaction::merge::Retention;
+use crate::compaction::picker::may_lie_below;
+use crate::compaction::plan::Plan;
+use crate::env::{Env, OpenMode};
+use crate::error::{Error, Result};
+use crate::filename::FileKind;
+use crate::iter::InternalIterator;
+use crate::iter::MergeIter;
+use crate::iter::{ConcatIter, TableSource};
+use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo, user_key};
+use crate::manifest::edit::VersionEdit;
+use crate::manifest::version::{TableMeta, Version};
+use crate::options::Options;
+use crate::sst::{TableCache, TableOptions, TableWriter};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a job needs of its surroundings.
+pub struct Surroundings<'a> {
+    /// The world.
+    pub env: &'a Env,
+    /// The store's directory.
+    pub dir: &'a Path,
+    /// The store's options.
+    pub options: &'a Options,
+    /// Opens input tables.
+    pub tables: &'a Arc<TableCache>,
+    /// Draws a file number that was never used.
+    pub new_file_number: &'a dyn Fn() -> u64,
+    /// Whether to give up; asked now and then.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+/// Runs a plan against the version that it was made from. `snapshots` were listed after the inputs were fixed. The outputs'
+/// bytes are durable when it returns; their names are after a sync of the directory, which is the caller's. After an error
+/// outputs may be left behind: they are in no version, and are removed as obsolete. `Ok(None)` where it was cancelled.
+pub fn run(
+    around: &Surroundings<'_>,
+    version: &Version,
+    plan: &Plan,
+    snapshots: Vec<SeqNo>,
+) -> Result<Option<VersionEdit>> {
+    let mut edit = VersionEdit::default();
+    for (level, table) in plan.tables() {
+        edit.removed.push((level, table.number));
+    }
+    if plan.trivial_move {
+        let (_, table) = plan.tables().next().expect("a move has one input");
+        edit.added.push((plan.output_level, TableMeta::clone(table)));
+        return Ok(Some(edit));
+    }
+
+    let mut input = input_iter(around, plan);
+    let mut output = Output { around, level: plan.output_level, current: None, done: Vec::new() };
+    let mut retention = Retention::new(snapshots);
+    input.seek_to_first()?;
+    let mut entries = 0u64;
+    while input.valid() {
+        if entries.is_multiple_of(1024) && (around.cancelled)() {
+            return Ok(None);
+        }
+        entries += 1;
+        let key = input.key();
+        let Some(entry) = InternalKey::decode(key) else {
+            return Err(undecodable(around, plan, key));
+        };
+        if retention.keep(entry, || may_lie_below(version, plan.output_level, entry.user)) {
+            output.add(key, &input.value())?;
+        }
+        input.next()?;
+    }
+    output.close_table()?;
+
+    // A read error that ended an input early would show here as missing entries, not as lost data.
+    let expected: u64 = plan.tables().map(|(_, table)| table.entries).sum();
+    let (kept, dropped) = retention.counts();
+    assert_eq!(kept + dropped, entries, "every entry is kept or dropped for a reason");
+    if entries != expected {
+        let (_, table) = plan.tables().next().expect("a plan has inputs");
+        return Err(Error::corruption(
+            &FileKind::Sst(table.number).path(around.dir),
+            0,
+            format!("{expected} entries in this and the other inputs of a compaction, found {entries}"),
+        ));
+    }
+    edit.added.extend(output.done.into_iter().map(|table| (plan.output_level, table)));
+    Ok(Some(edit))
+}
+
+fn undecodable(around: &Surroundings<'_>, plan: &Plan, key: &[u8]) -> Error {
+    let (_, table) = plan.tables().next().expect("a plan has inputs");
+    let path = FileKind::Sst(table.number).path(around.dir);
+    Error::corruption(
+        &path,
+        0,
+        format!("whole internal keys in this and the other inputs, found {}", key.escape_ascii()),
+    )
+}
+
+fn input_iter(around: &Surroundings<'_>, plan: &Plan) -> MergeIter {
+    let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
+    for (level, tables) in &plan.inputs {
+        if *level == 0 {
+            // Tables of level 0 overlap: each is a run of its own.
+            for table in tables {
+                children.push(Box::new(ConcatIter::new(InputRun::new(around, vec![table.clone()]))));
+            }
+        } else {
+            children.push(Box::new(ConcatIter::new(InputRun::new(around, tables.clone()))));
+        }
+    }
+    MergeIter::new(children)
+}
+
+/// Disjoint input tables in order, opened one after the other, their blocks kept out of the cache.
+struct InputRun {
+    cache: Arc<TableCache>,
+    tables: Vec<Arc<TableMeta>>,
+}
+
+impl InputRun {
+    fn new(around: &Surroundings<'_>, tables: Vec<Arc<TableMeta>>) -> InputRun {
+        InputRun { cache: around.tables.clone(), tables }
+    }
+}
+
+impl TableSource for InputRun {
+    fn count(&self) -> usize {
+        self.tables.len()
+    }
+
+    fn smallest(&self, index: usize) -> &[u8] {
+        &self.tables[index].smallest
+    }
+
+    fn largest(&self, index: usize) -> &[u8] {
+        &self.tables[index].largest
+    }
+
+    fn open(&self, index: usize) -> Result<Box<dyn InternalIterator>> {
+        let table = self.cache.table(self.tables[index].number, self.tables[index].bytes)?;
+        Ok(Box::new(table.iter(false)))
+    }
+}
+
+/// Tables being written. All versions of a user key go to one table, so that a level never has a key in two.
+struct Output<'a> {
+    around: &'a Surroundings<'a>,
+    level: usize,
+    current: Option<Open>,
+    done: Vec<TableMeta>,
+}
+
+struct Open {
+    number: u64,
+    writer: TableWriter,
+    last_user_key: Vec<u8>,
+}
+
+impl Output<'_> {
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let user = user_key(key);
+        let full = |open: &Open| open.writer.bytes() >= self.around.options.table_bytes && open.last_user_key != user;
+        if self.current.as_ref().is_some_and(full) {
+            self.close_table()?;
+        }
+        if self.current.is_none() {
+            let number = (self.around.new_file_number)();
+            let path = FileKind::Sst(number).path(self.around.dir);
+            let file = self.around.env.open(&path, OpenMode::CreateNew)?;
+            let options = TableOptions::at_level(self.around.options, self.level);
+            let writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, options);
+            self.current = Some(Open { number, writer, last_user_key: Vec::new() });
+        }
+        let open = self.current.as_mut().expect("opened above");
+        open.last_user_key.clear();
+        open.last_user_key.extend_from_slice(user);
+        open.writer.add(key, value)
+    }
+
+    fn close_table(&mut self) -> Result<()> {
+        if let Some(open) = self.current.take() {
+            let summary = open.writer.finish()?;
+            self.done.push(describe(open.number, summary));
+        }
+        Ok(())
+    }
+}

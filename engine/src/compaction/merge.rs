@@ -1,0 +1,116 @@
+//! What a merge keeps and what it drops: a pure decision for each entry, in key order.
+//!
+//! Snapshots cut the history of a key into stripes: `(-, s1] (s1, s2] ... (sn, now]`. A reader at a snapshot, or now, sees
+//! the newest version in its stripe or below. So of each stripe only the newest version of a key can ever be seen.
+//!
+//! D1. A version is dropped when a newer version of the same key lies in the same stripe.
+//! D2. A tombstone is dropped, beyond D1, only when it lies in the oldest stripe and nothing older of its key lies below.
+//!
+//! The snapshots must have been listed after the inputs were fixed: a snapshot taken later is newer than every input.
+
+use crate::key::{InternalKey, Kind, SeqNo};
+
+/// Decides entry by entry, fed in key order.
+pub struct Retention {
+    /// Ascending.
+    snapshots: Vec<SeqNo>,
+    key: Vec<u8>,
+    /// The stripe of the last entry of `key`; `None` before the first entry.
+    stripe: Option<usize>,
+    kept: u64,
+    dropped: u64,
+}
+
+impl Retention {
+    /// For readers at these snapshots, in any order, and for now.
+    pub fn new(mut snapshots: Vec<SeqNo>) -> Retention {
+        snapshots.sort_unstable();
+        snapshots.dedup();
+        Retention { snapshots, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
+    }
+
+    /// Whether to keep this entry. `older_below` says whether an older version of the key may lie outside the inputs; it is
+    /// asked only for a tombstone that could go.
+    pub fn keep(&mut self, entry: InternalKey<'_>, older_below: impl FnOnce() -> bool) -> bool {
+        let stripe = self.snapshots.partition_point(|&snapshot| snapshot < entry.seqno);
+        let same_key = self.stripe.is_some() && self.key == entry.user;
+        let shadowed = same_key && self.stripe == Some(stripe);
+        if !same_key {
+            self.key.clear();
+            self.key.extend_from_slice(entry.user);
+        } else {
+            assert!(Some(stripe) <= self.stripe, "entries of {entry:?} are fed newest first");
+        }
+        self.stripe = Some(stripe);
+        let keep = !shadowed && (entry.kind != Kind::Delete || stripe > 0 || older_below());
+        if keep {
+            self.kept += 1;
+        } else {
+            self.dropped += 1;
+        }
+        keep
+    }
+
+    /// Entries kept and dropped so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.kept, self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type History = BTreeMap<(u8, std::cmp::Reverse<SeqNo>), Option<u8>>;
+
+    /// What a reader at `at` sees of `key`.
+    fn seen(history: &History, key: u8, at: SeqNo) -> Option<u8> {
+        let mut versions = history.range((key, std::cmp::Reverse(at))..=(key, std::cmp::Reverse(0)));
+        versions.next().and_then(|(_, value)| *value)
+    }
+
+    fn merged(history: &History, snapshots: &[SeqNo], older_below: bool) -> History {
+        let mut retention = Retention::new(snapshots.to_vec());
+        history
+            .iter()
+            .filter(|((key, seqno), value)| {
+                let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+                let user = [*key];
+                retention.keep(InternalKey::new(&user, seqno.0, kind), || older_below)
+            })
+            .map(|(key, value)| (*key, *value))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_reader_sees_a_difference_and_nothing_needless_stays(
+            writes in proptest::collection::btree_map(1u64..40, (0u8..4, proptest::option::of(any::<u8>())), 0..30),
+            snapshots in proptest::collection::vec(0u64..40, 0..4),
+            below: bool,
+        ) {
+            let history: History =
+                writes.iter().map(|(seqno, (key, value))| ((*key, std::cmp::Reverse(*seqno)), *value)).collect();
+            let after = merged(&history, &snapshots, below);
+            for key in 0..4 {
+                for at in snapshots.iter().copied().chain([SeqNo::MAX >> 8]) {
+                    prop_assert_eq!(seen(&history, key, at), seen(&after, key, at));
+                }
+                let versions = after.range((key, std::cmp::Reverse(u64::MAX))..=(key, std::cmp::Reverse(0)));
+                let kept: Vec<_> = versions.collect();
+                prop_assert!(kept.len() <= snapshots.len() + 1, "one version for each reader at most");
+                // With something below, the newest entry hides it as before: a tombstone must not vanish.
+                let newest_before = history.range((key, std::cmp::Reverse(u64::MAX))..).next().filter(|(k, _)| k.0 == key);
+                if below {
+                    prop_assert_eq!(newest_before.map(|(k, _)| k.0), kept.first().map(|(k, _)| k.0));
+                }
+                if !below && snapshots.is_empty() {
+                    prop_assert!(kept.iter().all(|(_, value)| value.is_some()), "no tombstone outlives its use");
+                }
+            }
+            prop_assert_eq!(merged(&after, &snapshots, below), after, "a second merge changes nothing");
+        }
+    }
+}

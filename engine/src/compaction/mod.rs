@@ -1,0 +1,9 @@
+//! Reshaping the tree: which tables to merge ([`picker`], pure functions to a [`plan`]), what survives a merge ([`merge`]),
+//! and doing it ([`job`] for tables, [`flush`] for a memtable). A job takes what it needs and returns a
+//! [`VersionEdit`](crate::manifest::edit::VersionEdit); it knows no database and installs nothing.
+
+pub mod flush;
+pub mod job;
+pub mod merge;
+pub mod picker;
+pub mod plan;

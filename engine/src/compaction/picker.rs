@@ -1,0 +1,164 @@
+//! Which compaction runs next: pure functions of a version, the options and what is running already.
+//!
+//! Levelled, after LevelDB: level 0 is scored by its number of tables, each level below by its bytes against its target; the
+//! level with the highest score gives one table (level 0: its oldest tables), together with all tables that overlap it one
+//! level down. Which table of a level is next goes round by key, so that the whole key space gets its turn.
+//!
+//! P1. Inputs taken from level 0 are its oldest tables without a gap: what is newer stays above what is older.
+//! P2. Every table of the output level that overlaps the user-key range of all inputs is an input.
+
+use crate::compaction::plan::{Claim, Plan};
+use crate::key::user_key;
+use crate::manifest::version::{TableMeta, Version};
+use crate::options::Options;
+use std::sync::Arc;
+
+/// How much a level asks to be compacted; from 1.0 on it should be.
+pub fn score(version: &Version, level: usize, options: &Options) -> f64 {
+    if level == 0 {
+        version.levels[0].len() as f64 / options.l0_compaction_trigger as f64
+    } else {
+        level_bytes(version, level) as f64 / options.level_bytes(level) as f64
+    }
+}
+
+/// Bytes of all tables in a level.
+pub fn level_bytes(version: &Version, level: usize) -> u64 {
+    version.levels[level].iter().map(|table| table.bytes).sum()
+}
+
+/// How many levels hold more than they should: zero once a store has come to rest.
+pub fn debt(version: &Version, options: &Options) -> usize {
+    (0..last_level(version)).filter(|&level| score(version, level, options) >= 1.0).count()
+}
+
+fn last_level(version: &Version) -> usize {
+    version.levels.len() - 1
+}
+
+/// The next compaction that is due and can run beside those that `running` describes. `cursors[level]` is the largest user
+/// key that the last compaction of that level took.
+pub fn pick(version: &Version, running: &[Claim], cursors: &[Vec<u8>], options: &Options) -> Option<Plan> {
+    let mut candidates: Vec<(f64, usize)> = (0..last_level(version))
+        .map(|level| (score(version, level, options), level))
+        .filter(|(score, _)| *score >= 1.0)
+        .collect();
+    // The highest score first; of equal ones the upper level, which readers feel more.
+    candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (_, level) in candidates {
+        let plan = if level == 0 {
+            free_of(plan_level_zero(version, version.levels[0].len(), options), running)
+        } else {
+            plan_one_table(version, level, running, cursors.get(level).map_or(&[][..], Vec::as_slice))
+        };
+        if plan.is_some() {
+            return plan;
+        }
+    }
+    None
+}
+
+/// Whether a table overlaps the user keys `[from, to]` (`None`: no bound).
+pub fn overlaps(table: &TableMeta, from: Option<&[u8]>, to: Option<&[u8]>) -> bool {
+    from.is_none_or(|from| user_key(&table.largest) >= from) && to.is_none_or(|to| user_key(&table.smallest) <= to)
+}
+
+/// A compaction of the tables of `level` that overlap the user keys `[from, to]` (`None`: no bound), for one who asked for
+/// it. `None` where there is nothing to do.
+///
+/// Tables of level 0 from number `number_end` on are left. Of the last level that holds any of the range, tables below
+/// `number_end` are rewritten in place: who asks for a compaction wants back the space of what was deleted or replaced, and a
+/// table can hold much of it that a snapshot needed when the table was written.
+pub fn plan_range(
+    version: &Version,
+    level: usize,
+    from: Option<&[u8]>,
+    to: Option<&[u8]>,
+    number_end: u64,
+    options: &Options,
+) -> Option<Plan> {
+    let wanted = |table: &Arc<TableMeta>| overlaps(table, from, to);
+    let old = |table: &Arc<TableMeta>| wanted(table) && table.number < number_end;
+    let mut plan = if level == 0 {
+        // Oldest first without a gap (P1): from the oldest to the newest that is wanted.
+        let newest_wanted = version.levels[0].iter().position(old)?;
+        plan_level_zero(version, version.levels[0].len() - newest_wanted, options)?
+    } else if version.levels[level + 1..].iter().flatten().any(wanted) {
+        let upper: Vec<_> = version.levels[level].iter().filter(|&table| wanted(table)).cloned().collect();
+        if upper.is_empty() {
+            return None;
+        }
+        with_overlap(version, level, upper)
+    } else {
+        let stale: Vec<_> = version.levels[level].iter().filter(|&table| old(table)).cloned().collect();
+        if stale.is_empty() {
+            return None;
+        }
+        Plan { inputs: vec![(level, stale)], output_level: level, trivial_move: false }
+    };
+    plan.trivial_move = false;
+    Some(plan)
+}
+
+/// Compacts the `count` oldest tables of level 0, or fewer, so that one compaction does not take more than it can chew.
+fn plan_level_zero(version: &Version, count: usize, options: &Options) -> Option<Plan> {
+    let bytes_max = options.level_base_bytes.max(options.memtable_bytes.saturating_mul(4));
+    let mut upper = Vec::new();
+    let mut bytes = 0;
+    for table in version.levels[0].iter().rev().take(count) {
+        if !upper.is_empty() && bytes + table.bytes > bytes_max {
+            break;
+        }
+        bytes += table.bytes;
+        upper.push(table.clone());
+    }
+    if upper.is_empty() {
+        return None;
+    }
+    // Back to the order of the version, newest first.
+    upper.reverse();
+    Some(with_overlap(version, 0, upper))
+}
+
+/// Compacts one table of a level below 0: the first behind the cursor whose compaction is free to run.
+fn plan_one_table(version: &Version, level: usize, running: &[Claim], cursor: &[u8]) -> Option<Plan> {
+    let tables = &version.levels[level];
+    let start = tables.iter().position(|table| user_key(&table.largest) > cursor).unwrap_or(0);
+    (0..tables.len()).map(|step| &tables[(start + step) % tables.len()]).find_map(|table| {
+        let claimed = running.iter().any(|claim| claim.tables.contains(&table.number));
+        if claimed { None } else { free_of(Some(with_overlap(version, level, vec![table.clone()])), running) }
+    })
+}
+
+fn free_of(plan: Option<Plan>, running: &[Claim]) -> Option<Plan> {
+    let claim = plan.as_ref()?.claim();
+    if running.iter().all(|other| claim.is_compatible(other)) { plan } else { None }
+}
+
+/// The plan for `upper` tables of `level` with what they overlap one level down (P2).
+fn with_overlap(version: &Version, level: usize, upper: Vec<Arc<TableMeta>>) -> Plan {
+    let smallest = upper.iter().map(|table| user_key(&table.smallest)).min().expect("inputs");
+    let largest = upper.iter().map(|table| user_key(&table.largest)).max().expect("inputs");
+    let lower: Vec<_> = version.levels[level + 1]
+        .iter()
+        .filter(|table| user_key(&table.largest) >= smallest && user_key(&table.smallest) <= largest)
+        .cloned()
+        .collect();
+    let trivial_move = upper.len() == 1 && lower.is_empty();
+    let mut inputs = vec![(level, upper)];
+    if !lower.is_empty() {
+        inputs.push((level + 1, lower));
+    }
+    Plan { inputs, output_level: level + 1, trivial_move }
+}
+
+/// Whether any table below `level` may hold the user key: if so, a tombstone for it must stay.
+pub fn may_lie_below(version: &Version, level: usize, key: &[u8]) -> bool {
+    version.levels[level + 1..].iter().any(|tables| {
+        let index = tables.partition_point(|table| user_key(&table.largest) < key);
+        tables.get(index).is_some_and(|table| user_key(&table.smallest) <= key)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Which compaction runs next, as pictures of levels. `7[a-c]*2` is table 7 with keys a to c and two hundred bytes; of level 0
+//! the newest table stands first.
+
+use super::*;
+use crate::key::{InternalKey, KEYSPACE_DEFAULT, Kind};
+use std::fmt::Write as _;
+
+fn options() -> Options {
+    Options {
+        memtable_bytes: 1024,
+        l0_compaction_trigger: 2,
+        level_base_bytes: 1000,
+        level_multiplier: 2,
+        ..Options::default()
+    }
+}
+
+fn table(text: &str) -> TableMeta {
+    let (number, rest) = text.split_once('[').expect("number[range]");
+    let (range, size) = rest.split_once(']').expect("number[range]");
+    let (from, to) = range.split_once('-').expect("from-to");
+    let number = number.parse().expect("a number");
+    let hundreds: u64 = size.strip_prefix('*').map_or(1, |size| size.parse().expect("a size"));
+    TableMeta {
+        number,
+        keyspace: KEYSPACE_DEFAULT,
+        bytes: hundreds * 100,
+        entries: 2,
+        deletes: 0,
+        smallest: InternalKey::new(from.as_bytes(), number * 10 + 1, Kind::Put).encode(),
+        largest: InternalKey::new(to.as_bytes(), number * 10, Kind::Put).encode(),
+        seqno_min: number * 10,
+        seqno_max: number * 10 + 1,
+        checksum: 0,
+        epoch: number,
+    }
+}
+
+fn version(levels: &[&str]) -> Version {
+    let mut version = Version::empty(levels.len());
+    for (level, text) in levels.iter().enumerate() {
+        version.levels[level] = text.split_whitespace().map(|text| Arc::new(table(text))).collect();
+    }
+    version.check().expect("the picture shows a legal version");
+    version
+}
+
+fn told(plan: Option<Plan>) -> String {
+    let Some(plan) = plan else { return "nothing".into() };
+    let mut text = String::new();
+    for (level, tables) in &plan.inputs {
+        let numbers: Vec<String> = tables.iter().map(|table| table.number.to_string()).collect();
+        write!(text, "L{level}: {} ", numbers.join(" ")).expect("a string takes all text");
+    }
+    write!(text, "-> L{}", plan.output_level).expect("a string takes all text");
+    text + if plan.trivial_move { " (moved)" } else { "" }
+}
+
+fn picked(levels: &[&str], running: &[Claim], cursors: &[&[u8]]) -> String {
+    let cursors: Vec<Vec<u8>> = cursors.iter().map(|cursor| cursor.to_vec()).collect();
+    told(pick(&version(levels), running, &cursors, &options()))
+}
+
+#[test]
+fn a_store_at_rest_is_left_alone() {
+    insta::assert_snapshot!(picked(&["", "", ""], &[], &[]), @"nothing");
+    insta::assert_snapshot!(picked(&["5[a-z]", "1[a-c]*4 2[d-f]*4", ""], &[], &[]), @"nothing");
+}
+
+#[test]
+fn level_zero_goes_as_a_whole_with_all_that_it_overlaps() {
+    insta::assert_snapshot!(
+        picked(&["9[c-d] 8[a-b]", "1[a-a] 2[b-c] 3[e-f]", ""], &[], &[]),
+        @"L0: 9 8 L1: 1 2 -> L1"
+    );
+}
+
+#[test]
+fn the_oldest_tables_of_level_zero_go_first_where_all_are_too_much() {
+    insta::assert_snapshot!(
+        picked(&["9[a-b]*30 8[a-b]*30 7[a-b]*30", "", ""], &[], &[]),
+        @"L0: 7 -> L1 (moved)"
+    );
+}
+
+#[test]
+fn a_level_that_is_too_large_gives_the_table_behind_the_cursor() {
+    let levels = ["", "1[a-c]*5 2[d-f]*5 3[g-i]*5", "4[b-e]*1 5[h-h]*1"];
+    insta::assert_snapshot!(picked(&levels, &[], &[]), @"L1: 1 L2: 4 -> L2");
+    insta::assert_snapshot!(picked(&levels, &[], &[b"", b"c"]), @"L1: 2 L2: 4 -> L2");
+    insta::assert_snapshot!(picked(&levels, &[], &[b"", b"f"]), @"L1: 3 L2: 5 -> L2");
+    insta::assert_snapshot!(picked(&levels, &[], &[b"", b"z"]), @"L1: 1 L2: 4 -> L2");
+}
+
+#[test]
+fn a_table_that_overlaps_nothing_below_only_moves() {
+    insta::assert_snapshot!(picked(&["", "1[a-c]*15", "4[d-e]"], &[], &[]), @"L1: 1 -> L2 (moved)");
+}
+
+#[test]
+fn the_level_that_is_most_over_its_size_comes_first() {
+    insta::assert_snapshot!(
+        picked(&["9[a-b] 8[a-b]", "1[x-y]*50", "4[x-y]*10", ""], &[], &[]),
+        @"L1: 1 L2: 4 -> L2"
+    );
+}
+
+#[test]
+fn what_runs_is_not_disturbed() {
+    let levels = ["9[a-m] 8[a-m]", "1[a-c]*5 2[d-f]*5 3[x-z]*5", "4[b-e] 5[y-y]"];
+    let version = version(&levels);
+    let zero = plan_range(&version, 0, None, None, u64::MAX, &options()).expect("tables in level 0");
+    insta::assert_snapshot!(told(Some(zero.clone())), @"L0: 9 8 L1: 1 2 -> L1");
+    // Tables 1 and 2 are inputs of what runs; table 3 and what it overlaps are free.
+    insta::assert_snapshot!(picked(&levels, &[zero.claim()], &[]), @"L1: 3 L2: 5 -> L2");
+    let three = plan_range(&version, 1, Some(b"x"), None, u64::MAX, &options()).expect("table 3");
+    insta::assert_snapshot!(picked(&levels, &[zero.claim(), three.claim()], &[]), @"nothing");
+}
+
+#[test]
+fn a_manual_compaction_takes_from_level_zero_no_newer_table_without_the_older_ones() {
+    let version = version(&["9[a-b] 8[x-z] 7[c-d]", "1[a-z]", ""]);
+    let plan = |from: &str, to: &str, number_end| {
+        told(plan_range(&version, 0, Some(from.as_bytes()), Some(to.as_bytes()), number_end, &options()))
+    };
+    insta::assert_snapshot!(plan("c", "c", u64::MAX), @"L0: 7 L1: 1 -> L1");
+    insta::assert_snapshot!(plan("a", "a", u64::MAX), @"L0: 9 8 7 L1: 1 -> L1");
+    insta::assert_snapshot!(plan("a", "a", 9), @"nothing");
+    insta::assert_snapshot!(plan("e", "f", u64::MAX), @"nothing");
+}
+
+#[test]
+fn a_manual_compaction_rewrites_the_last_level_of_its_range_in_place() {
+    let version = version(&["", "5[a-c] 6[x-z]", "1[b-d] 2[f-h]", ""]);
+    let plan = |level, from: &str, to: &str, number_end| {
+        told(plan_range(&version, level, Some(from.as_bytes()), Some(to.as_bytes()), number_end, &options()))
+    };
+    insta::assert_snapshot!(plan(1, "a", "h", 9), @"L1: 5 L2: 1 -> L2");
+    insta::assert_snapshot!(plan(1, "x", "y", 9), @"L1: 6 -> L1");
+    insta::assert_snapshot!(plan(1, "x", "y", 6), @"nothing");
+    insta::assert_snapshot!(plan(2, "a", "z", 9), @"L2: 1 2 -> L2");
+    insta::assert_snapshot!(plan(2, "a", "z", 2), @"L2: 1 -> L2");
+    insta::assert_snapshot!(plan(3, "a", "z", 9), @"nothing");
+}
+
+#[test]
+fn a_tombstone_must_stay_while_anything_below_may_hold_its_key() {
+    let version = version(&["", "", "1[b-d] 2[f-h]", "3[m-p]"]);
+    let below = |level, key: &str| may_lie_below(&version, level, key.as_bytes());
+    assert!(below(1, "b") && below(1, "d") && below(1, "g") && below(1, "n"));
+    assert!(!below(1, "a") && !below(1, "e") && !below(1, "z"));
+    assert!(!below(2, "c") && below(2, "m"));
+    assert!(!below(3, "m"));
+}

@@ -1,0 +1,340 @@
+//! The tasks behind an open store: one that flushes, resumes and removes obsolete files, some that compact, one that syncs
+//! what was promised to be synced soon.
+//!
+//! Each waits for `work_changed`, asks the state what is due (nothing is handed over in messages that could be lost, so work
+//! that was due before a crash or a failure is found again), does one piece, and asks again. Work that failed is tried again
+//! after `Options::retry_ms`, to new files.
+
+use crate::compaction::flush::flush;
+use crate::compaction::job::{self, Surroundings};
+use crate::compaction::picker;
+use crate::compaction::plan::{Claim, Plan};
+use crate::db::obsolete;
+use crate::db::state::{Counters, Failure, Frozen, State, Work};
+use crate::db::write;
+use crate::env::TaskHandle;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::filename::FileKind;
+use crate::key::user_key;
+use crate::manifest::edit::VersionEdit;
+use crate::sync::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Starts the tasks of a store.
+pub(crate) fn start(state: &Arc<State>) -> Result<Vec<Box<dyn TaskHandle>>> {
+    let mut tasks = Vec::new();
+    let mut spawn = |name: String, body: fn(&State)| -> Result<()> {
+        let own = state.clone();
+        match state.env.spawn(&name, Box::new(move || body(&own))) {
+            Ok(task) => {
+                tasks.push(task);
+                Ok(())
+            }
+            Err(error) => {
+                stop(state, std::mem::take(&mut tasks));
+                Err(error)
+            }
+        }
+    };
+    spawn("strata-flush".into(), flush_task)?;
+    spawn("strata-sync".into(), sync_task)?;
+    for index in 0..state.options.background_tasks {
+        spawn(format!("strata-compact-{index}"), compaction_task)?;
+    }
+    Ok(tasks)
+}
+
+/// Ends the tasks, after the piece of work that each is doing.
+pub(crate) fn stop(state: &State, tasks: Vec<Box<dyn TaskHandle>>) {
+    state.work.lock().shutting_down = true;
+    state.work_changed.notify_all();
+    for task in tasks {
+        task.join();
+    }
+}
+
+/// Waits for a change of the work, at most until `until`.
+fn wait(state: &State, work: &mut MutexGuard<'_, Work>, until: Option<Duration>) {
+    match until {
+        None => state.work_changed.wait(work),
+        Some(until) => {
+            let now = state.env.now();
+            if until > now {
+                state.work_changed.wait_for(work, until - now);
+            }
+        }
+    }
+}
+
+/// Whether failed work must wait, and until when.
+fn held_back(state: &State, failure: Option<&Failure>) -> Option<Duration> {
+    failure.map(|failure| failure.retry_at).filter(|&at| at > state.env.now())
+}
+
+fn failure(state: &State, during: &'static str, error: Error) -> Failure {
+    state.tell_failure(during, &error);
+    Failure { error, retry_at: state.env.now() + state.options.retry() }
+}
+
+fn sync_task(state: &State) {
+    loop {
+        let mut work = state.work.lock();
+        loop {
+            if work.shutting_down {
+                return;
+            }
+            if work.sync_due.is_some_and(|due| due <= state.env.now()) {
+                work.sync_due = None;
+                break;
+            }
+            let until = work.sync_due;
+            wait(state, &mut work, until);
+        }
+        drop(work);
+        write::sync_if_due(state);
+    }
+}
+
+fn flush_task(state: &State) {
+    loop {
+        let mut work = state.work.lock();
+        loop {
+            if work.shutting_down {
+                return;
+            }
+            if work.released && !work.obsolete.is_empty() {
+                break;
+            }
+            let due = work.resume_due || !state.view.load().frozen.is_empty();
+            let held = held_back(state, work.flush_failure.as_ref());
+            if due && held.is_none() {
+                break;
+            }
+            let until = if due { held } else { None };
+            wait(state, &mut work, until);
+        }
+        work.flushing = true;
+        drop(work);
+
+        let result = flush_all(state);
+        obsolete::remove(state);
+
+        let mut work = state.work.lock();
+        work.flushing = false;
+        match result {
+            Ok(()) => work.flush_failure = None,
+            Err(error) => {
+                work.flushes_failed += 1;
+                work.flush_failure = Some(failure(state, "a flush", error));
+            }
+        }
+        drop(work);
+        state.work_changed.notify_all();
+    }
+}
+
+/// Flushes what is frozen, oldest first, and then has a failed log replaced.
+fn flush_all(state: &State) -> Result<()> {
+    loop {
+        let oldest = state.view.load().frozen.last().cloned();
+        let Some(frozen) = oldest else { break };
+        flush_one(state, &frozen)?;
+        let _work = state.work.lock();
+        state.work_changed.notify_all();
+    }
+    let resume = std::mem::take(&mut state.work.lock().resume_due);
+    if resume {
+        if let Err(error) = write::resume(state) {
+            state.work.lock().resume_due = true;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
+    let drawn = Drawn::new(state);
+    let result = flush_and_install(state, frozen, &drawn);
+    if result.is_err() {
+        drawn.abandon();
+    }
+    result
+}
+
+fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> Result<()> {
+    let mut edit = VersionEdit { wals_removed: vec![frozen.wal], ..VersionEdit::default() };
+    let mut told = (None, 0);
+    if frozen.memtable.entries() > 0 {
+        let number = drawn.draw();
+        let snapshots = state.snapshot_seqnos();
+        let table = flush(&state.env, &state.dir, number, &frozen.memtable, snapshots, &state.options)?;
+        if let Some(table) = table {
+            // The table's name must be durable before the manifest names it.
+            state.env.sync_dir(&state.dir)?;
+            Counters::add(&state.counters.flush_bytes, table.bytes);
+            told = (Some(number), table.bytes);
+            edit.last_seqno = Some(table.seqno_max);
+            edit.added.push((0, table));
+        }
+    }
+    state.env.yield_point("flush: table durable, not yet installed");
+    state.install(edit, Some(frozen))?;
+    state.events.tell(|| Event::Flushed { table: told.0, bytes: told.1 });
+    Ok(())
+}
+
+fn compaction_task(state: &State) {
+    loop {
+        let mut work = state.work.lock();
+        let (plan, claim) = loop {
+            if work.shutting_down {
+                return;
+            }
+            let held = held_back(state, work.compaction_failure.as_ref());
+            if held.is_none() && work.manual_waiting == 0 {
+                let version = state.view.load().version.clone();
+                if let Some(plan) = picker::pick(&version, &work.running, &work.cursors, &state.options) {
+                    let claim = begin(&mut work, &plan);
+                    break (plan, claim);
+                }
+            }
+            wait(state, &mut work, held);
+        };
+        drop(work);
+        let result = compact(state, &plan);
+        end(state, &claim, result.err());
+    }
+}
+
+/// Marks a plan as running.
+fn begin(work: &mut Work, plan: &Plan) -> Claim {
+    let claim = plan.claim();
+    work.running.push(claim.clone());
+    let (level, tables) = &plan.inputs[0];
+    if let Some(largest) = tables.iter().map(|table| user_key(&table.largest)).max() {
+        work.cursors[*level] = largest.to_vec();
+    }
+    claim
+}
+
+fn end(state: &State, claim: &Claim, error: Option<Error>) {
+    obsolete::remove(state);
+    let mut work = state.work.lock();
+    work.running.retain(|running| running != claim);
+    work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+    drop(work);
+    state.work_changed.notify_all();
+}
+
+/// Runs a plan that is marked as running, and installs its result.
+fn compact(state: &State, plan: &Plan) -> Result<()> {
+    let drawn = Drawn::new(state);
+    let result = compact_and_install(state, plan, &drawn);
+    if !matches!(result, Ok(true)) {
+        drawn.abandon();
+    }
+    result.map(|_| ())
+}
+
+fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<bool> {
+    let around = Surroundings {
+        env: &state.env,
+        dir: &state.dir,
+        options: &state.options,
+        tables: &state.tables,
+        new_file_number: &|| drawn.draw(),
+        cancelled: &|| state.work.lock().shutting_down,
+    };
+    // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
+    let version = state.view.load().version.clone();
+    // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
+    let snapshots = state.snapshot_seqnos();
+    let Some(edit) = job::run(&around, &version, plan, snapshots)? else { return Ok(false) };
+    let outputs = edit.added.len();
+    if !plan.trivial_move && outputs > 0 {
+        state.env.sync_dir(&state.dir)?;
+        let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum();
+        Counters::add(&state.counters.compaction_bytes, bytes);
+    }
+    state.env.yield_point("compaction: tables durable, not yet installed");
+    state.install(edit, None)?;
+    state.events.tell(|| Event::Compacted {
+        level: plan.level(),
+        inputs: plan.tables().count(),
+        outputs,
+        moved: plan.trivial_move,
+    });
+    Ok(true)
+}
+
+/// Compacts what the store holds of the user keys `[from, to]` down to the last level that holds any of it, in the calling
+/// task; there, tables that it did not write itself are rewritten in place. What is flushed meanwhile is left alone, so that
+/// it comes to an end beside writers.
+pub(crate) fn compact_range(state: &State, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
+    let number_end = state.numbers.peek();
+    for level in 0..state.options.levels {
+        while let Some((plan, claim)) = begin_manual(state, level, from, to, number_end)? {
+            let result = compact(state, &plan);
+            end(state, &claim, result.clone().err());
+            result?;
+        }
+    }
+    Ok(())
+}
+
+/// The next step of a manual compaction of `level`, marked as running once nothing that runs is in its way. Tables from
+/// `number_end` on are newer than the compaction.
+fn begin_manual(
+    state: &State,
+    level: usize,
+    from: Option<&[u8]>,
+    to: Option<&[u8]>,
+    number_end: u64,
+) -> Result<Option<(Plan, Claim)>> {
+    let mut work = state.work.lock();
+    work.manual_waiting += 1;
+    let begun = loop {
+        if work.shutting_down {
+            break Err(Error::Closed);
+        }
+        let version = state.view.load().version.clone();
+        let Some(plan) = picker::plan_range(&version, level, from, to, number_end, &state.options) else {
+            break Ok(None);
+        };
+        let claim = plan.claim();
+        if work.running.iter().all(|other| claim.is_compatible(other)) {
+            break Ok(Some((plan.clone(), begin(&mut work, &plan))));
+        }
+        state.work_changed.wait(&mut work);
+    };
+    work.manual_waiting -= 1;
+    drop(work);
+    state.work_changed.notify_all();
+    begun
+}
+
+/// Numbers drawn for files that are not in the manifest yet.
+struct Drawn<'a> {
+    state: &'a State,
+    numbers: Mutex<Vec<u64>>,
+}
+
+impl Drawn<'_> {
+    fn new(state: &State) -> Drawn<'_> {
+        Drawn { state, numbers: Mutex::new("numbers drawn by a job", Vec::new()) }
+    }
+
+    fn draw(&self) -> u64 {
+        let number = self.state.numbers.next();
+        self.numbers.lock().push(number);
+        number
+    }
+
+    /// The job came to nothing: its files can go.
+    fn abandon(self) {
+        let files = self.numbers.into_inner().into_iter().map(FileKind::Sst);
+        self.state.work.lock().obsolete.extend(files);
+    }
+}

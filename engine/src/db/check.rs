@@ -1,0 +1,179 @@
+//! Looking at the whole store: does everything that must hold hold, and does everything on disk belong there?
+//!
+//! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
+//! tables of a level below 0 are disjoint; that of two versions of a key the newer lies above (I2 of the version, entry by
+//! entry); that every file that should be there is, with the right length. Not verified: the log that is being written, and
+//! the manifest, which are read at the next open.
+
+use crate::compaction::flush::describe;
+use crate::compaction::picker;
+use crate::db::obsolete;
+use crate::db::state::State;
+use crate::error::{Error, Result};
+use crate::filename::FileKind;
+use crate::iter::InternalIterator;
+use crate::key::{InternalKey, SeqNo};
+use crate::manifest::version::{TableMeta, Version};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a check found. That it found nothing wrong is told by there being one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Tables and their bytes, level by level.
+    pub levels: Vec<LevelShape>,
+    /// Entries in all tables, old versions and tombstones counted.
+    pub entries: u64,
+    /// The newest write that readers see.
+    pub seqno: SeqNo,
+    /// Levels that hold more than they should.
+    pub debt: usize,
+    /// Names of the files that belong to the store.
+    pub files: BTreeSet<String>,
+    /// Names of files of the store's kinds that are on disk and belong to nothing. While background work runs, or a reader
+    /// holds an old version, some of them are in use.
+    pub leftover: BTreeSet<String>,
+    /// Whether background work ran, or readers held old versions, so that leftover files explain themselves.
+    pub busy: bool,
+}
+
+/// One level in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelShape {
+    /// Tables.
+    pub tables: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl fmt::Display for CheckReport {
+    /// The shape of the tree: `L0:2 L1:3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filled = self.levels.iter().enumerate().filter(|(_, level)| level.tables > 0);
+        let parts: Vec<String> = filled.map(|(index, level)| format!("L{index}:{}", level.tables)).collect();
+        f.write_str(if parts.is_empty() { "empty" } else { "" })?;
+        f.write_str(&parts.join(" "))
+    }
+}
+
+/// Shapes of all levels of a version.
+pub(crate) fn shape(version: &Version) -> Vec<LevelShape> {
+    let of_level =
+        |tables: &Vec<Arc<TableMeta>>| LevelShape { tables: tables.len(), bytes: tables.iter().map(|t| t.bytes).sum() };
+    version.levels.iter().map(of_level).collect()
+}
+
+/// Checks the store as it is now; writes go on meanwhile.
+pub(crate) fn check(state: &State) -> Result<CheckReport> {
+    obsolete::remove(state);
+    let view = state.view.load_full();
+    let version = &view.version;
+    if let Err(broken) = version.check() {
+        return Err(Error::corruption(&state.dir, 0, format!("a version that keeps its invariants, found: {broken}")));
+    }
+    let mut entries = 0;
+    for (level, tables) in version.levels.iter().enumerate() {
+        for table in tables {
+            check_table(state, level, table)?;
+            entries += table.entries;
+        }
+    }
+    check_order(state, version)?;
+
+    let (files, busy) = expected_files(state);
+    let present: BTreeSet<String> = state.env.read_dir(&state.dir)?.into_iter().map(|entry| entry.name).collect();
+    // A file can only have gone if it stopped to belong meanwhile.
+    let still = expected_files(state).0;
+    if let Some(missing) = files.iter().find(|name| still.contains(*name) && !present.contains(*name)) {
+        return Err(Error::corruption(&state.dir.join(missing), 0, "a file that the manifest names, found none"));
+    }
+    let ours = |name: &String| FileKind::parse(name).is_some();
+    let leftover = present.iter().filter(|name| ours(name) && !files.contains(*name) && !still.contains(*name));
+    Ok(CheckReport {
+        levels: shape(version),
+        entries,
+        seqno: state.visible.load(Ordering::Acquire),
+        debt: picker::debt(version, &state.options),
+        leftover: leftover.cloned().collect(),
+        files,
+        busy,
+    })
+}
+
+fn check_table(state: &State, level: usize, meta: &TableMeta) -> Result<()> {
+    let found = state.tables.table(meta.number, meta.bytes)?.verify()?;
+    let described = describe(meta.number, found);
+    if described == (TableMeta { epoch: meta.number, ..meta.clone() }) {
+        return Ok(());
+    }
+    let path = FileKind::Sst(meta.number).path(&state.dir);
+    Err(Error::corruption(
+        &path,
+        0,
+        format!("the table of level {level} that the manifest lists as {meta:?}, found {described:?}"),
+    ))
+}
+
+/// Walks all tables side by side and sees that the versions of a key get older from the top down.
+fn check_order(state: &State, version: &Version) -> Result<()> {
+    let mut sources: Vec<(usize, &TableMeta, Box<dyn InternalIterator>)> = Vec::new();
+    for (rank, table) in ranked(version) {
+        let mut iter = state.tables.table(table.number, table.bytes)?.iter(false);
+        iter.seek_to_first()?;
+        sources.push((rank, table, Box::new(iter)));
+    }
+    let mut last: Option<(Vec<u8>, usize)> = None;
+    loop {
+        let ahead = sources.iter_mut().filter(|(_, _, iter)| iter.valid());
+        let Some((rank, table, iter)) = ahead.min_by(|a, b| crate::key::compare(a.2.key(), b.2.key())) else { break };
+        let entry = InternalKey::decode(iter.key());
+        let path = || FileKind::Sst(table.number).path(&state.dir);
+        let Some(entry) = entry else {
+            return Err(Error::corruption(&path(), 0, "whole internal keys"));
+        };
+        match &mut last {
+            Some((user, above)) if user == entry.user => {
+                if *above > *rank {
+                    let expected =
+                        format!("no version of {entry:?} above an older table or level that holds a newer one");
+                    return Err(Error::corruption(&path(), 0, expected));
+                }
+                *above = *rank;
+            }
+            _ => last = Some((entry.user.to_vec(), *rank)),
+        }
+        iter.next()?;
+    }
+    Ok(())
+}
+
+/// All tables, each with a rank: the smaller, the newer what it holds of any key.
+fn ranked(version: &Version) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
+    let zero = version.levels[0].len();
+    let top = version.levels[0].iter().enumerate();
+    let below = version.levels.iter().enumerate().skip(1);
+    top.chain(below.flat_map(move |(level, tables)| tables.iter().map(move |table| (zero + level, table))))
+}
+
+/// Names of the files that belong to the store, and whether others may be in use for a while.
+fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
+    let versions = state.versions.lock();
+    let mut files: BTreeSet<FileKind> = [FileKind::Current, FileKind::Identity, FileKind::Lock].into();
+    files.insert(FileKind::Manifest(versions.manifest_number()));
+    files.extend(versions.current().tables().map(|(_, table)| FileKind::Sst(table.number)));
+    files.extend(versions.wals().keys().copied().map(FileKind::Wal));
+    let ambiguous = versions.is_ambiguous();
+    let held = versions.live_tables().len() > versions.current().tables().count();
+    drop(versions);
+    let work = state.work.lock();
+    let busy = ambiguous
+        || held
+        || work.flushing
+        || work.resume_due
+        || !work.running.is_empty()
+        || !work.obsolete.is_empty()
+        || !state.view.load().frozen.is_empty();
+    (files.into_iter().map(FileKind::name).collect(), busy)
+}

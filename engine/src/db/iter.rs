@@ -1,0 +1,401 @@
+//! Walking over keys in either direction, as a reader at one seqno sees them.
+//!
+//! Beneath is one merged stream of internal entries: every version of every key, newest first within a key. This iterator
+//! shows of each key the newest version that is not newer than its seqno, and no key whose version is a tombstone.
+//!
+//! Where the inner cursor stands: after a step forward, on the entry that is shown; after a step backward, before all entries
+//! of the key that is shown. A change of direction seeks.
+
+use crate::db::state::{ReadView, State};
+use crate::error::{Error, Result};
+use crate::iter::InternalIterator;
+use crate::iter::MergeIter;
+use crate::iter::{ConcatIter, TableSource};
+use crate::key::{InternalKey, KIND_FOR_SEEK, Kind, SEQNO_MAX, SeqNo, prefix_end};
+use crate::manifest::version::Version;
+use bytes::Bytes;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+/// The keys that an iterator is allowed to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+}
+
+impl Range {
+    /// All keys.
+    pub fn all() -> Range {
+        Range { lower: Bound::Unbounded, upper: Bound::Unbounded }
+    }
+
+    /// The keys that start with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Range {
+        Range {
+            lower: Bound::Included(prefix.to_vec()),
+            upper: prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded),
+        }
+    }
+
+    /// The keys within bounds, such as `Range::of(b"a".as_slice()..b"c")`. Bounds in the wrong order hold no key.
+    pub fn of<'a>(bounds: impl RangeBounds<&'a [u8]>) -> Range {
+        Range { lower: bounds.start_bound().map(|key| key.to_vec()), upper: bounds.end_bound().map(|key| key.to_vec()) }
+    }
+
+    fn is_below(&self, key: &[u8]) -> bool {
+        match &self.lower {
+            Bound::Unbounded => false,
+            Bound::Included(lower) => key < lower.as_slice(),
+            Bound::Excluded(lower) => key <= lower.as_slice(),
+        }
+    }
+
+    fn is_above(&self, key: &[u8]) -> bool {
+        match &self.upper {
+            Bound::Unbounded => false,
+            Bound::Included(upper) => key > upper.as_slice(),
+            Bound::Excluded(upper) => key >= upper.as_slice(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// A cursor over the keys and values of a store at one moment, in key order, in both directions.
+///
+/// It starts on no entry; seek first. After an error it is on no entry, and [`DbIter::status`] keeps saying so until the next
+/// seek: a scan that met a damaged block never looks like one that came to its end. It pins what it reads, so let go of it.
+pub struct DbIter {
+    state: Arc<State>,
+    view: Arc<ReadView>,
+    inner: MergeIter,
+    range: Range,
+    seqno: SeqNo,
+    direction: Direction,
+    valid: bool,
+    key: Vec<u8>,
+    value: Bytes,
+    failure: Option<Error>,
+}
+
+impl DbIter {
+    pub(crate) fn new(state: &Arc<State>, view: Arc<ReadView>, seqno: SeqNo, range: Range) -> Result<DbIter> {
+        let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
+        children.push(Box::new(view.memtable.iter()));
+        for frozen in &view.frozen {
+            children.push(Box::new(frozen.memtable.iter()));
+        }
+        for table in &view.version.levels[0] {
+            children.push(Box::new(state.tables.table(table.number, table.bytes)?.iter(true)));
+        }
+        for (level, tables) in view.version.levels.iter().enumerate().skip(1) {
+            if !tables.is_empty() {
+                let run = LevelRun { state: state.clone(), version: view.version.clone(), level };
+                children.push(Box::new(ConcatIter::new(run)));
+            }
+        }
+        Ok(DbIter {
+            state: state.clone(),
+            view,
+            inner: MergeIter::new(children),
+            range,
+            seqno,
+            direction: Direction::Forward,
+            valid: false,
+            key: Vec::new(),
+            value: Bytes::new(),
+            failure: None,
+        })
+    }
+
+    /// Whether it is on an entry.
+    pub fn valid(&self) -> bool {
+        self.valid
+    }
+
+    /// The error that ended the walk, if one did.
+    pub fn status(&self) -> Result<()> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// The key. Panics where the iterator is not [valid](DbIter::valid).
+    pub fn key(&self) -> &[u8] {
+        assert!(self.valid, "an iterator that is on no entry has no key");
+        &self.key
+    }
+
+    /// The value; sharing it copies nothing, and keeps the block that it lies in. Panics where the iterator is not
+    /// [valid](DbIter::valid).
+    pub fn value(&self) -> &Bytes {
+        assert!(self.valid, "an iterator that is on no entry has no value");
+        &self.value
+    }
+
+    /// The newest write that the iterator shows.
+    pub fn seqno(&self) -> SeqNo {
+        self.seqno
+    }
+
+    /// Goes to the first key.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        let lower = self.range.lower.clone();
+        self.attempt(Direction::Forward, |iter| {
+            match &lower {
+                Bound::Unbounded => iter.inner.seek_to_first()?,
+                Bound::Included(key) => iter.inner.seek(&before_all_of(key))?,
+                Bound::Excluded(key) => iter.inner.seek(&behind_all_of(key))?,
+            }
+            iter.show_next()
+        })
+    }
+
+    /// Goes to the last key.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        let upper = self.range.upper.clone();
+        self.attempt(Direction::Backward, |iter| {
+            match &upper {
+                Bound::Unbounded => iter.inner.seek_to_last()?,
+                Bound::Included(key) => iter.inner.seek_before(&behind_all_of(key))?,
+                Bound::Excluded(key) => iter.inner.seek_before(&before_all_of(key))?,
+            }
+            iter.show_previous()
+        })
+    }
+
+    /// Goes to the first key that is not less than `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        if self.range.is_below(key) {
+            return self.seek_to_first();
+        }
+        self.attempt(Direction::Forward, |iter| {
+            iter.inner.seek(&before_all_of(key))?;
+            iter.show_next()
+        })
+    }
+
+    /// Goes to the last key that is not greater than `key`.
+    pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        if self.range.is_above(key) {
+            return self.seek_to_last();
+        }
+        self.attempt(Direction::Backward, |iter| {
+            iter.inner.seek_before(&behind_all_of(key))?;
+            iter.show_previous()
+        })
+    }
+
+    /// Goes to the next key, or off the end. Panics where the iterator is not [valid](DbIter::valid).
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor that also goes back is no `Iterator`; see `into_forward`"
+    )]
+    pub fn next(&mut self) -> Result<()> {
+        assert!(self.valid, "an iterator that is on no entry has no next one");
+        let key = std::mem::take(&mut self.key);
+        let turn = self.direction == Direction::Backward;
+        let result = self.attempt(Direction::Forward, |iter| {
+            if turn {
+                iter.inner.seek(&behind_all_of(&key))?;
+            } else {
+                while iter.inner.valid() && iter.inner_key()?.user == key.as_slice() {
+                    iter.inner.next()?;
+                }
+            }
+            iter.show_next()
+        });
+        self.reuse(key);
+        result
+    }
+
+    /// Goes to the previous key, or off the front. Panics where the iterator is not [valid](DbIter::valid).
+    pub fn prev(&mut self) -> Result<()> {
+        assert!(self.valid, "an iterator that is on no entry has no previous one");
+        let turn = self.direction == Direction::Forward;
+        let key = if turn { std::mem::take(&mut self.key) } else { Vec::new() };
+        self.attempt(Direction::Backward, |iter| {
+            if turn {
+                iter.inner.seek_before(&before_all_of(&key))?;
+            }
+            iter.show_previous()
+        })
+    }
+
+    /// The rest of the walk forward, from the first key if it has not begun, as an [`Iterator`] that ends after the first
+    /// error.
+    pub fn into_forward(self) -> Entries {
+        Entries { iter: self, begun: false, ended: false }
+    }
+
+    /// Keeps the allocation of a key that is no longer shown, where there is no newer one.
+    fn reuse(&mut self, key: Vec<u8>) {
+        if self.key.capacity() == 0 {
+            self.key = key;
+        }
+    }
+
+    /// Moves; on an error the iterator is on no entry and remembers why.
+    fn attempt(&mut self, direction: Direction, step: impl FnOnce(&mut DbIter) -> Result<()>) -> Result<()> {
+        self.direction = direction;
+        self.valid = false;
+        self.failure = None;
+        self.value = Bytes::new();
+        let result = step(self);
+        if let Err(error) = &result {
+            self.valid = false;
+            self.failure = Some(error.clone());
+        }
+        result
+    }
+
+    fn inner_key(&self) -> Result<InternalKey<'_>> {
+        InternalKey::decode(self.inner.key()).ok_or_else(|| {
+            Error::corruption(
+                &self.state.dir,
+                0,
+                format!("whole internal keys, found {}", self.inner.key().escape_ascii()),
+            )
+        })
+    }
+
+    /// From the inner cursor on: shows the first key that this reader sees. The cursor is on no version of a key that was
+    /// shown already.
+    fn show_next(&mut self) -> Result<()> {
+        let mut hidden: Option<Vec<u8>> = None;
+        while self.inner.valid() {
+            let entry = self.inner_key()?;
+            if self.range.is_above(entry.user) {
+                return Ok(());
+            }
+            let is_hidden = hidden.as_deref() == Some(entry.user);
+            if entry.seqno <= self.seqno && !is_hidden {
+                if entry.kind == Kind::Put {
+                    let user = entry.user.to_vec();
+                    self.key = user;
+                    self.value = self.inner.value();
+                    self.valid = true;
+                    return Ok(());
+                }
+                let key = hidden.get_or_insert_default();
+                key.clear();
+                key.extend_from_slice(InternalKey::decode(self.inner.key()).expect("decoded above").user);
+            }
+            self.inner.next()?;
+        }
+        Ok(())
+    }
+
+    /// From the inner cursor back: shows the last key that this reader sees. The cursor is before all versions of the key
+    /// that was shown last. Going back, the versions of a key come oldest first, so the last one that is not too new counts.
+    fn show_previous(&mut self) -> Result<()> {
+        while self.inner.valid() {
+            let entry = self.inner_key()?;
+            if self.range.is_below(entry.user) {
+                return Ok(());
+            }
+            let key = entry.user.to_vec();
+            let mut found = None;
+            while self.inner.valid() {
+                let entry = self.inner_key()?;
+                if entry.user != key.as_slice() {
+                    break;
+                }
+                if entry.seqno <= self.seqno {
+                    found = if entry.kind == Kind::Put { Some(self.inner.value()) } else { None };
+                }
+                self.inner.prev()?;
+            }
+            if let Some(value) = found {
+                self.key = key;
+                self.value = value;
+                self.valid = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DbIter {
+    fn drop(&mut self) {
+        if !Arc::ptr_eq(&self.view, &self.state.view.load()) {
+            // Tables that only this iterator needed can go now.
+            self.state.work.lock().released = true;
+            self.state.work_changed.notify_all();
+        }
+    }
+}
+
+/// Entries of a store in key order, as an [`Iterator`].
+pub struct Entries {
+    iter: DbIter,
+    begun: bool,
+    ended: bool,
+}
+
+impl Iterator for Entries {
+    type Item = Result<(Vec<u8>, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = if self.iter.valid() && self.begun {
+            self.iter.next()
+        } else if self.begun || self.iter.valid() {
+            Ok(())
+        } else {
+            self.iter.seek_to_first()
+        };
+        self.begun = true;
+        if let Err(error) = step {
+            self.ended = true;
+            return Some(Err(error));
+        }
+        if !self.iter.valid() {
+            self.ended = true;
+            return None;
+        }
+        Some(Ok((self.iter.key().to_vec(), self.iter.value().clone())))
+    }
+}
+
+/// The internal key before all versions of a user key.
+fn before_all_of(key: &[u8]) -> Vec<u8> {
+    InternalKey::new(key, SEQNO_MAX, KIND_FOR_SEEK).encode()
+}
+
+/// The internal key behind all versions of a user key, but for one that cannot exist: seqno 0 is before every write.
+fn behind_all_of(key: &[u8]) -> Vec<u8> {
+    InternalKey::new(key, 0, Kind::Delete).encode()
+}
+
+/// One level below 0 as a run of disjoint tables.
+struct LevelRun {
+    state: Arc<State>,
+    version: Arc<Version>,
+    level: usize,
+}
+
+impl TableSource for LevelRun {
+    fn count(&self) -> usize {
+        self.version.levels[self.level].len()
+    }
+
+    fn smallest(&self, index: usize) -> &[u8] {
+        &self.version.levels[self.level][index].smallest
+    }
+
+    fn largest(&self, index: usize) -> &[u8] {
+        &self.version.levels[self.level][index].largest
+    }
+
+    fn open(&self, index: usize) -> Result<Box<dyn InternalIterator>> {
+        let table = &self.version.levels[self.level][index];
+        Ok(Box::new(self.state.tables.table(table.number, table.bytes)?.iter(true)))
+    }
+}

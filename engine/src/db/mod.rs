@@ -1,0 +1,255 @@
+//! An open store: [`Db`], and beneath it the parts that make one up.
+//!
+//! A write goes from [`write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
+//! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
+//! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, and [`check`] looks at
+//! all of it at once.
+
+mod background;
+mod check;
+mod iter;
+mod obsolete;
+mod read;
+mod recovery;
+mod snapshot;
+mod state;
+mod stats;
+mod write;
+
+pub use check::{CheckReport, LevelShape};
+pub use iter::{DbIter, Entries, Range};
+pub use snapshot::Snapshot;
+pub use stats::Stats;
+
+use crate::batch::WriteBatch;
+use crate::env::{Env, TaskHandle};
+use crate::error::{Error, Result};
+use crate::event::{Events, Listener};
+use crate::key::SeqNo;
+use crate::options::{Durability, Options};
+use crate::sync::Mutex;
+use bytes::Bytes;
+use state::State;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use write::CommitQueue;
+
+/// A store that is open: an ordered map from keys to values, on disk, safe to share between any number of threads.
+///
+/// Keys have up to 64 KiB and values up to 1 GiB, both may be empty. Writes are atomic by batch, ordered, and as durable as
+/// [`Durability`] says. Reads never wait for writes, flushes or compactions.
+///
+/// **When a write fails**, its outcome is unknown: it is not visible, but a crash before the store is back at work may still
+/// bring it to light. It can no longer appear once a later write with [`Durability::Always`] or a [`Db::sync`] has succeeded.
+/// Meanwhile writes are refused with [`Error::ReadOnly`] or [`Error::OutOfSpace`], and the store tries in the background to
+/// flush what it holds and to begin new files; reads go on.
+///
+/// Dropping the last owner closes the store, like [`Db::close`], but hides its errors.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("store");
+/// use strata::db::{Db, Range};
+///
+/// let db = Db::open(&path)?;
+/// db.put(b"fruit/apple", b"red")?;
+/// db.put(b"fruit/banana", b"yellow")?;
+/// assert_eq!(db.get(b"fruit/apple")?.as_deref(), Some(&b"red"[..]));
+///
+/// let snapshot = db.snapshot();
+/// db.delete(b"fruit/apple")?;
+/// assert_eq!(db.get_at(&snapshot, b"fruit/apple")?.as_deref(), Some(&b"red"[..]));
+///
+/// for entry in db.iter(Range::prefix(b"fruit/"))?.into_forward() {
+///     let (key, value) = entry?;
+///     println!("{} = {}", key.escape_ascii(), value.escape_ascii());
+/// }
+/// db.close()?;
+/// # Ok::<(), strata::error::Error>(())
+/// ```
+pub struct Db {
+    state: Arc<State>,
+    queue: CommitQueue,
+    tasks: Mutex<Vec<Box<dyn TaskHandle>>>,
+}
+
+/// What one write wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// How durable the write is when it is acknowledged; `None` for what [`Options::durability`] says.
+    pub durability: Option<Durability>,
+}
+
+impl Db {
+    /// Opens the store in `path` on the operating system's file system, with default options; starts a new one where the
+    /// directory is missing or empty. The parent directory must exist. Reads the logs that the last run left, so it takes
+    /// time in proportion to what was not flushed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Db::open_with(&Env::os(), path.as_ref(), Options::default())
+    }
+
+    /// Opens a store in any world with any options.
+    ///
+    /// Errors: [`Error::NotAStore`] for a directory that holds something else (or nothing, without
+    /// [`Options::create_if_missing`]), [`Error::Locked`] while somebody has it open, [`Error::NewerFormat`],
+    /// [`Error::Corruption`] where synced data is damaged or a file is missing, [`Error::InvalidArgument`] for an option that
+    /// is out of range, and what the file system says. A store that could not be opened is as it was before.
+    pub fn open_with(env: &Env, path: &Path, options: Options) -> Result<Db> {
+        Db::open_events(env, path, options, Events::default())
+    }
+
+    /// Like [`Db::open_with`], and tells `listener` what happens inside, from recovery on.
+    pub fn open_listening(env: &Env, path: &Path, options: Options, listener: Listener) -> Result<Db> {
+        Db::open_events(env, path, options, Events::to(listener))
+    }
+
+    fn open_events(env: &Env, path: &Path, options: Options, events: Events) -> Result<Db> {
+        let state = Arc::new(recovery::open(env, path, options, events)?);
+        let tasks = background::start(&state)?;
+        Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
+    }
+
+    /// Gives `key` this value, replacing any other. Durable as [`Options::durability`] says.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.put(key, value);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// Makes `key` absent; one that is absent already stays so.
+    pub fn delete(&self, key: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.delete(key);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// Applies a batch as a whole: any reader, and any crash, sees all of it or nothing. Returns the sequence number of its
+    /// first entry; the others follow one by one. An empty batch returns the newest number there is.
+    ///
+    /// Waits for the log, for a sync if the durability asks for one (shared with writers that come at the same time), and,
+    /// where background work is behind, for that. On success the batch is empty and can be filled again. On an error it is as
+    /// before, and [`WriteBatch::seqno`] tells whether it came to the log: see [`Db`] about writes that fail.
+    pub fn write(&self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
+        let durability = options.durability.unwrap_or(self.state.options.durability);
+        self.queue.write(&self.state, batch, durability)?;
+        Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
+    }
+
+    /// Makes every write that was acknowledged before durable, whatever durability it had.
+    pub fn sync(&self) -> Result<()> {
+        self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always)
+    }
+
+    /// The value of `key`, or `None` where it is absent. The value is shared, not copied, and keeps the block or batch that
+    /// it lies in.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.state.ensure_open()?;
+        let (view, seqno) = self.state.consistent_view();
+        read::get(&self.state, &view, key, seqno)
+    }
+
+    /// The value of `key` as the snapshot shows it.
+    pub fn get_at(&self, snapshot: &Snapshot, key: &[u8]) -> Result<Option<Bytes>> {
+        self.refuse_foreign(snapshot)?;
+        let (view, _) = self.state.consistent_view();
+        read::get(&self.state, &view, key, snapshot.seqno())
+    }
+
+    /// A cursor over the keys of `range` as they are now, unmoved by later writes.
+    pub fn iter(&self, range: Range) -> Result<DbIter> {
+        self.state.ensure_open()?;
+        let (view, seqno) = self.state.consistent_view();
+        DbIter::new(&self.state, view, seqno, range)
+    }
+
+    /// A cursor over the keys of `range` as the snapshot shows them.
+    pub fn iter_at(&self, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
+        self.refuse_foreign(snapshot)?;
+        let (view, _) = self.state.consistent_view();
+        DbIter::new(&self.state, view, snapshot.seqno(), range)
+    }
+
+    /// A consistent picture of the store as it is now, for as long as it is held.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.state)
+    }
+
+    /// Writes everything that is in memory to tables, and returns once these are durable and in place. Writers go on
+    /// meanwhile. An error means that the data is still in memory and in the log, and that the store tries again by itself.
+    pub fn flush(&self) -> Result<()> {
+        self.state.ensure_open()?;
+        let failed_before = self.state.work.lock().flushes_failed;
+        write::freeze_for_flush(&self.state)?;
+        let Some(newest) = self.state.view.load().frozen.first().cloned() else { return Ok(()) };
+        let mut work = self.state.work.lock();
+        loop {
+            if !self.state.view.load().frozen.iter().any(|frozen| Arc::ptr_eq(frozen, &newest)) {
+                return Ok(());
+            }
+            if work.shutting_down {
+                return Err(Error::Closed);
+            }
+            if let (Some(failure), true) = (&work.flush_failure, work.flushes_failed > failed_before) {
+                return Err(failure.error.clone());
+            }
+            self.state.work_changed.wait(&mut work);
+        }
+    }
+
+    /// Flushes, and compacts all keys from `from` to `to`, both included (`None`: no bound), down to the last level that
+    /// holds any of them: what was deleted or replaced, and no snapshot shows, gives its space back. Takes as long as it takes
+    /// to rewrite them; writers go on.
+    pub fn compact_range(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
+        self.flush()?;
+        background::compact_range(&self.state, from, to)
+    }
+
+    /// Verifies the whole store: every checksum, every invariant, every file. Reads all tables; writers and readers go on.
+    /// The first thing that is wrong is the error.
+    pub fn check(&self) -> Result<CheckReport> {
+        self.state.ensure_open()?;
+        check::check(&self.state)
+    }
+
+    /// Numbers about the store as it is now. Cheap.
+    pub fn stats(&self) -> Stats {
+        stats::stats(&self.state)
+    }
+
+    /// Ends background work, syncs and closes the log, lets go of the lock. What is in memory stays in the log, to be replayed
+    /// by the next open. Every later call gets [`Error::Closed`]; iterators that are open go on. Closing again does nothing.
+    pub fn close(&self) -> Result<()> {
+        if self.state.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        background::stop(&self.state, tasks);
+        let result = write::close_wal(&self.state);
+        *self.state.lock.lock() = None;
+        result
+    }
+
+    fn refuse_foreign(&self, snapshot: &Snapshot) -> Result<()> {
+        self.state.ensure_open()?;
+        if snapshot.belongs_to(&self.state) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument("the snapshot was taken from another handle; snapshots end with theirs".into()))
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            self.state.tell_failure("closing the store", &error);
+        }
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.state.dir.display())
+    }
+}

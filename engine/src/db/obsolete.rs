@@ -1,0 +1,62 @@
+//! Removing files that no version and no reader needs.
+//!
+//! O1. A file is removed only after the edit that took it out of the manifest is durable.
+//! O2. While it is unknown what the manifest on disk says, what either state needs is kept.
+//! O3. A removal that fails loses nothing: it is tried again, and a file that is left behind is removed at the next open. A
+//!     removal need not be durable either, for the same reason.
+
+use crate::db::state::State;
+use crate::env::Env;
+use crate::error::Result;
+use crate::event::{Event, Events};
+use crate::filename::FileKind;
+use crate::manifest::set::VersionSet;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Removes what can go. What readers still hold stays on the list.
+pub(crate) fn remove(state: &State) {
+    // Taken out of the list, so that two tasks do not remove the same file.
+    let files = {
+        let mut work = state.work.lock();
+        work.released = false;
+        std::mem::take(&mut work.obsolete)
+    };
+    if files.is_empty() {
+        return;
+    }
+    let live = live_files(&state.versions.lock());
+    let (mut stay, gone): (BTreeSet<FileKind>, BTreeSet<FileKind>) =
+        files.into_iter().partition(|file| live.contains(file));
+    for file in gone {
+        if let FileKind::Sst(number) = file {
+            state.tables.evict(number);
+        }
+        if let Err(error) = remove_one(&state.env, &state.dir, &state.events, file) {
+            state.tell_failure("the removal of an obsolete file", &error);
+            stay.insert(file);
+        }
+    }
+    state.work.lock().obsolete.extend(stay);
+}
+
+/// Every file that must not be removed: what the manifest names, what an ambiguous commit may have made it name, what old
+/// versions hold that somebody still reads.
+pub(crate) fn live_files(versions: &VersionSet) -> BTreeSet<FileKind> {
+    let tables = versions.live_tables().into_iter().map(FileKind::Sst);
+    let wals = versions.live_wals().into_iter().map(FileKind::Wal);
+    let manifests = versions.live_manifests().into_iter().map(FileKind::Manifest);
+    let fixed = [FileKind::Current, FileKind::Identity, FileKind::Lock];
+    tables.chain(wals).chain(manifests).chain(fixed).collect()
+}
+
+/// Removes one file; one that is not there is as good as removed.
+pub(crate) fn remove_one(env: &Env, dir: &Path, events: &Events, file: FileKind) -> Result<()> {
+    match env.remove_file(&file.path(dir)) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => {
+            events.tell(|| Event::FileRemoved { name: file.name() });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Looking up one key: newest place first, until one of them knows.
+//!
+//! An error in any place is the answer: a table that cannot be read may hold the key, so nothing below it is asked.
+
+use crate::db::state::{ReadView, State};
+use crate::error::Result;
+use crate::key::{Lookup, SeqNo, user_key};
+use crate::manifest::version::TableMeta;
+use bytes::Bytes;
+
+/// The value of `key` as a reader at `seqno` sees it.
+pub(crate) fn get(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Option<Bytes>> {
+    Ok(match find(state, view, key, seqno)? {
+        Some(Lookup::Found(value)) => Some(value),
+        Some(Lookup::Deleted) | None => None,
+    })
+}
+
+fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+    let memtables = std::iter::once(&view.memtable).chain(view.frozen.iter().map(|frozen| &frozen.memtable));
+    for memtable in memtables {
+        if let Some(found) = memtable.get(key, seqno) {
+            return Ok(Some(found));
+        }
+    }
+    for table in &view.version.levels[0] {
+        if user_key(&table.smallest) <= key && key <= user_key(&table.largest) {
+            if let Some(found) = find_in(state, table, key, seqno)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    for tables in &view.version.levels[1..] {
+        let index = tables.partition_point(|table| user_key(&table.largest) < key);
+        if let Some(table) = tables.get(index) {
+            if user_key(&table.smallest) <= key {
+                if let Some(found) = find_in(state, table, key, seqno)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn find_in(state: &State, table: &TableMeta, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+    if seqno < table.seqno_min {
+        return Ok(None);
+    }
+    state.tables.table(table.number, table.bytes)?.get(key, seqno)
+}

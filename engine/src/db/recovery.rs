@@ -1,0 +1,231 @@
+//! Opening a store: from files of unknown history to a state that can be trusted.
+//!
+//! In this order: look at the directory, take the lock, read IDENTITY, CURRENT and MANIFEST, see that every table is there,
+//! replay the logs in order into tables, begin a new log, begin a new manifest that names all this, switch CURRENT, remove
+//! what is left over. Until CURRENT is switched nothing of the old state is touched, so a crash at any point, however often,
+//! leaves the next open the same work to do.
+//!
+//! R1. What was replayed is written to new tables before the open returns. It may have been read from the page cache only: a
+//!     process crash keeps what no disk has, and after a failed sync of the old process a second sync of the same file may
+//!     succeed without writing it. New files have no such past.
+//! R2. For the same reason the manifest is always begun anew.
+//! R3. No file number is used twice: the counter starts above every number that is found on disk or in the manifest.
+//! R4. A directory without CURRENT, but with a log or a table, is a damaged store and not a new one: a new store has its
+//!     CURRENT, durable, before it has its first log.
+
+use crate::batch;
+use crate::cache::BlockCache;
+use crate::compaction::flush::flush;
+use crate::db::obsolete;
+use crate::db::state::{Opened, State};
+use crate::env::{Env, FileLock};
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::filename::FileKind;
+use crate::key::SeqNo;
+use crate::manifest::edit::VersionEdit;
+use crate::manifest::set::{StoreDir, VersionSet, survey};
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::record::Uuid;
+use crate::sst::TableCache;
+use crate::wal::{ReplayExpect, WalWriter, replay};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens the store in `dir`, or starts one.
+pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
+    options.validate()?;
+    if survey_for(env, dir, &options)? == StoreDir::Absent {
+        env.create_dir(dir)?;
+    }
+    let lock_path = FileKind::Lock.path(dir);
+    let Some(lock) = env.lock_file(&lock_path)? else {
+        return Err(Error::Locked { path: lock_path });
+    };
+    // Looked at again: the one who held the lock may have changed everything.
+    let versions = match survey_for(env, dir, &options)? {
+        StoreDir::Store => VersionSet::recover(env, dir, &options, &events)?,
+        _ => create(env, dir, &options, &events)?,
+    };
+    let found = files_in(env, dir)?;
+    Recovery { env, dir, options, events, versions, found }.run(lock)
+}
+
+/// The files in the directory that have names of ours.
+fn files_in(env: &Env, dir: &Path) -> Result<BTreeSet<FileKind>> {
+    let entries = env.read_dir(dir)?;
+    Ok(entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| FileKind::parse(&entry.name)).collect())
+}
+
+/// Leaves a directory alone that is not a store and should not become one.
+fn survey_for(env: &Env, dir: &Path, options: &Options) -> Result<StoreDir> {
+    let not_a_store = |found: &str| Err(Error::NotAStore { path: dir.to_path_buf(), found: found.into() });
+    match survey(env, dir)? {
+        StoreDir::Store if options.error_if_exists => {
+            let what = format!("{} holds a store already, and error_if_exists is set", dir.display());
+            Err(Error::InvalidArgument(what))
+        }
+        StoreDir::Absent if !options.create_if_missing => not_a_store("there is no such directory"),
+        StoreDir::Empty | StoreDir::Unfinished if !options.create_if_missing => not_a_store("there is no store in it"),
+        found => Ok(found),
+    }
+}
+
+/// Starts a new store in a directory that holds none, or only the beginning of one.
+fn create(env: &Env, dir: &Path, options: &Options, events: &Events) -> Result<VersionSet> {
+    // The directory's own name must be durable before anything in it is worth something. An earlier attempt may have
+    // created it and have ended before this.
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    env.sync_dir(&parent)?;
+    VersionSet::create(env, dir, Uuid::random(env), options, events)
+}
+
+struct Recovery<'a> {
+    env: &'a Env,
+    dir: &'a Path,
+    options: Options,
+    events: Events,
+    versions: VersionSet,
+    found: BTreeSet<FileKind>,
+}
+
+/// What the logs held.
+struct Replay {
+    edit: VersionEdit,
+    last_seqno: SeqNo,
+    entries: u64,
+    dropped_bytes: u64,
+}
+
+impl Recovery<'_> {
+    fn run(mut self, lock: Box<dyn FileLock>) -> Result<State> {
+        if let Some(highest) = self.found.iter().filter_map(|file| file.number()).max() {
+            self.versions.bump_past(highest);
+        }
+        self.see_that_tables_are_there()?;
+        let mut replayed = self.replay_logs()?;
+
+        let number = self.versions.new_file_number();
+        let wal = WalWriter::create(self.env, self.dir, number, self.versions.uuid(), replayed.last_seqno + 1)?;
+        // One sync makes the names of the new tables and of the new log durable, before the manifest names them.
+        self.env.sync_dir(self.dir)?;
+        replayed.edit.wals_added.push(number);
+        replayed.edit.wals_removed.extend(self.versions.wals().keys());
+        replayed.edit.last_seqno = Some(replayed.last_seqno);
+        self.versions.begin_new_manifest(replayed.edit)?;
+
+        let obsolete = self.remove_leftovers();
+        let (entries, dropped_bytes) = (replayed.entries, replayed.dropped_bytes);
+        self.events.tell(|| Event::Opened { replayed: entries, dropped_bytes });
+        let blocks = Arc::new(BlockCache::new(self.options.cache_bytes));
+        Ok(State::new(Opened {
+            env: self.env.clone(),
+            dir: self.dir.to_path_buf(),
+            store: self.versions.uuid(),
+            options: self.options,
+            events: self.events,
+            tables: Arc::new(TableCache::new(self.env.clone(), self.dir.to_path_buf(), blocks)),
+            versions: self.versions,
+            wal,
+            last_seqno: replayed.last_seqno,
+            lock,
+            obsolete,
+        }))
+    }
+
+    fn see_that_tables_are_there(&self) -> Result<()> {
+        for (_, table) in self.versions.current().tables() {
+            let path = FileKind::Sst(table.number).path(self.dir);
+            match self.env.file_len(&path)? {
+                Some(len) if len == table.bytes => {}
+                Some(len) => {
+                    let expected = format!("a table of {} bytes, as the manifest says, found {len}", table.bytes);
+                    return Err(Error::corruption(&path, len.min(table.bytes), expected));
+                }
+                None => return Err(Error::corruption(&path, 0, "the table that the manifest names, found no file")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays the logs, oldest first, into tables of level 0 that nothing names yet.
+    fn replay_logs(&mut self) -> Result<Replay> {
+        let mut replay_state = Replay {
+            edit: VersionEdit::default(),
+            last_seqno: self.versions.last_seqno().max(self.versions.current().seqno_max()),
+            entries: 0,
+            dropped_bytes: 0,
+        };
+        let mut memtable = Arc::new(Memtable::new());
+        let mut floor = 0;
+        for (&number, closed) in self.versions.wals() {
+            let expect = closed.map_or(ReplayExpect::Newest, |closed| ReplayExpect::Sealed { bytes: closed.bytes });
+            let path = FileKind::Wal(number).path(self.dir);
+            let replayed =
+                replay(self.env, self.dir, number, self.versions.uuid(), expect, &mut |seqno, count, payload| {
+                    if seqno <= floor {
+                        let expected =
+                            format!("batches behind seqno {floor}, where the log before it ended, found {seqno}");
+                        return Err(Error::corruption(&path, 0, expected));
+                    }
+                    for (seqno, entry) in (seqno..).zip(batch::decode(payload, count)) {
+                        let entry = entry.expect("replay hands on what decodes");
+                        memtable.insert(&entry.key, seqno, entry.kind, entry.value);
+                    }
+                    replay_state.entries += u64::from(count);
+                    replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
+                    if memtable.bytes() >= self.options.memtable_bytes {
+                        let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new()));
+                        flush_replayed(
+                            self.env,
+                            self.dir,
+                            &self.options,
+                            &self.versions,
+                            &full,
+                            &mut replay_state.edit,
+                        )?;
+                    }
+                    Ok(())
+                })?;
+            if let Some(closed) = closed {
+                if replayed.last_seqno.is_some_and(|last| last != closed.last_seqno) {
+                    let expected =
+                        format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
+                    return Err(Error::corruption(&path, replayed.valid_bytes, expected));
+                }
+            }
+            floor = replayed.last_seqno.unwrap_or(floor);
+            replay_state.dropped_bytes += replayed.dropped_bytes;
+        }
+        flush_replayed(self.env, self.dir, &self.options, &self.versions, &memtable, &mut replay_state.edit)?;
+        Ok(replay_state)
+    }
+
+    /// Removes every file that the new manifest does not name. What cannot be removed now is tried again later.
+    fn remove_leftovers(&mut self) -> BTreeSet<FileKind> {
+        let live = obsolete::live_files(&self.versions);
+        let leftovers = self.found.iter().copied().filter(|file| !live.contains(file));
+        leftovers.filter(|&file| obsolete::remove_one(self.env, self.dir, &self.events, file).is_err()).collect()
+    }
+}
+
+fn flush_replayed(
+    env: &Env,
+    dir: &Path,
+    options: &Options,
+    versions: &VersionSet,
+    memtable: &Arc<Memtable>,
+    edit: &mut VersionEdit,
+) -> Result<()> {
+    if memtable.entries() > 0 {
+        let number = versions.new_file_number();
+        let table = flush(env, dir, number, memtable, Vec::new(), options)?;
+        edit.added.extend(table.map(|table| (0, table)));
+    }
+    Ok(())
+}

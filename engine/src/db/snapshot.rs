@@ -1,0 +1,53 @@
+//! A moment that reads can go back to.
+
+use crate::db::state::State;
+use crate::key::SeqNo;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A consistent picture of the whole store at one moment, unmoved by later writes, flushes and compactions. It keeps old
+/// versions of keys from being dropped, so let go of it: dropping it releases it. Ends with the handle that it came from:
+/// after a reopen there are no snapshots.
+pub struct Snapshot {
+    state: Arc<State>,
+    seqno: SeqNo,
+}
+
+impl Snapshot {
+    pub(crate) fn take(state: &Arc<State>) -> Snapshot {
+        let mut list = state.snapshots.lock();
+        // Read under the lock: a merge that lists the snapshots before this one has only inputs that are older than it.
+        let seqno = state.visible.load(Ordering::Acquire);
+        *list.entry(seqno).or_insert(0) += 1;
+        drop(list);
+        Snapshot { state: state.clone(), seqno }
+    }
+
+    /// The newest write that the snapshot shows.
+    pub fn seqno(&self) -> SeqNo {
+        self.seqno
+    }
+
+    /// Whether it was taken from this store handle.
+    pub(crate) fn belongs_to(&self, state: &Arc<State>) -> bool {
+        Arc::ptr_eq(&self.state, state)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let mut list = self.state.snapshots.lock();
+        let holders = list.get_mut(&self.seqno).expect("a snapshot is listed as long as it lives");
+        *holders -= 1;
+        if *holders == 0 {
+            list.remove(&self.seqno);
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({})", self.seqno)
+    }
+}

@@ -1,0 +1,498 @@
+//! The way of a write: a queue of writers, one leader, one log write and at most one sync for the group.
+//!
+//! The writer who finds nobody leading leads. It takes along those who wait behind it, up to a number of bytes, writes all
+//! their batches to the log at once, syncs if one of them asked for it, puts them into the memtable, makes them visible, and
+//! tells each follower the result that is true for it. The next in the queue then leads.
+//!
+//! W1. A seqno that was given to a batch is never given again in this run, whatever became of the batch.
+//! W2. A batch is acknowledged only after its record, and every record before it in this log, was written (and synced, if
+//!     asked for) without error; logs before this one were synced when they were closed.
+//! W3. After a failed write or sync of the log nothing more goes to that log. Its memtable is frozen, flushed to a table, and
+//!     the log is removed from the manifest before a new log takes writes: what failed can no longer appear.
+//! W4. All of a group goes to one log and one memtable.
+
+use crate::batch::WriteBatch;
+use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::key::{SEQNO_MAX, SeqNo};
+use crate::manifest::edit::VersionEdit;
+use crate::memtable::Memtable;
+use crate::options::Durability;
+use crate::sync::{Condvar, Mutex};
+use crate::wal::WalWriter;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Writers that wait for their turn.
+pub(crate) struct CommitQueue {
+    inner: Mutex<Queue>,
+}
+
+struct Queue {
+    leading: bool,
+    waiting: VecDeque<Arc<Ticket>>,
+}
+
+/// One waiting writer.
+struct Ticket {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+enum Slot {
+    Waiting(Request),
+    /// The leader has the request.
+    Taken,
+    /// The writer is to lead.
+    Leads(Request),
+    Done(Request, Result<()>),
+}
+
+/// A batch on its way.
+struct Request {
+    batch: WriteBatch,
+    durability: Durability,
+}
+
+impl Request {
+    fn bytes(&self) -> u64 {
+        self.batch.bytes() as u64
+    }
+
+    fn wants_sync(&self) -> bool {
+        self.durability == Durability::Always
+    }
+}
+
+impl CommitQueue {
+    pub(crate) fn new() -> CommitQueue {
+        CommitQueue { inner: Mutex::new("the queue of writers", Queue { leading: false, waiting: VecDeque::new() }) }
+    }
+
+    /// Commits a batch, together with others that come at the same time. An empty batch commits nothing, and with
+    /// `Durability::Always` still makes everything before it durable.
+    pub(crate) fn write(&self, state: &State, batch: &mut WriteBatch, durability: Durability) -> Result<()> {
+        batch.set_seqno(None);
+        batch.check()?;
+        state.ensure_open()?;
+        let request = Request { batch: std::mem::take(batch), durability };
+        let (request, result) = self.commit(state, request);
+        *batch = request.batch;
+        result
+    }
+
+    fn commit(&self, state: &State, request: Request) -> (Request, Result<()>) {
+        let mut queue = self.inner.lock();
+        if !queue.leading {
+            queue.leading = true;
+            drop(queue);
+            return self.lead(state, request);
+        }
+        let ticket = Arc::new(Ticket {
+            slot: Mutex::new("a writer's ticket", Slot::Waiting(request)),
+            changed: Condvar::new("the leader of the group commit"),
+        });
+        queue.waiting.push_back(ticket.clone());
+        drop(queue);
+        let mut slot = ticket.slot.lock();
+        loop {
+            match std::mem::replace(&mut *slot, Slot::Taken) {
+                Slot::Done(request, result) => return (request, result),
+                Slot::Leads(request) => {
+                    drop(slot);
+                    return self.lead(state, request);
+                }
+                unfinished => {
+                    *slot = unfinished;
+                    ticket.changed.wait(&mut slot);
+                }
+            }
+        }
+    }
+
+    /// Commits a request and those that wait behind it.
+    fn lead(&self, state: &State, request: Request) -> (Request, Result<()>) {
+        let room = make_room(state);
+        let followers = self.gather(&request, state.options.group_commit_bytes_max);
+        let mut group = Vec::with_capacity(1 + followers.len());
+        group.push(request);
+        for ticket in &followers {
+            match std::mem::replace(&mut *ticket.slot.lock(), Slot::Taken) {
+                Slot::Waiting(request) => group.push(request),
+                _ => unreachable!("only the leader takes requests from tickets"),
+            }
+        }
+        let result = room.and_then(|()| commit_group(state, &mut group));
+        self.hand_over();
+        let mut group = group.into_iter();
+        let own = group.next().expect("the leader's own request comes first");
+        for (ticket, request) in followers.iter().zip(group) {
+            *ticket.slot.lock() = Slot::Done(request, result.clone());
+            ticket.changed.notify_one();
+        }
+        (own, result)
+    }
+
+    /// Those at the front of the queue that fit into one group with `first`. One who wants a sync is not taken along by one
+    /// who does not, whom it would delay.
+    fn gather(&self, first: &Request, bytes_max: u64) -> Vec<Arc<Ticket>> {
+        let mut queue = self.inner.lock();
+        let mut bytes = first.bytes();
+        let mut taken = Vec::new();
+        while let Some(ticket) = queue.waiting.front() {
+            let fits = match &*ticket.slot.lock() {
+                Slot::Waiting(request) => {
+                    bytes += request.bytes();
+                    bytes <= bytes_max && (first.wants_sync() || !request.wants_sync())
+                }
+                _ => unreachable!("a queued ticket waits"),
+            };
+            if !fits {
+                break;
+            }
+            taken.extend(queue.waiting.pop_front());
+        }
+        taken
+    }
+
+    /// Lets the next in the queue lead.
+    fn hand_over(&self) {
+        let mut queue = self.inner.lock();
+        match queue.waiting.pop_front() {
+            None => queue.leading = false,
+            Some(ticket) => {
+                drop(queue);
+                let mut slot = ticket.slot.lock();
+                match std::mem::replace(&mut *slot, Slot::Taken) {
+                    Slot::Waiting(request) => *slot = Slot::Leads(request),
+                    _ => unreachable!("a queued ticket waits"),
+                }
+                drop(slot);
+                ticket.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// Logs a group, syncs it if one of it asks for that, and makes it visible. All or none of it succeeds.
+fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
+    let mut commit = state.commit.lock();
+    refuse_if_failed(state, &commit)?;
+    let entries: u64 = group.iter().map(|request| u64::from(request.batch.count())).sum();
+    if commit.next_seqno + entries > SEQNO_MAX {
+        return Err(Error::InvalidArgument("the store has used up its 2^56 sequence numbers".into()));
+    }
+    let sync = group.iter().any(Request::wants_sync);
+    if let Err(error) = log_group(state, &mut commit, group, sync) {
+        abandon_wal(state, &mut commit, &error);
+        return Err(error);
+    }
+    if entries > 0 {
+        let view = state.view.load_full();
+        for request in group.iter_mut() {
+            insert(&view.memtable, &mut request.batch);
+        }
+        state.env.yield_point("write: inserted, not yet visible");
+        state.visible.store(commit.next_seqno - 1, Ordering::Release);
+    }
+    Counters::add(&state.counters.groups, 1);
+    Counters::add(&state.counters.writes, group.len() as u64);
+    if !sync {
+        promise_sync(state, &mut commit, group);
+    }
+    Ok(())
+}
+
+fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bool) -> Result<()> {
+    let wal = commit.wal.as_mut().expect("checked to be there");
+    let before = wal.bytes();
+    for request in group.iter_mut().filter(|request| !request.batch.is_empty()) {
+        request.batch.set_seqno(Some(commit.next_seqno));
+        wal.push(commit.next_seqno, &request.batch);
+        commit.next_seqno += u64::from(request.batch.count());
+        Counters::add(&state.counters.user_bytes, request.bytes());
+    }
+    wal.write()?;
+    Counters::add(&state.counters.wal_bytes, wal.bytes() - before);
+    state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+    if sync && wal.synced_bytes() < wal.bytes() {
+        wal.sync()?;
+        Counters::add(&state.counters.syncs, 1);
+    }
+    if sync {
+        commit.sync_due = None;
+    }
+    Ok(())
+}
+
+/// Puts a logged batch into the memtable. The values stay where they are and are shared.
+fn insert(memtable: &Memtable, batch: &mut WriteBatch) {
+    let Some(first) = batch.seqno() else { return };
+    for (seqno, entry) in (first..).zip(batch.take_entries()) {
+        let entry = entry.expect("a batch that was put together here can be read");
+        memtable.insert(&entry.key, seqno, entry.kind, entry.value);
+    }
+}
+
+/// Notes by when a periodic write must be synced, for the background task.
+fn promise_sync(state: &State, commit: &mut Commit, group: &[Request]) {
+    let soonest = group.iter().filter_map(|request| match request.durability {
+        Durability::PeriodicMs(ms) => Some(Duration::from_millis(ms)),
+        _ => None,
+    });
+    let Some(within) = soonest.min() else { return };
+    let due = state.env.now() + within;
+    if commit.sync_due.is_none_or(|already| due < already) {
+        commit.sync_due = Some(due);
+        state.work.lock().sync_due = Some(due);
+        state.work_changed.notify_all();
+    }
+}
+
+/// Syncs the log because a periodic sync is due. A failure is told to the next writer.
+pub(crate) fn sync_if_due(state: &State) {
+    let mut commit = state.commit.lock();
+    if commit.sync_due.is_none_or(|due| due > state.env.now()) {
+        return;
+    }
+    commit.sync_due = None;
+    let Some(wal) = commit.wal.as_mut() else { return };
+    if wal.synced_bytes() == wal.bytes() {
+        return;
+    }
+    Counters::add(&state.counters.syncs, 1);
+    if let Err(error) = wal.sync() {
+        state.tell_failure("a periodic sync of the log", &error);
+        abandon_wal(state, &mut commit, &error);
+    }
+}
+
+fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
+    state.ensure_open()?;
+    match &commit.failure {
+        None => Ok(()),
+        Some(cause @ Error::OutOfSpace(_)) => Err(cause.clone()),
+        Some(cause) => Err(Error::ReadOnly { cause: Box::new(cause.clone()) }),
+    }
+}
+
+/// Gives up a log that failed (W3), and has the background task bring the store back to work.
+fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
+    state.tell_failure("a write to the log", error);
+    commit.wal = None;
+    commit.sync_due = None;
+    commit.failure = Some(error.clone());
+    freeze(state, commit.wal_number);
+    state.work.lock().resume_due = true;
+    state.work_changed.notify_all();
+}
+
+/// The active memtable takes no more writes, and an empty one takes its place.
+fn freeze(state: &State, wal: u64) {
+    let memtable = Arc::new(Memtable::new());
+    state.view.rcu(|view| {
+        let frozen = Arc::new(Frozen { memtable: view.memtable.clone(), wal });
+        ReadView {
+            memtable: memtable.clone(),
+            frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
+            version: view.version.clone(),
+        }
+    });
+}
+
+/// Freezes the active memtable and begins a new log. The old log is whole and synced, and the manifest says so, before the
+/// new one takes its first record: so no later write can survive an earlier one.
+fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
+    let result = begin_wal_behind(state, commit);
+    match result {
+        Ok(wal) => {
+            freeze(state, commit.wal_number);
+            state.events.tell(|| Event::WalRotated { wal: wal.number() });
+            state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+            commit.wal_number = wal.number();
+            commit.wal = Some(wal);
+            commit.sync_due = None;
+            let _work = state.work.lock();
+            state.work_changed.notify_all();
+            Ok(())
+        }
+        Err(error) => {
+            abandon_wal(state, commit, &error);
+            Err(error)
+        }
+    }
+}
+
+fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
+    let closed = commit.wal.take().expect("checked to be there").close()?;
+    Counters::add(&state.counters.syncs, 1);
+    let wal = create_wal(state, commit.next_seqno)?;
+    let edit = VersionEdit {
+        wals_closed: vec![closed],
+        wals_added: vec![wal.number()],
+        last_seqno: Some(commit.next_seqno - 1),
+        ..VersionEdit::default()
+    };
+    state.install(edit, None)?;
+    Ok(wal)
+}
+
+fn create_wal(state: &State, next_seqno: SeqNo) -> Result<WalWriter> {
+    let number = state.numbers.next();
+    let wal = WalWriter::create(&state.env, &state.dir, number, state.store, next_seqno)?;
+    state.env.sync_dir(&state.dir)?;
+    Ok(wal)
+}
+
+/// Brings a store whose log failed back to work, once everything in memory has been flushed: begins a new log, and takes the
+/// failed one out of the manifest if it is still there. Does nothing where the log is fine.
+pub(crate) fn resume(state: &State) -> Result<()> {
+    let mut commit = state.commit.lock();
+    if commit.failure.is_none() || state.closed.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    if !state.view.load().frozen.is_empty() {
+        // A write failed again since the flush began: flush that as well first.
+        state.work.lock().resume_due = true;
+        return Ok(());
+    }
+    let wal = create_wal(state, commit.next_seqno)?;
+    let edit = VersionEdit {
+        wals_added: vec![wal.number()],
+        last_seqno: Some(commit.next_seqno - 1),
+        ..VersionEdit::default()
+    };
+    state.install(edit, None)?;
+    state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+    commit.wal_number = wal.number();
+    commit.wal = Some(wal);
+    commit.failure = None;
+    state.events.tell(|| Event::Resumed);
+    Ok(())
+}
+
+/// Freezes the active memtable, if it holds anything, so that everything written so far can be flushed.
+pub(crate) fn freeze_for_flush(state: &State) -> Result<()> {
+    let mut commit = state.commit.lock();
+    refuse_if_failed(state, &commit)?;
+    if state.view.load().memtable.entries() == 0 {
+        return Ok(());
+    }
+    rotate(state, &mut commit)
+}
+
+/// Ends the log with its trailer, synced: nothing more is written.
+pub(crate) fn close_wal(state: &State) -> Result<()> {
+    let mut commit = state.commit.lock();
+    match (commit.wal.take(), commit.failure.take()) {
+        (Some(wal), _) => wal.close().map(|_| ()),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(()),
+    }
+}
+
+/// What a writer must do before it may write.
+#[derive(Debug, PartialEq, Eq)]
+enum Pace {
+    Go,
+    /// Freeze the memtable first.
+    Rotate,
+    /// Sleep once, then go on.
+    Slow(Duration),
+    /// Wait for background work.
+    Wait(Cause),
+}
+
+/// What a stalled writer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Memtables(usize),
+    LevelZero(usize),
+}
+
+/// Whether the memtable should be frozen: it holds enough, or its log takes more than its share of what all may take.
+fn is_full(state: &State, view: &ReadView) -> bool {
+    let options = &state.options;
+    let wal_share = options.wal_bytes_max / options.memtables_max as u64;
+    view.memtable.bytes() >= options.memtable_bytes
+        || (state.wal_bytes.load(Ordering::Relaxed) > wal_share && view.memtable.entries() > 0)
+}
+
+/// How fast a writer may go: a pure function of how far the background is behind.
+fn pace(state: &State, view: &ReadView, slept: bool) -> Pace {
+    let options = &state.options;
+    let full = is_full(state, view);
+    let tables = view.version.levels[0].len();
+    if full && view.frozen.len() + 1 >= options.memtables_max {
+        return Pace::Wait(Cause::Memtables(view.frozen.len()));
+    }
+    if tables >= options.l0_stop_trigger {
+        return Pace::Wait(Cause::LevelZero(tables));
+    }
+    if tables > options.l0_slowdown_trigger && !slept {
+        // From nothing to 10 ms a write, in proportion to the way from the slowdown to the stop.
+        let over = (tables - options.l0_slowdown_trigger) as u32;
+        let range = (options.l0_stop_trigger - options.l0_slowdown_trigger) as u32;
+        return Pace::Slow(Duration::from_millis(10) * over / range);
+    }
+    if full { Pace::Rotate } else { Pace::Go }
+}
+
+/// Waits until a writer may go on. A stall ends with an error when the background work that it waits for has failed: it
+/// always waits for something that can run.
+fn make_room(state: &State) -> Result<()> {
+    let mut slept = false;
+    loop {
+        let view = state.view.load_full();
+        match pace(state, &view, slept) {
+            Pace::Go => return Ok(()),
+            Pace::Rotate => {
+                let mut commit = state.commit.lock();
+                refuse_if_failed(state, &commit)?;
+                // Somebody else may have rotated meanwhile.
+                if is_full(state, &state.view.load()) {
+                    rotate(state, &mut commit)?;
+                }
+                return Ok(());
+            }
+            Pace::Slow(duration) => {
+                state.env.sleep(duration);
+                slept = true;
+            }
+            Pace::Wait(cause) => {
+                state.events.tell(|| Event::Stalled { cause: format!("{cause:?}") });
+                Counters::add(&state.counters.stalls, 1);
+                wait_while_stalled(state, cause)?;
+            }
+        }
+    }
+}
+
+fn wait_while_stalled(state: &State, cause: Cause) -> Result<()> {
+    let mut work = state.work.lock();
+    loop {
+        if work.shutting_down {
+            return Err(Error::Closed);
+        }
+        let failure = match cause {
+            Cause::Memtables(_) => &work.flush_failure,
+            Cause::LevelZero(_) => &work.compaction_failure,
+        };
+        if let Some(failure) = failure {
+            return Err(failure.error.clone());
+        }
+        let view = state.view.load();
+        let over = match cause {
+            Cause::Memtables(_) => view.frozen.len() + 1 < state.options.memtables_max,
+            Cause::LevelZero(_) => view.version.levels[0].len() < state.options.l0_stop_trigger,
+        };
+        if over {
+            return Ok(());
+        }
+        drop(view);
+        state.work_changed.wait(&mut work);
+    }
+}

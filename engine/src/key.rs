@@ -1,0 +1,220 @@
+//! Keys as the engine orders them: a user key, and behind it the sequence number and kind of the write.
+//!
+//! ```text
+//! internal key   | user key (any bytes, also none) | trailer: 8 bytes |
+//! trailer        !(seqno << 8 | kind), big-endian
+//! ```
+//!
+//! The complement makes newer writes sort first among those of one user key, by plain comparison of the eight bytes. User
+//! keys are compared first and on their own: one can be a prefix of another.
+//!
+//! U1. No two entries of one keyspace have the same user key, seqno and kind.
+
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The position of a write in the one history of a store; 56 bits. Zero is before every write.
+pub type SeqNo = u64;
+
+/// The largest sequence number.
+pub const SEQNO_MAX: SeqNo = (1 << 56) - 1;
+
+/// The number of a keyspace. There is one for now, [`KEYSPACE_DEFAULT`].
+pub type KeyspaceId = u32;
+
+/// The keyspace that every store has.
+pub const KEYSPACE_DEFAULT: KeyspaceId = 0;
+
+/// Bytes behind the user key in an internal key.
+pub const TRAILER_LEN: usize = 8;
+
+/// The longest key, in bytes.
+pub const KEY_LEN_MAX: usize = 64 * 1024;
+
+/// The longest value, in bytes.
+pub const VALUE_LEN_MAX: usize = 1024 * 1024 * 1024;
+
+/// What an entry says of its key. The numbers are on disk for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The key is absent.
+    Delete = 0,
+    /// The key has this value.
+    Put = 1,
+    /// Reserved: all keys from this one up to another are absent.
+    RangeDelete = 2,
+    /// Reserved: the key has this value until a time.
+    PutExpiring = 3,
+    /// Reserved: an operand to be merged with what is below.
+    Merge = 4,
+    /// Reserved: the value lies in a blob file.
+    BlobReference = 5,
+    /// Reserved: a mark of a transaction.
+    TransactionMark = 6,
+}
+
+impl Kind {
+    /// The kind with this number, if there is one.
+    pub fn from_u8(number: u8) -> Option<Kind> {
+        Some(match number {
+            0 => Kind::Delete,
+            1 => Kind::Put,
+            2 => Kind::RangeDelete,
+            3 => Kind::PutExpiring,
+            4 => Kind::Merge,
+            5 => Kind::BlobReference,
+            6 => Kind::TransactionMark,
+            _ => return None,
+        })
+    }
+
+    /// Whether this version of the library writes and understands it. A store that holds others is newer.
+    pub fn is_supported(self) -> bool {
+        matches!(self, Kind::Delete | Kind::Put)
+    }
+}
+
+/// The largest kind: a search for (key, seqno) with it finds the first entry at or below that seqno.
+pub const KIND_FOR_SEEK: Kind = Kind::TransactionMark;
+
+/// What one place (a memtable, a table) says of a key. Where it says nothing, the search goes on further down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The key has this value.
+    Found(Bytes),
+    /// The key was deleted: it is absent, whatever lies further down.
+    Deleted,
+}
+
+/// The trailer for a write.
+#[inline]
+pub fn trailer(seqno: SeqNo, kind: Kind) -> [u8; TRAILER_LEN] {
+    debug_assert!(seqno <= SEQNO_MAX, "seqno {seqno} needs more than 56 bits");
+    (!(seqno << 8 | kind as u64)).to_be_bytes()
+}
+
+/// An internal key in parts, borrowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InternalKey<'a> {
+    /// The key that the user knows.
+    pub user: &'a [u8],
+    /// When it was written.
+    pub seqno: SeqNo,
+    /// What was written.
+    pub kind: Kind,
+}
+
+impl<'a> InternalKey<'a> {
+    /// In parts.
+    pub fn new(user: &'a [u8], seqno: SeqNo, kind: Kind) -> InternalKey<'a> {
+        InternalKey { user, seqno, kind }
+    }
+
+    /// Splits the encoded form. `None` where it is too short or of an unknown kind.
+    #[inline]
+    pub fn decode(encoded: &'a [u8]) -> Option<InternalKey<'a>> {
+        let (user, trailer) = encoded.split_last_chunk::<TRAILER_LEN>()?;
+        let packed = !u64::from_be_bytes(*trailer);
+        Some(InternalKey { user, seqno: packed >> 8, kind: Kind::from_u8(packed as u8)? })
+    }
+
+    /// Appends the encoded form.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.user);
+        out.extend_from_slice(&trailer(self.seqno, self.kind));
+    }
+
+    /// The encoded form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.user.len() + TRAILER_LEN);
+        self.encode_into(&mut out);
+        out
+    }
+}
+
+impl Ord for InternalKey<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.user.cmp(other.user).then_with(|| (other.seqno, other.kind).cmp(&(self.seqno, self.kind)))
+    }
+}
+
+impl PartialOrd for InternalKey<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for InternalKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}{:?}", self.user.escape_ascii(), self.seqno, self.kind)
+    }
+}
+
+/// The user key of an encoded internal key. Only for keys that have been checked to be long enough.
+#[inline]
+pub fn user_key(encoded: &[u8]) -> &[u8] {
+    &encoded[..encoded.len() - TRAILER_LEN]
+}
+
+/// Orders encoded internal keys: by user key, then newest first. Both must be long enough.
+#[inline]
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let (a_user, a_trailer) = a.split_at(a.len() - TRAILER_LEN);
+    let (b_user, b_trailer) = b.split_at(b.len() - TRAILER_LEN);
+    a_user.cmp(b_user).then_with(|| a_trailer.cmp(b_trailer))
+}
+
+/// The first key behind all keys that start with `prefix`, or `None` where there is none (empty, or all 0xff).
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_kind() -> impl Strategy<Value = Kind> {
+        (0u8..=6).prop_map(|number| Kind::from_u8(number).expect("in range"))
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip_and_both_orders_agree(
+            a: Vec<u8>, a_seqno in 0..=SEQNO_MAX, a_kind in any_kind(),
+            b: Vec<u8>, b_seqno in 0..=SEQNO_MAX, b_kind in any_kind(),
+        ) {
+            let a = InternalKey::new(&a, a_seqno, a_kind);
+            let b = InternalKey::new(&b, b_seqno, b_kind);
+            let encoded = a.encode();
+            prop_assert_eq!(InternalKey::decode(&encoded), Some(a));
+            prop_assert_eq!(compare(&encoded, &b.encode()), a.cmp(&b));
+        }
+
+        #[test]
+        fn the_end_of_a_prefix_is_behind_all_that_start_with_it(prefix: Vec<u8>, tail: Vec<u8>, other: Vec<u8>) {
+            let with = [&prefix[..], &tail[..]].concat();
+            match prefix_end(&prefix) {
+                Some(end) => {
+                    prop_assert!(with < end);
+                    prop_assert!(other < end || !other.starts_with(&prefix));
+                }
+                None => prop_assert!(prefix.iter().all(|&byte| byte == 0xff)),
+            }
+        }
+    }
+
+    #[test]
+    fn newer_sorts_first_and_prefixes_sort_by_user_key_alone() {
+        let key = |user, seqno| InternalKey::new(user, seqno, Kind::Put).encode();
+        assert_eq!(compare(&key(b"a", 9), &key(b"a", 3)), Ordering::Less);
+        assert_eq!(compare(&key(b"a", 1), &key(b"a\0", 9)), Ordering::Less);
+        assert_eq!(compare(&key(b"", 0), &key(b"\0", SEQNO_MAX)), Ordering::Less);
+        assert_eq!(InternalKey::decode(b"short"), None);
+    }
+}

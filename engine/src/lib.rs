@@ -1,0 +1,50 @@
+//! Strata: an embeddable LSM key-value engine. An acknowledged write is never lost, a wrong answer is never given.
+//!
+//! Start with [`db::Db`]; [`options::Options`] says what can be set and what each setting costs.
+//!
+//! # How it works
+//!
+//! A write goes to a log ([`wal`]) and to a sorted table in memory ([`memtable`]). A full memtable is frozen and written to a
+//! sorted table on disk ([`sst`]) in level 0; compactions merge tables down a tree of levels, each ten times larger than the
+//! one above ([`compaction`]). Which tables and logs count is itself a log, the [`manifest`]. A reader looks at an immutable
+//! picture of all this ([`db`]): it waits for nobody and nobody waits for it.
+//!
+//! # The floors
+//!
+//! A module names only modules on lower floors; `tests/layers.rs` keeps it so.
+//!
+//! ```text
+//! database   db
+//! reshaping  compaction
+//! alive      manifest
+//! places     wal  memtable  sst
+//! framing    record  batch  iter
+//! keys       key
+//! world      env
+//! words      error  coding  checksum  options  filename  event  cache  sync
+//! ```
+//!
+//! The engine reaches the operating system through [`env`] only. The simulator puts a disk of its own there, with power cuts,
+//! torn writes and lying syncs, and a scheduler behind [`sync`]: the code that is tested is the code that ships.
+//!
+//! Every file on disk is drawn byte by byte in `engine/FORMAT.md`, with what is assumed of the medium.
+
+pub mod batch;
+pub mod cache;
+pub mod checksum;
+pub mod coding;
+pub mod compaction;
+pub mod db;
+pub mod env;
+pub mod error;
+pub mod event;
+pub mod filename;
+pub mod iter;
+pub mod key;
+pub mod manifest;
+pub mod memtable;
+pub mod options;
+pub mod record;
+pub mod sst;
+pub mod sync;
+pub mod wal;

@@ -1,0 +1,413 @@
+//! A change of the list of files, and its bytes.
+//!
+//! ```text
+//! edit     | field | field | ...
+//! field    tag varint | length varint | body
+//!
+//! tag 1    next file       varint                       tag 5    log added      number varint
+//! tag 2    last seqno      varint                       tag 6    log closed     number, bytes, last seqno: varints
+//! tag 3    levels          varint                       tag 7    log removed    number varint
+//! tag 4    reserved: a keyspace                         tag 8    table removed  level, number: varints
+//!                                                       tag 9    table added    see below
+//!
+//! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
+//!               checksum u32 | smallest: length varint, internal key | largest: the same
+//! ```
+//!
+//! Tags 1 to 3 appear at most once, and are absent where the edit does not say anything of the kind: a value that
+//! happens to be the default is written like any other. The other tags repeat. A tag that is not known makes the edit
+//! unreadable, for skipping a change that one does not understand would be a wrong list.
+
+use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
+use crate::key::{self, InternalKey, KeyspaceId, SEQNO_MAX, SeqNo};
+use crate::wal::ClosedWal;
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The most levels that a store can have.
+pub const LEVELS_MAX: usize = 16;
+
+const TAG_NEXT_FILE: u64 = 1;
+const TAG_LAST_SEQNO: u64 = 2;
+const TAG_LEVELS: u64 = 3;
+const TAG_WAL_ADDED: u64 = 5;
+const TAG_WAL_CLOSED: u64 = 6;
+const TAG_WAL_REMOVED: u64 = 7;
+const TAG_TABLE_REMOVED: u64 = 8;
+const TAG_TABLE_ADDED: u64 = 9;
+
+/// What the manifest knows of a table.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TableMeta {
+    /// The number in its name.
+    pub number: u64,
+    /// Whose entries it holds.
+    pub keyspace: KeyspaceId,
+    /// Its length.
+    pub bytes: u64,
+    /// Entries in it, at least one.
+    pub entries: u64,
+    /// How many of these are deletes.
+    pub deletes: u64,
+    /// The first internal key.
+    pub smallest: Vec<u8>,
+    /// The last internal key.
+    pub largest: Vec<u8>,
+    /// The smallest sequence number.
+    pub seqno_min: SeqNo,
+    /// The largest sequence number.
+    pub seqno_max: SeqNo,
+    /// Masked CRC-32 of the whole file.
+    pub checksum: u32,
+    /// Orders the tables of level 0: a larger one is newer.
+    pub epoch: u64,
+}
+
+impl TableMeta {
+    /// The first user key.
+    pub fn smallest_user(&self) -> &[u8] {
+        key::user_key(&self.smallest)
+    }
+
+    /// The last user key.
+    pub fn largest_user(&self) -> &[u8] {
+        key::user_key(&self.largest)
+    }
+
+    /// Whether this can be said of any table; else what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, encoded) in [("smallest", &self.smallest), ("largest", &self.largest)] {
+            if InternalKey::decode(encoded).is_none() {
+                return Err(format!("the {name} key of table {} is no internal key", self.number));
+            }
+        }
+        if key::compare(&self.smallest, &self.largest) == Ordering::Greater {
+            return Err(format!("the smallest key of table {} is above its largest", self.number));
+        }
+        if self.seqno_min > self.seqno_max || self.seqno_max > SEQNO_MAX {
+            let (min, max) = (self.seqno_min, self.seqno_max);
+            return Err(format!("table {} has sequence numbers from {min} to {max}", self.number));
+        }
+        if self.entries == 0 || self.deletes > self.entries {
+            let (entries, deletes) = (self.entries, self.deletes);
+            return Err(format!("table {} has {entries} entries, and {deletes} of them delete", self.number));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TableMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = |encoded: &[u8]| match InternalKey::decode(encoded) {
+            Some(key) => format!("{key:?}"),
+            None => format!("{:?}?", encoded.escape_ascii().to_string()),
+        };
+        write!(
+            f,
+            "table {} [{} .. {}] seqnos {}..={} epoch {} ({} entries, {} deletes, {} bytes)",
+            self.number,
+            key(&self.smallest),
+            key(&self.largest),
+            self.seqno_min,
+            self.seqno_max,
+            self.epoch,
+            self.entries,
+            self.deletes,
+            self.bytes
+        )
+    }
+}
+
+/// A change of the list. The default changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionEdit {
+    /// Numbers from here on are unused. [`VersionSet`](super::set::VersionSet) fills it in.
+    pub next_file: Option<u64>,
+    /// All sequence numbers up to here were given out.
+    pub last_seqno: Option<SeqNo>,
+    /// How many levels there are.
+    pub levels: Option<usize>,
+    /// Logs that count from now on.
+    pub wals_added: Vec<u64>,
+    /// Logs that nothing will be added to.
+    pub wals_closed: Vec<ClosedWal>,
+    /// Logs that no longer count.
+    pub wals_removed: Vec<u64>,
+    /// Tables that leave a level. They leave before the added ones come, so a table can change its level.
+    pub removed: Vec<(usize, u64)>,
+    /// Tables that come into a level.
+    pub added: Vec<(usize, TableMeta)>,
+}
+
+impl VersionEdit {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == VersionEdit::default()
+    }
+
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut body = Vec::new();
+        let numbers = |body: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|&value| put_varint(body, value));
+        let mut field = |tag: u64, fill: &dyn Fn(&mut Vec<u8>)| {
+            body.clear();
+            fill(&mut body);
+            put_varint(&mut out, tag);
+            put_bytes(&mut out, &body);
+        };
+        if let Some(next_file) = self.next_file {
+            field(TAG_NEXT_FILE, &|body| numbers(body, &[next_file]));
+        }
+        if let Some(last_seqno) = self.last_seqno {
+            field(TAG_LAST_SEQNO, &|body| numbers(body, &[last_seqno]));
+        }
+        if let Some(levels) = self.levels {
+            field(TAG_LEVELS, &|body| numbers(body, &[levels as u64]));
+        }
+        for &number in &self.wals_added {
+            field(TAG_WAL_ADDED, &|body| numbers(body, &[number]));
+        }
+        for wal in &self.wals_closed {
+            field(TAG_WAL_CLOSED, &|body| numbers(body, &[wal.number, wal.bytes, wal.last_seqno]));
+        }
+        for &number in &self.wals_removed {
+            field(TAG_WAL_REMOVED, &|body| numbers(body, &[number]));
+        }
+        for &(level, number) in &self.removed {
+            field(TAG_TABLE_REMOVED, &|body| numbers(body, &[level as u64, number]));
+        }
+        for (level, table) in &self.added {
+            field(TAG_TABLE_ADDED, &|body| {
+                let counts = [table.bytes, table.entries, table.deletes, table.seqno_min, table.seqno_max, table.epoch];
+                numbers(body, &[*level as u64, table.number, u64::from(table.keyspace)]);
+                numbers(body, &counts);
+                put_u32(body, table.checksum);
+                put_bytes(body, &table.smallest);
+                put_bytes(body, &table.largest);
+            });
+        }
+        out
+    }
+
+    /// From bytes. An error says what was expected, and reads on after the word "expected".
+    pub fn decode(bytes: &[u8]) -> Result<VersionEdit, String> {
+        let mut edit = VersionEdit::default();
+        let mut decoder = Decoder::new(bytes);
+        while !decoder.is_empty() {
+            let at = bytes.len() - decoder.rest().len();
+            let whole = decoder.varint().and_then(|tag| Some((tag, decoder.bytes()?)));
+            let Some((tag, body)) = whole else {
+                return Err(format!("an edit of whole fields, and byte {at} of it starts none"));
+            };
+            let mut body = Decoder::new(body);
+            match edit.take_field(tag, &mut body) {
+                None => return Err(format!("a whole field with tag {tag} at byte {at} of an edit")),
+                Some(Err(expected)) => return Err(expected),
+                Some(Ok(())) if !body.is_empty() => {
+                    return Err(format!("nothing behind the field with tag {tag} at byte {at} of an edit"));
+                }
+                Some(Ok(())) => {}
+            }
+        }
+        for (_, table) in &edit.added {
+            table.check().map_err(|wrong| format!("a table that can be, but {wrong}"))?;
+        }
+        Ok(edit)
+    }
+
+    /// Reads one field. `None`: its body is too short, or a number is out of its range.
+    fn take_field(&mut self, tag: u64, body: &mut Decoder<'_>) -> Option<Result<(), String>> {
+        let twice = match tag {
+            TAG_NEXT_FILE => self.next_file.replace(body.varint()?).is_some(),
+            TAG_LAST_SEQNO => self.last_seqno.replace(take_seqno(body)?).is_some(),
+            TAG_LEVELS => {
+                let levels = body.varint()?;
+                let fits = (1..=LEVELS_MAX as u64).contains(&levels);
+                self.levels.replace(fits.then_some(levels as usize)?).is_some()
+            }
+            TAG_WAL_ADDED => {
+                self.wals_added.push(body.varint()?);
+                false
+            }
+            TAG_WAL_CLOSED => {
+                let (number, bytes) = (body.varint()?, body.varint()?);
+                self.wals_closed.push(ClosedWal { number, bytes, last_seqno: take_seqno(body)? });
+                false
+            }
+            TAG_WAL_REMOVED => {
+                self.wals_removed.push(body.varint()?);
+                false
+            }
+            TAG_TABLE_REMOVED => {
+                self.removed.push((take_level(body)?, body.varint()?));
+                false
+            }
+            TAG_TABLE_ADDED => {
+                self.added.push((take_level(body)?, take_table(body)?));
+                false
+            }
+            _ => {
+                return Some(Err(format!("an edit of fields that this version knows, found one with tag {tag}")));
+            }
+        };
+        Some(if twice { Err(format!("one field with tag {tag} in an edit, found two")) } else { Ok(()) })
+    }
+}
+
+fn take_seqno(body: &mut Decoder<'_>) -> Option<SeqNo> {
+    body.varint().filter(|&seqno| seqno <= SEQNO_MAX)
+}
+
+fn take_level(body: &mut Decoder<'_>) -> Option<usize> {
+    body.varint().filter(|&level| level < LEVELS_MAX as u64).map(|level| level as usize)
+}
+
+fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
+    Some(TableMeta {
+        number: body.varint()?,
+        keyspace: body.varint_u32()?,
+        bytes: body.varint()?,
+        entries: body.varint()?,
+        deletes: body.varint()?,
+        seqno_min: body.varint()?,
+        seqno_max: body.varint()?,
+        epoch: body.varint()?,
+        checksum: body.u32()?,
+        smallest: body.bytes()?.to_vec(),
+        largest: body.bytes()?.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Kind;
+    use proptest::prelude::*;
+
+    /// Small numbers and the extremes, so that fields equal to their default come up often.
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), 0u64..3, Just(u64::MAX), any::<u64>()]
+    }
+
+    fn seqno() -> impl Strategy<Value = SeqNo> {
+        prop_oneof![Just(0), 0u64..3, Just(SEQNO_MAX), 0..=SEQNO_MAX]
+    }
+
+    fn table() -> impl Strategy<Value = TableMeta> {
+        let keys = (any::<Vec<u8>>(), any::<Vec<u8>>());
+        (number(), any::<u32>(), number(), 1u64..9, (seqno(), seqno()), any::<u32>(), number(), keys).prop_map(
+            |(number, keyspace, bytes, entries, (a, b), checksum, epoch, (x, y))| TableMeta {
+                number,
+                keyspace,
+                bytes,
+                entries,
+                deletes: entries / 2,
+                smallest: InternalKey::new(x.as_slice().min(&y), a.max(b), Kind::Put).encode(),
+                largest: InternalKey::new(x.as_slice().max(&y), a.min(b), Kind::Delete).encode(),
+                seqno_min: a.min(b),
+                seqno_max: a.max(b),
+                checksum,
+                epoch,
+            },
+        )
+    }
+
+    fn edit() -> impl Strategy<Value = VersionEdit> {
+        let closed = (number(), number(), seqno()).prop_map(|(number, bytes, last_seqno)| ClosedWal {
+            number,
+            bytes,
+            last_seqno,
+        });
+        (
+            proptest::option::of(number()),
+            proptest::option::of(seqno()),
+            proptest::option::of(1..=LEVELS_MAX),
+            proptest::collection::vec(number(), 0..3),
+            proptest::collection::vec(closed, 0..3),
+            proptest::collection::vec(number(), 0..3),
+            proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
+            proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
+        )
+            .prop_map(
+                |(next_file, last_seqno, levels, wals_added, wals_closed, wals_removed, removed, added)| VersionEdit {
+                    next_file,
+                    last_seqno,
+                    levels,
+                    wals_added,
+                    wals_closed,
+                    wals_removed,
+                    removed,
+                    added,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn every_edit_round_trips_with_values_that_equal_a_default(edit in edit()) {
+            prop_assert_eq!(VersionEdit::decode(&edit.encode()), Ok(edit));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_without_panic_and_a_cut_edit_is_never_a_longer_one(edit in edit(), bytes: Vec<u8>) {
+            let _ = VersionEdit::decode(&bytes);
+            let encoded = edit.encode();
+            for len in 0..encoded.len() {
+                if let Ok(shorter) = VersionEdit::decode(&encoded[..len]) {
+                    prop_assert_ne!(&shorter, &edit);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
+        let reserved = refusal(&[4, 1, 0]);
+        insta::assert_snapshot!(reserved, @"an edit of fields that this version knows, found one with tag 4");
+        insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
+        insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
+        insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
+        insta::assert_snapshot!(refusal(&[5, 1, 7, 9]), @"an edit of whole fields, and byte 3 of it starts none");
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_is_refused() {
+        let put = |user: &[u8]| InternalKey::new(user, 5, Kind::Put).encode();
+        let sound = TableMeta {
+            number: 7,
+            keyspace: 0,
+            bytes: 100,
+            entries: 2,
+            deletes: 0,
+            smallest: put(b"a"),
+            largest: put(b"b"),
+            seqno_min: 5,
+            seqno_max: 5,
+            checksum: 0,
+            epoch: 1,
+        };
+        assert_eq!(sound.check(), Ok(()));
+        let refusal = |table: TableMeta| {
+            let edit = VersionEdit { added: vec![(0, table)], ..VersionEdit::default() };
+            VersionEdit::decode(&edit.encode()).expect_err("refused")
+        };
+        insta::assert_snapshot!(
+            refusal(TableMeta { smallest: b"short".to_vec(), ..sound.clone() }),
+            @"a table that can be, but the smallest key of table 7 is no internal key"
+        );
+        insta::assert_snapshot!(
+            refusal(TableMeta { smallest: put(b"c"), ..sound.clone() }),
+            @"a table that can be, but the smallest key of table 7 is above its largest"
+        );
+        insta::assert_snapshot!(
+            refusal(TableMeta { seqno_min: 6, ..sound.clone() }),
+            @"a table that can be, but table 7 has sequence numbers from 6 to 5"
+        );
+        insta::assert_snapshot!(
+            refusal(TableMeta { entries: 0, ..sound }),
+            @"a table that can be, but table 7 has 0 entries, and 0 of them delete"
+        );
+    }
+}

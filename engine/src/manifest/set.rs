@@ -1,0 +1,454 @@
+//! The one owner of the list of live files: what counts now, and how it becomes durable that something else does.
+//!
+//! ```text
+//! commit             edit -> append to the manifest -> sync                                          -> install
+//! begin a manifest   snapshot -> new file -> sync -> sync dir -> CURRENT.tmp -> sync -> rename -> sync dir -> install
+//! ```
+//!
+//! S1. What is installed in memory was durable first. After an error the list in memory is the last installed one.
+//!
+//! S2. After an error it is unknown whether the edit counts: a part of it may have reached the medium, and CURRENT may
+//! name either manifest. The set is then *ambiguous*. No manifest that took part is ever written again; the next commit
+//! begins a new one. Until that has succeeded, every file that either outcome needs is live: those of the installed
+//! list, those that the failed edits added, and all manifests that took part.
+//!
+//! S3. All numbers come from one counter, and no number is used twice, not even one whose file was never finished. The
+//! counter is in every edit.
+//!
+//! S4. An edit that does not fit the list is a fault of ours and panics, unless it was read from disk, where it is
+//! corruption.
+//!
+//! It removes no files and reads no logs and no tables. It does not lock itself: whoever owns it does.
+
+use super::edit::{TableMeta, VersionEdit};
+use super::format::{FORMAT_VERSION, Identity};
+use super::log::{self, ManifestWriter};
+use super::version::Version;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::filename::FileKind;
+use crate::key::SeqNo;
+use crate::options::Options;
+use crate::record::Uuid;
+use crate::wal::ClosedWal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Numbers from here on are never drawn. A file that has one is not ours, and not in the way.
+const NUMBER_END: u64 = 1 << 62;
+
+/// The counter from which every file of a store has its number. Shared by all who create files.
+#[derive(Debug)]
+pub struct FileNumbers {
+    next: AtomicU64,
+}
+
+impl FileNumbers {
+    fn starting_at(next: u64) -> FileNumbers {
+        FileNumbers { next: AtomicU64::new(next) }
+    }
+
+    /// A number that no file has had.
+    pub fn next(&self) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!(number < NUMBER_END, "the numbers for files have run out at {number}");
+        number
+    }
+
+    /// Makes sure that `number`, which was found on disk, will not be drawn.
+    pub fn bump_past(&self, number: u64) {
+        if number < NUMBER_END {
+            self.next.fetch_max(number + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The number that would be drawn next.
+    pub fn peek(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+/// What a directory looks like to one who wants to open a store in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreDir {
+    /// There is no such directory.
+    Absent,
+    /// It is empty, but for a lock file perhaps.
+    Empty,
+    /// Somebody began to create a store and did not come to the end; nothing was ever written to it. To be created
+    /// again.
+    Unfinished,
+    /// There is a store.
+    Store,
+}
+
+/// Looks at a directory. One that holds other things is [`Error::NotAStore`]; one that holds tables or logs but no
+/// CURRENT is a corruption that names CURRENT.
+pub fn survey(env: &Env, dir: &Path) -> Result<StoreDir> {
+    let entries = match env.read_dir(dir) {
+        Err(error) if error.is_not_found() => return Ok(StoreDir::Absent),
+        entries => entries?,
+    };
+    let mut ours = BTreeSet::new();
+    let mut foreign = BTreeSet::new();
+    for entry in entries {
+        match FileKind::parse(&entry.name) {
+            Some(kind) if !entry.is_dir => {
+                ours.insert(kind);
+            }
+            // The root of a fresh file system of the ext family has this directory.
+            None if entry.is_dir && entry.name == "lost+found" => {}
+            _ => {
+                foreign.insert(entry.name);
+            }
+        }
+    }
+    if ours.contains(&FileKind::Current) {
+        return Ok(StoreDir::Store);
+    }
+    if ours.iter().any(|kind| matches!(kind, FileKind::Wal(_) | FileKind::Sst(_))) {
+        let wanted = "the file that names the manifest, found none, though there are files of a store";
+        return Err(Error::corruption(&FileKind::Current.path(dir), 0, wanted));
+    }
+    if let Some(name) = foreign.first() {
+        let found = match foreign.len() - 1 {
+            0 => format!("it holds {name:?}, which is no file of a store"),
+            more => format!("it holds {name:?} and {more} more that are no files of a store"),
+        };
+        return Err(Error::NotAStore { path: dir.to_path_buf(), found });
+    }
+    ours.remove(&FileKind::Lock);
+    Ok(if ours.is_empty() { StoreDir::Empty } else { StoreDir::Unfinished })
+}
+
+/// What counts, as a value.
+#[derive(Clone, Debug)]
+struct Installed {
+    version: Arc<Version>,
+    /// Logs that count, by number; those that nothing will be added to with what is known of them.
+    wals: BTreeMap<u64, Option<ClosedWal>>,
+    last_seqno: SeqNo,
+    next_file: u64,
+}
+
+impl Installed {
+    fn empty(levels: usize) -> Installed {
+        Installed { version: Arc::new(Version::empty(levels)), wals: BTreeMap::new(), last_seqno: 0, next_file: 1 }
+    }
+
+    /// What counts after an edit; an error says what in the edit does not fit.
+    fn apply(&self, edit: &VersionEdit) -> std::result::Result<Installed, String> {
+        let version = Arc::new(self.version.apply(edit)?);
+        let next_file = edit.next_file.unwrap_or(self.next_file);
+        if next_file < self.next_file || next_file > NUMBER_END {
+            return Err(format!("the next file had number {}, and cannot have {next_file}", self.next_file));
+        }
+        let tables = edit.added.iter().map(|(_, table)| table.number);
+        if let Some(number) = tables.chain(edit.wals_added.iter().copied()).find(|&number| number >= next_file) {
+            return Err(format!("file {number} was never begun, for the next file has number {next_file}"));
+        }
+        let mut wals = self.wals.clone();
+        for &number in &edit.wals_added {
+            if wals.insert(number, None).is_some() {
+                return Err(format!("log {number} is listed already"));
+            }
+        }
+        for closed in &edit.wals_closed {
+            match wals.get_mut(&closed.number) {
+                Some(state @ None) => *state = Some(*closed),
+                Some(Some(_)) => return Err(format!("log {} is closed already", closed.number)),
+                None => return Err(format!("log {} is not listed and cannot be closed", closed.number)),
+            }
+        }
+        for number in &edit.wals_removed {
+            if wals.remove(number).is_none() {
+                return Err(format!("log {number} is not listed and cannot be removed"));
+            }
+        }
+        let in_tables = edit.added.iter().map(|(_, table)| table.seqno_max);
+        let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
+        let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
+        Ok(Installed { version, wals, last_seqno, next_file })
+    }
+
+    /// The edit that makes this out of nothing.
+    fn snapshot(&self) -> VersionEdit {
+        VersionEdit {
+            next_file: Some(self.next_file),
+            last_seqno: Some(self.last_seqno),
+            levels: Some(self.version.levels.len()),
+            wals_added: self.wals.keys().copied().collect(),
+            wals_closed: self.wals.values().flatten().copied().collect(),
+            wals_removed: Vec::new(),
+            removed: Vec::new(),
+            added: self.version.tables().map(|(level, table)| (level, TableMeta::clone(table))).collect(),
+        }
+    }
+}
+
+/// The list of live files, and the manifest that holds it.
+#[derive(Debug)]
+pub struct VersionSet {
+    env: Env,
+    dir: PathBuf,
+    store: Uuid,
+    manifest_bytes_min: u64,
+    events: Events,
+    numbers: Arc<FileNumbers>,
+    installed: Installed,
+    /// Earlier versions that somebody may still read from.
+    older: Vec<Weak<Version>>,
+    /// The manifest that counted when CURRENT was last known.
+    manifest: u64,
+    /// `None`: the next commit begins a new manifest.
+    writer: Option<ManifestWriter>,
+    doubt: Option<Doubt>,
+    retired: BTreeSet<FileKind>,
+}
+
+/// What may count as well, because commits failed (S2).
+#[derive(Debug, Default)]
+struct Doubt {
+    tables: BTreeSet<u64>,
+    wals: BTreeSet<u64>,
+    manifests: BTreeSet<u64>,
+}
+
+impl VersionSet {
+    /// Makes an existing directory a store without tables and logs, durably: writes IDENTITY, a first manifest and
+    /// CURRENT. What an unfinished creation left there is passed over. The directory's own name is for the caller to
+    /// sync.
+    pub fn create(env: &Env, dir: &Path, store: Uuid, options: &Options, events: &Events) -> Result<VersionSet> {
+        let numbers = FileNumbers::starting_at(1);
+        for entry in env.read_dir(dir)? {
+            if let Some(number) = FileKind::parse(&entry.name).and_then(FileKind::number) {
+                numbers.bump_past(number);
+            }
+        }
+        log::write_identity(env, dir, &Identity { store, format_version: FORMAT_VERSION })?;
+        let mut set = VersionSet {
+            env: env.clone(),
+            dir: dir.to_path_buf(),
+            store,
+            manifest_bytes_min: options.manifest_bytes_min,
+            events: events.clone(),
+            numbers: Arc::new(numbers),
+            installed: Installed::empty(options.levels),
+            older: Vec::new(),
+            manifest: 0,
+            writer: None,
+            doubt: None,
+            retired: BTreeSet::new(),
+        };
+        set.begin_new_manifest(VersionEdit::default())?;
+        Ok(set)
+    }
+
+    /// Reads IDENTITY, CURRENT and the manifest. Writes nothing: the first commit begins a new manifest. The caller
+    /// still has to tell of files that the list does not know, with [`VersionSet::bump_past`].
+    pub fn recover(env: &Env, dir: &Path, options: &Options, events: &Events) -> Result<VersionSet> {
+        let identity = log::read_identity(env, dir)?;
+        let current = log::read_current(env, dir, identity.store)?;
+        let read = log::read(env, dir, &current)?;
+        let path = FileKind::Manifest(current.manifest).path(dir);
+        let mut installed = Installed::empty(1);
+        for (index, (offset, edit)) in read.edits.iter().enumerate() {
+            if index == 0 && (edit.levels.is_none() || edit.next_file.is_none()) {
+                return Err(Error::corruption(&path, *offset, "a snapshot with the levels and the next file"));
+            }
+            installed = installed.apply(edit).map_err(|wrong| {
+                Error::corruption(&path, *offset, format!("an edit that fits the list, but {wrong}"))
+            })?;
+        }
+        let levels = installed.version.levels.len();
+        if levels > options.levels {
+            return Err(Error::InvalidArgument(format!(
+                "option levels is {}, and this store has {levels}: they can only become more",
+                options.levels
+            )));
+        }
+        let wider = VersionEdit { levels: Some(options.levels), ..VersionEdit::default() };
+        let version = installed.version.apply(&wider).expect("levels can become more");
+        installed.version = Arc::new(version);
+        let numbers = FileNumbers::starting_at(installed.next_file);
+        numbers.bump_past(current.manifest);
+        Ok(VersionSet {
+            env: env.clone(),
+            dir: dir.to_path_buf(),
+            store: identity.store,
+            manifest_bytes_min: options.manifest_bytes_min,
+            events: events.clone(),
+            numbers: Arc::new(numbers),
+            installed,
+            older: Vec::new(),
+            manifest: current.manifest,
+            writer: None,
+            doubt: None,
+            retired: BTreeSet::new(),
+        })
+    }
+
+    /// Makes a change durable, and then installs it. `next_file` is filled in.
+    ///
+    /// After an error the list is what it was, and it is unknown whether a crash would bring the old or the new one
+    /// (S2). So a log that the edit closed must not be appended to, and one that it added not be written to, before
+    /// another commit that says the same, or supersedes it, has succeeded. Files that the edit added must stay.
+    pub fn commit(&mut self, edit: VersionEdit) -> Result<()> {
+        let full = |writer: &ManifestWriter| writer.bytes() > self.manifest_bytes_min.max(2 * writer.snapshot_bytes());
+        if self.writer.as_ref().is_none_or(full) {
+            return self.begin_new_manifest(edit);
+        }
+        let (edit, next) = self.prepare(edit);
+        let writer = self.writer.as_mut().expect("a missing one has begun a new manifest above");
+        match writer.append(&edit) {
+            Ok(()) => {
+                self.install(next);
+                Ok(())
+            }
+            Err(error) => {
+                self.doubt(&edit, self.manifest);
+                Err(error)
+            }
+        }
+    }
+
+    /// Like [`VersionSet::commit`], and by way of a new manifest. The old one is left for others to remove.
+    pub fn begin_new_manifest(&mut self, edit: VersionEdit) -> Result<()> {
+        let number = self.numbers.next();
+        let (edit, next) = self.prepare(edit);
+        match self.write_manifest(number, &next.snapshot()) {
+            Ok(writer) => {
+                self.retire_all_but(number);
+                self.manifest = number;
+                self.writer = Some(writer);
+                self.install(next);
+                self.events.tell(|| Event::ManifestRotated { manifest: number });
+                Ok(())
+            }
+            Err(error) => {
+                self.doubt(&edit, number);
+                Err(error)
+            }
+        }
+    }
+
+    /// The list as it is now.
+    pub fn current(&self) -> &Arc<Version> {
+        &self.installed.version
+    }
+
+    /// Which store this is.
+    pub fn uuid(&self) -> Uuid {
+        self.store
+    }
+
+    /// The counter for the numbers of files, to be used without this set.
+    pub fn numbers(&self) -> &Arc<FileNumbers> {
+        &self.numbers
+    }
+
+    /// A number that no file has had.
+    pub fn new_file_number(&self) -> u64 {
+        self.numbers.next()
+    }
+
+    /// Makes sure that `number`, which was found on disk, will not be drawn.
+    pub fn bump_past(&self, number: u64) {
+        self.numbers.bump_past(number);
+    }
+
+    /// The largest sequence number that the list knows of. Logs may hold larger ones.
+    pub fn last_seqno(&self) -> SeqNo {
+        self.installed.last_seqno
+    }
+
+    /// Logs that count, by number; `None` for one that is still written.
+    pub fn wals(&self) -> &BTreeMap<u64, Option<ClosedWal>> {
+        &self.installed.wals
+    }
+
+    /// The number of the manifest that counts, or of the last one that is known to have counted.
+    pub fn manifest_number(&self) -> u64 {
+        self.manifest
+    }
+
+    /// Whether a commit failed and no later one has succeeded, so that it is unknown which list a crash would bring.
+    pub fn is_ambiguous(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Numbers of all tables that must not be removed: those of the current list, of every older one that somebody
+    /// still reads from, and of failed commits.
+    pub fn live_tables(&self) -> BTreeSet<u64> {
+        let older = self.older.iter().filter_map(Weak::upgrade);
+        let mut live: BTreeSet<u64> = self.doubt.iter().flat_map(|doubt| &doubt.tables).copied().collect();
+        for version in older.chain([self.installed.version.clone()]) {
+            live.extend(version.tables().map(|(_, table)| table.number));
+        }
+        live
+    }
+
+    /// Numbers of all logs that must not be removed: those that count, and those of failed commits.
+    pub fn live_wals(&self) -> BTreeSet<u64> {
+        let doubtful = self.doubt.iter().flat_map(|doubt| &doubt.wals);
+        self.installed.wals.keys().chain(doubtful).copied().collect()
+    }
+
+    /// Numbers of all manifests that must not be removed: the one that counts, and those of failed commits.
+    pub fn live_manifests(&self) -> BTreeSet<u64> {
+        let doubtful = self.doubt.iter().flat_map(|doubt| &doubt.manifests);
+        doubtful.copied().chain([self.manifest]).collect()
+    }
+
+    /// Files that commits have made superfluous since this was last asked, beside those that the edits removed:
+    /// earlier manifests, and whatever failed commits added. Some of it may have been committed again since, so whoever
+    /// removes files still asks what is live. Nothing but the next open would find these files otherwise.
+    pub fn take_retired(&mut self) -> BTreeSet<FileKind> {
+        std::mem::take(&mut self.retired)
+    }
+
+    /// Completes an edit, and works out what counts after it.
+    fn prepare(&self, edit: VersionEdit) -> (VersionEdit, Installed) {
+        let edit = VersionEdit { next_file: Some(self.numbers.peek()), ..edit };
+        match self.installed.apply(&edit) {
+            Ok(next) => (edit, next),
+            Err(wrong) => panic!("S4: an edit does not fit the list: {wrong}; the edit: {edit:?}"),
+        }
+    }
+
+    /// Writes a manifest and makes it count. Each step is durable before the next one relies on it.
+    fn write_manifest(&self, number: u64, snapshot: &VersionEdit) -> Result<ManifestWriter> {
+        let writer = ManifestWriter::create(&self.env, &self.dir, number, self.store, snapshot)?;
+        self.env.sync_dir(&self.dir)?;
+        log::set_current(&self.env, &self.dir, writer.current())?;
+        Ok(writer)
+    }
+
+    fn install(&mut self, next: Installed) {
+        let before = std::mem::replace(&mut self.installed, next);
+        self.older.retain(|version| version.strong_count() > 0);
+        self.older.push(Arc::downgrade(&before.version));
+    }
+
+    /// Only this manifest counts from now on: the doubt is over.
+    fn retire_all_but(&mut self, manifest: u64) {
+        let doubt = self.doubt.take().unwrap_or_default();
+        self.retired.extend(doubt.tables.into_iter().map(FileKind::Sst));
+        self.retired.extend(doubt.wals.into_iter().map(FileKind::Wal));
+        self.retired.extend(doubt.manifests.into_iter().map(FileKind::Manifest));
+        // Manifest 0 stands for none, in a store that is being created.
+        self.retired.extend((self.manifest > 0).then_some(FileKind::Manifest(self.manifest)));
+        assert!(!self.retired.contains(&FileKind::Manifest(manifest)), "S3: manifest {manifest} was begun twice");
+    }
+
+    fn doubt(&mut self, edit: &VersionEdit, manifest: u64) {
+        self.writer = None;
+        let doubt = self.doubt.get_or_insert_default();
+        doubt.tables.extend(edit.added.iter().map(|(_, table)| table.number));
+        doubt.wals.extend(&edit.wals_added);
+        doubt.manifests.insert(manifest);
+    }
+}

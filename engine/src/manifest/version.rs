@@ -1,0 +1,179 @@
+//! The list of live tables at one moment: an immutable value, shared by all who read from it.
+//!
+//! I1. In level 1 and below the tables are sorted, and no user key lies in the range of two of them. In level 0 they
+//! are sorted by epoch, the newest first, and epochs differ.
+//!
+//! I2. The newer of two tables of level 0 holds only larger sequence numbers. (For deeper levels this holds for each
+//! user key, which the metadata do not show; the check of the whole store does.)
+//!
+//! I2 and I1 together are why a search may end at the first level that knows the key.
+
+pub use super::edit::TableMeta;
+use super::edit::{LEVELS_MAX, VersionEdit};
+use crate::key::KEYSPACE_DEFAULT;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// The live tables by level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Level 0: the newest table first. Others: by smallest key.
+    pub levels: Vec<Vec<Arc<TableMeta>>>,
+}
+
+impl Version {
+    /// No tables, in so many levels.
+    pub fn empty(levels: usize) -> Version {
+        assert!((1..=LEVELS_MAX).contains(&levels), "a store has 1 to {LEVELS_MAX} levels, and not {levels}");
+        Version { levels: vec![Vec::new(); levels] }
+    }
+
+    /// The list after a change; an error says what in the change does not fit the list. The result keeps I1 and I2.
+    pub fn apply(&self, edit: &VersionEdit) -> Result<Version, String> {
+        let mut next = self.clone();
+        if let Some(levels) = edit.levels {
+            if levels < next.levels.len() {
+                return Err(format!("there are {} levels, and they cannot become {levels}", next.levels.len()));
+            }
+            next.levels.resize_with(levels, Vec::new);
+        }
+        let mut touched = BTreeSet::new();
+        let mut leaving: BTreeSet<(usize, u64)> = BTreeSet::new();
+        for &(level, number) in &edit.removed {
+            if level >= next.levels.len() || !leaving.insert((level, number)) {
+                return Err(format!("table {number} cannot leave level {level}: it left before, or no such level is"));
+            }
+            touched.insert(level);
+        }
+        for &level in &touched {
+            next.levels[level].retain(|table| !leaving.remove(&(level, table.number)));
+        }
+        if let Some((level, number)) = leaving.first() {
+            return Err(format!("table {number} is not in level {level} and cannot leave it"));
+        }
+        for (level, table) in &edit.added {
+            if *level >= next.levels.len() {
+                return Err(format!("table {} cannot enter level {level} of {}", table.number, next.levels.len()));
+            }
+            touched.insert(*level);
+            next.levels[*level].push(Arc::new(table.clone()));
+        }
+        for &level in &touched {
+            if level == 0 {
+                next.levels[0].sort_by_key(|table| std::cmp::Reverse(table.epoch));
+            } else {
+                next.levels[level].sort_by(|a, b| a.smallest_user().cmp(b.smallest_user()));
+            }
+            next.check_level(level)?;
+        }
+        if !edit.added.is_empty() {
+            next.check_numbers()?;
+        }
+        Ok(next)
+    }
+
+    /// Whether I1 and I2 hold; else who breaks them.
+    pub fn check(&self) -> Result<(), String> {
+        (0..self.levels.len()).try_for_each(|level| self.check_level(level))?;
+        self.check_numbers()
+    }
+
+    /// Tables of a level that have keys in a range of user keys, in the level's order.
+    pub fn overlapping(&self, level: usize, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Vec<Arc<TableMeta>> {
+        let before_range = |table: &TableMeta| match from {
+            Bound::Included(from) => table.largest_user() < from,
+            Bound::Excluded(from) => table.largest_user() <= from,
+            Bound::Unbounded => false,
+        };
+        let behind_range = |table: &TableMeta| match to {
+            Bound::Included(to) => table.smallest_user() > to,
+            Bound::Excluded(to) => table.smallest_user() >= to,
+            Bound::Unbounded => false,
+        };
+        let tables = &self.levels[level];
+        if level == 0 {
+            return tables.iter().filter(|table| !before_range(table) && !behind_range(table)).cloned().collect();
+        }
+        let start = tables.partition_point(|table| before_range(table));
+        let count = tables[start..].partition_point(|table| !behind_range(table));
+        tables[start..start + count].to_vec()
+    }
+
+    /// The one table of a level other than 0 whose range holds a user key.
+    pub fn find(&self, level: usize, user_key: &[u8]) -> Option<&Arc<TableMeta>> {
+        assert!(level >= 1, "tables of level 0 overlap: there is no one table to find");
+        let tables = &self.levels[level];
+        let table = tables.get(tables.partition_point(|table| table.largest_user() < user_key))?;
+        (table.smallest_user() <= user_key).then_some(table)
+    }
+
+    /// All tables with their levels, from level 0 down.
+    pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
+        self.levels.iter().enumerate().flat_map(|(level, tables)| tables.iter().map(move |table| (level, table)))
+    }
+
+    /// Bytes of the tables of a level.
+    pub fn bytes_at(&self, level: usize) -> u64 {
+        self.levels[level].iter().map(|table| table.bytes).sum()
+    }
+
+    /// The largest sequence number in any table; 0 where there is none.
+    pub fn seqno_max(&self) -> u64 {
+        self.tables().map(|(_, table)| table.seqno_max).max().unwrap_or(0)
+    }
+
+    /// Tables by level in short, for people: `L0:2 L1:3`. Empty levels are left out.
+    pub fn shape(&self) -> String {
+        let mut shape = String::new();
+        for (level, tables) in self.levels.iter().enumerate().filter(|(_, tables)| !tables.is_empty()) {
+            let gap = if shape.is_empty() { "" } else { " " };
+            write!(shape, "{gap}L{level}:{}", tables.len()).expect("a string takes all text");
+        }
+        shape
+    }
+
+    fn check_level(&self, level: usize) -> Result<(), String> {
+        let tables = &self.levels[level];
+        for table in tables {
+            table.check()?;
+            if table.keyspace != KEYSPACE_DEFAULT {
+                return Err(format!("table {} is of keyspace {}, which does not exist", table.number, table.keyspace));
+            }
+        }
+        for pair in tables.windows(2) {
+            let (left, right) = (&pair[0], &pair[1]);
+            if level > 0 && left.largest_user() >= right.smallest_user() {
+                return Err(format!("I1: in level {level} {} and {} overlap", brief(left), brief(right)));
+            }
+            if level == 0 && left.epoch <= right.epoch {
+                let (number, other, epoch) = (left.number, right.number, right.epoch);
+                return Err(format!("I1: in level 0 tables {number} and {other} share epoch {epoch}"));
+            }
+            if level == 0 && left.seqno_min <= right.seqno_max {
+                return Err(format!(
+                    "I2: in level 0 table {} starts at sequence number {}, and table {} of an older epoch ends at {}",
+                    left.number, left.seqno_min, right.number, right.seqno_max
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
+        let mut numbers = BTreeSet::new();
+        for (level, table) in self.tables() {
+            if !numbers.insert(table.number) {
+                return Err(format!("table {} is listed twice, once in level {level}", table.number));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table and its range of user keys, for people.
+fn brief(table: &TableMeta) -> String {
+    let (smallest, largest) = (table.smallest_user().escape_ascii(), table.largest_user().escape_ascii());
+    format!("table {} ({smallest} to {largest})", table.number)
+}

@@ -1,0 +1,169 @@
+//! The newest writes, in memory and in order. What is in a memtable is in a log as well, until the memtable was
+//! flushed.
+//!
+//! Reading takes no lock and never waits, not even while another task inserts. A reader asks at a sequence number, and
+//! sees nothing above it; so a batch becomes visible at once when its last sequence number is published, and not entry
+//! by entry.
+//!
+//! Values are shared, not copied: the memory of a batch lives as long as one value of it. Nothing is ever removed; a
+//! memtable is dropped as a whole.
+
+mod skiplist;
+
+use crate::error::Result;
+use crate::iter::InternalIterator;
+use crate::key::{InternalKey, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, TRAILER_LEN, trailer};
+use bytes::Bytes;
+use skiplist::{NODE_OVERHEAD, SkipList, Target};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Entries by internal key.
+pub struct Memtable {
+    list: SkipList,
+    bytes: AtomicU64,
+    entries: AtomicU64,
+    seqno_min: AtomicU64,
+    seqno_max: AtomicU64,
+}
+
+impl fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memtable({} entries, {} bytes)", self.entries(), self.bytes())
+    }
+}
+
+impl Default for Memtable {
+    fn default() -> Memtable {
+        Memtable::new()
+    }
+}
+
+impl Memtable {
+    /// An empty one. Owns no memory beside itself until something is inserted.
+    pub fn new() -> Memtable {
+        Memtable {
+            list: SkipList::new(),
+            bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            seqno_min: AtomicU64::new(u64::MAX),
+            seqno_max: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds an entry. The key is copied, the value is kept as it is. Concurrent inserts wait for each other. Readers
+    /// may see the entry at once, so its sequence number must be above what they were told to read at. U1 is asserted.
+    pub fn insert(&self, key: &[u8], seqno: SeqNo, kind: Kind, value: Bytes) {
+        assert!(seqno <= SEQNO_MAX, "seqno {seqno} needs more than 56 bits");
+        let bytes = key.len() + TRAILER_LEN + value.len() + NODE_OVERHEAD;
+        self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.seqno_min.fetch_min(seqno, Ordering::Relaxed);
+        self.seqno_max.fetch_max(seqno, Ordering::Relaxed);
+    }
+
+    /// What the newest entry of `key` at or below `seqno` says; `None` where there is no such entry.
+    pub fn get(&self, key: &[u8], seqno: SeqNo) -> Option<Lookup> {
+        let node = self.list.at_or_after(&Target::new(key, trailer(seqno, KIND_FOR_SEEK)));
+        if node == 0 {
+            return None;
+        }
+        let found = InternalKey::decode(self.list.key(node)).expect("keys are encoded by insert");
+        if found.user != key {
+            return None;
+        }
+        Some(match found.kind {
+            Kind::Put => Lookup::Found(self.list.value(node).clone()),
+            Kind::Delete => Lookup::Deleted,
+            kind => unreachable!("an entry of kind {kind:?} is refused before it gets here"),
+        })
+    }
+
+    /// Bytes of memory that the entries take, closely estimated.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Entries.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+
+    /// The smallest and the largest sequence number in it. Meaningful only while nobody inserts.
+    pub fn seqno_range(&self) -> Option<(SeqNo, SeqNo)> {
+        let (min, max) = (self.seqno_min.load(Ordering::Relaxed), self.seqno_max.load(Ordering::Relaxed));
+        (min <= max).then_some((min, max))
+    }
+
+    /// A cursor, which keeps the memtable alive. It sees what was inserted before it was placed, and maybe what is
+    /// inserted meanwhile.
+    pub fn iter(self: &Arc<Memtable>) -> MemtableIter {
+        MemtableIter { memtable: self.clone(), node: 0 }
+    }
+}
+
+/// Cursor over a memtable. Never fails and never waits.
+#[derive(Debug)]
+pub struct MemtableIter {
+    memtable: Arc<Memtable>,
+    /// 0: not valid.
+    node: u32,
+}
+
+impl InternalIterator for MemtableIter {
+    fn valid(&self) -> bool {
+        self.node != 0
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.node = self.memtable.list.first();
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.node = self.memtable.list.last();
+        Ok(())
+    }
+
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        self.node = self.memtable.list.at_or_after(&Target::encoded(target));
+        Ok(())
+    }
+
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        self.node = self.memtable.list.before(&Target::encoded(target));
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        assert!(self.valid(), "next needs a valid cursor");
+        self.node = self.memtable.list.after(self.node);
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        assert!(self.valid(), "prev needs a valid cursor");
+        self.node = self.memtable.list.back(self.node);
+        Ok(())
+    }
+
+    fn key(&self) -> &[u8] {
+        assert!(self.valid(), "key needs a valid cursor");
+        self.memtable.list.key(self.node)
+    }
+
+    fn value(&self) -> Bytes {
+        assert!(self.valid(), "value needs a valid cursor");
+        self.memtable.list.value(self.node).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Options: plain values, each with a default, a unit, a range and a consequence.
+//!
+//! The five that most people set come first. All are fixed while a store is open, and may change from one open to the next,
+//! but for those that say otherwise. [`Options::validate`] refuses what is out of range by name.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Acknowledged means synced: the write, and every write before it, survives power loss.
+    Always,
+    /// Acknowledged means handed to the operating system; synced at most so much later, in milliseconds. Power loss may
+    /// cost the newest writes of that time, never older ones, and never a part of a batch.
+    PeriodicMs(u64),
+    /// Acknowledged means handed to the operating system, which writes it when it likes. The end of the process loses
+    /// nothing; power loss may cost everything since the last sync or flush, never a part of a batch.
+    Buffered,
+}
+
+/// How the blocks of a table are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: fast both ways.
+    Lz4,
+    /// Deflate: half the speed or less, smaller; for levels that are seldom read.
+    Deflate,
+}
+
+/// How a store behaves. `Options::default()` suits a server with some hundred megabytes to spare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    // --- The five headlines ---------------------------------------------------------------------------------------------
+    /// Bytes that a memtable holds before it is frozen and flushed. Default 64 MiB, range 1 KiB to 4 GiB. Larger means
+    /// fewer and larger tables, more memory (up to `memtables_max` of them) and a longer recovery.
+    pub memtable_bytes: u64,
+    /// Bytes of table blocks kept in memory. Default 64 MiB, range 0 (nothing is kept) to 1 TiB.
+    pub cache_bytes: u64,
+    /// When a write counts as done, unless the write says otherwise. Default [`Durability::Always`].
+    pub durability: Durability,
+    /// Compression for each level from 0 on; levels beyond the list take its last entry. Default none for levels 0 and 1,
+    /// LZ4 below. 1 to 16 entries. Applies to tables written from now on.
+    pub compression: Vec<Compression>,
+    /// Tasks that compact in the background, beside the one that flushes. Default 2, range 1 to 64.
+    pub background_tasks: usize,
+
+    // --- Opening --------------------------------------------------------------------------------------------------------
+    /// Whether to start a new store where the directory is missing or empty. Default true.
+    pub create_if_missing: bool,
+    /// Whether to refuse a directory that holds a store already. Default false.
+    pub error_if_exists: bool,
+
+    // --- Writing --------------------------------------------------------------------------------------------------------
+    /// Memtables in memory, the one being written included, before writers wait for a flush. Default 4, range 2 to 64.
+    pub memtables_max: usize,
+    /// Bytes of batches that one group commit takes together. Default 1 MiB, range 1 byte to 1 GiB. Larger means fewer syncs
+    /// and a longer wait for the first of the group.
+    pub group_commit_bytes_max: u64,
+    /// Bytes that all logs may hold before the memtable of the oldest is flushed, however small it is. Default 512 MiB,
+    /// range 4 KiB to 1 TiB. Bounds disk use and recovery time.
+    pub wal_bytes_max: u64,
+
+    // --- Levels ---------------------------------------------------------------------------------------------------------
+    /// Tables in level 0 at which they are compacted. Default 4, range 1 to 1000.
+    pub l0_compaction_trigger: usize,
+    /// Tables in level 0 from which writers are slowed, in proportion to the excess. Default 12, range 1 to 10,000, at
+    /// least the compaction trigger.
+    pub l0_slowdown_trigger: usize,
+    /// Tables in level 0 at which writers wait. Default 24, range 2 to 100,000, above the slowdown trigger.
+    pub l0_stop_trigger: usize,
+    /// Levels. Default 7, range 2 to 16. May only grow from one open to the next.
+    pub levels: usize,
+    /// Bytes that level 1 should hold. Default 256 MiB, range 1 KiB to 1 TiB.
+    pub level_base_bytes: u64,
+    /// How many times larger each level below should be. Default 10, range 2 to 100.
+    pub level_multiplier: u64,
+    /// Bytes at which a table is closed and the next begun. Default 64 MiB, range 256 bytes to 4 GiB. All versions of one
+    /// key stay in one table, whatever its size.
+    pub table_bytes: u64,
+
+    // --- Tables ---------------------------------------------------------------------------------------------------------
+    /// Bytes of a data block before compression. Default 4 KiB, range 64 bytes to 16 MiB. Larger compresses better and
+    /// reads more for one key.
+    pub block_bytes: usize,
+    /// Entries between two restart points, where a key is stored whole. Default 16, range 1 to 1024.
+    pub restart_interval: usize,
+    /// Bits of filter for each key. Default 10 (1% false positives), range 0 (no filter) to 64.
+    pub filter_bits_per_key: u32,
+
+    // --- Manifest -------------------------------------------------------------------------------------------------------
+    /// Bytes that a manifest may hold before a new one is begun, if that is more than twice its snapshot. Default 1 MiB,
+    /// range 256 bytes to 1 GiB.
+    pub manifest_bytes_min: u64,
+
+    // --- Disk full ------------------------------------------------------------------------------------------------------
+    /// Milliseconds between two tries of background work that failed for lack of space or by another error. Default 1000,
+    /// range 1 to 3,600,000.
+    pub retry_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        const MIB: u64 = 1024 * 1024;
+        Options {
+            memtable_bytes: 64 * MIB,
+            cache_bytes: 64 * MIB,
+            durability: Durability::Always,
+            compression: vec![Compression::None, Compression::None, Compression::Lz4],
+            background_tasks: 2,
+            create_if_missing: true,
+            error_if_exists: false,
+            memtables_max: 4,
+            group_commit_bytes_max: MIB,
+            wal_bytes_max: 512 * MIB,
+            l0_compaction_trigger: 4,
+            l0_slowdown_trigger: 12,
+            l0_stop_trigger: 24,
+            levels: 7,
+            level_base_bytes: 256 * MIB,
+            level_multiplier: 10,
+            table_bytes: 64 * MIB,
+            block_bytes: 4096,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+            manifest_bytes_min: MIB,
+            retry_ms: 1000,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses values that are out of range, naming the option, the value and the range.
+    pub fn validate(&self) -> Result<()> {
+        fn within(name: &str, value: u64, low: u64, high: u64) -> Result<()> {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::InvalidArgument(format!("option {name} is {value}, and must be within {low} and {high}")))
+        }
+        const KIB: u64 = 1024;
+        const GIB: u64 = 1024 * 1024 * KIB;
+        within("memtable_bytes", self.memtable_bytes, KIB, 4 * GIB)?;
+        within("cache_bytes", self.cache_bytes, 0, 1024 * GIB)?;
+        within("compression (number of entries)", self.compression.len() as u64, 1, 16)?;
+        within("background_tasks", self.background_tasks as u64, 1, 64)?;
+        within("memtables_max", self.memtables_max as u64, 2, 64)?;
+        within("group_commit_bytes_max", self.group_commit_bytes_max, 1, GIB)?;
+        within("wal_bytes_max", self.wal_bytes_max, 4 * KIB, 1024 * GIB)?;
+        within("l0_compaction_trigger", self.l0_compaction_trigger as u64, 1, 1000)?;
+        within("l0_slowdown_trigger", self.l0_slowdown_trigger as u64, self.l0_compaction_trigger as u64, 10_000)?;
+        within("l0_stop_trigger", self.l0_stop_trigger as u64, self.l0_slowdown_trigger as u64 + 1, 100_000)?;
+        within("levels", self.levels as u64, 2, 16)?;
+        within("level_base_bytes", self.level_base_bytes, KIB, 1024 * GIB)?;
+        within("level_multiplier", self.level_multiplier, 2, 100)?;
+        within("table_bytes", self.table_bytes, 256, 4 * GIB)?;
+        within("block_bytes", self.block_bytes as u64, 64, 16 * 1024 * KIB)?;
+        within("restart_interval", self.restart_interval as u64, 1, 1024)?;
+        within("filter_bits_per_key", u64::from(self.filter_bits_per_key), 0, 64)?;
+        within("manifest_bytes_min", self.manifest_bytes_min, 256, GIB)?;
+        within("retry_ms", self.retry_ms, 1, 3_600_000)?;
+        if let Durability::PeriodicMs(ms) = self.durability {
+            within("durability (periodic, milliseconds)", ms, 1, 3_600_000)?;
+        }
+        Ok(())
+    }
+
+    /// Compression of tables in `level`.
+    pub fn compression_at(&self, level: usize) -> Compression {
+        let last = self.compression.len() - 1;
+        self.compression[level.min(last)]
+    }
+
+    /// Bytes that `level` should hold. Level 0 is counted in tables and has no such number.
+    pub fn level_bytes(&self, level: usize) -> u64 {
+        assert!(level >= 1, "level 0 is counted in tables");
+        let factor = self.level_multiplier.saturating_pow(level as u32 - 1);
+        self.level_base_bytes.saturating_mul(factor)
+    }
+
+    /// Time between two tries of failed background work.
+    pub fn retry(&self) -> Duration {
+        Duration::from_millis(self.retry_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_a_wrong_value_is_refused_by_name() {
+        assert!(Options::default().validate().is_ok());
+        let wrong = Options { memtables_max: 1, ..Options::default() };
+        let message = wrong.validate().expect_err("one memtable cannot be frozen and written").to_string();
+        insta::assert_snapshot!(message, @"option memtables_max is 1, and must be within 2 and 64");
+        let triggers = Options { l0_slowdown_trigger: 24, ..Options::default() };
+        assert!(triggers.validate().is_err(), "the stop trigger lies above the slowdown trigger");
+    }
+
+    #[test]
+    fn levels_grow_by_the_multiplier_and_never_overflow() {
+        let options = Options::default();
+        assert_eq!(options.level_bytes(3), 100 * options.level_bytes(1));
+        let extreme = Options { level_multiplier: 100, ..options };
+        assert_eq!(extreme.level_bytes(15), u64::MAX);
+        assert_eq!(extreme.compression_at(0), Compression::None);
+        assert_eq!(extreme.compression_at(12), Compression::Lz4);
+    }
+}

@@ -1,0 +1,50 @@
+//! Open tables by number, each opened once and kept until it is evicted.
+//!
+//! Reading a table's footer, index and filter costs more than most lookups in it, so an open table stays open as long as it
+//! is live. The lock is not held while a table is opened: two tasks may open the same one, and the first to finish wins.
+
+use super::reader::Table;
+use crate::cache::BlockCache;
+use crate::env::{Env, OpenMode};
+use crate::error::Result;
+use crate::filename::FileKind;
+use crate::sync::Mutex;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The open tables of one store.
+pub struct TableCache {
+    env: Env,
+    dir: PathBuf,
+    blocks: Arc<BlockCache>,
+    open: Mutex<BTreeMap<u64, Arc<Table>>>,
+}
+
+impl TableCache {
+    /// Tables of the store in `dir`, whose blocks go to `blocks`.
+    pub fn new(env: Env, dir: PathBuf, blocks: Arc<BlockCache>) -> TableCache {
+        TableCache { env, dir, blocks, open: Mutex::new("open tables", BTreeMap::new()) }
+    }
+
+    /// The table with this number, which must be `bytes` long.
+    pub fn table(&self, number: u64, bytes: u64) -> Result<Arc<Table>> {
+        if let Some(table) = self.open.lock().get(&number) {
+            return Ok(table.clone());
+        }
+        let file = self.env.open(&FileKind::Sst(number).path(&self.dir), OpenMode::Read)?;
+        let table = Arc::new(Table::open(file, number, bytes, self.blocks.clone())?);
+        Ok(self.open.lock().entry(number).or_insert(table).clone())
+    }
+
+    /// Forgets a table that no version names any more. Those who read it go on.
+    pub fn evict(&self, number: u64) {
+        self.open.lock().remove(&number);
+        self.blocks.remove_file(number);
+    }
+
+    /// The block cache beneath.
+    pub fn blocks(&self) -> &Arc<BlockCache> {
+        &self.blocks
+    }
+}

@@ -1,0 +1,248 @@
+//! Writes one table, front to back, from entries in key order.
+//!
+//! Finished blocks gather in a buffer that goes to the file in large pieces, so that a small table is one write and one
+//! sync. Nothing is read back, and nothing written is changed. The name of the file is the caller's to make durable.
+//!
+//! After an error the writer is spent: each further call returns the same error, and the file must not be used.
+
+use super::block::BlockBuilder;
+use super::filter::FilterBuilder;
+use super::format::{BLOCK_TRAILER_LEN, Compressor, FOOTER_LEN, FORMAT_VERSION, Footer, Properties, seal_block};
+use super::index::IndexBuilder;
+use crate::checksum::Checksum;
+use crate::env::File;
+use crate::error::{Error, Result};
+use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare, user_key};
+use crate::options::{Compression, Options};
+use std::cmp::Ordering;
+
+/// Bytes that gather before they go to the file: enough that the cost of a call does not count.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// How a table is written. The ranges are those of [`Options`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableOptions {
+    /// Bytes of a data block before compression.
+    pub block_bytes: usize,
+    /// Entries between two restart points.
+    pub restart_interval: usize,
+    /// Bits of filter for each key; 0 is no filter.
+    pub filter_bits_per_key: u32,
+    /// How data blocks are compressed.
+    pub compression: Compression,
+}
+
+impl TableOptions {
+    /// What the options of a store ask of a table in `level`.
+    pub fn at_level(options: &Options, level: usize) -> TableOptions {
+        TableOptions {
+            block_bytes: options.block_bytes,
+            restart_interval: options.restart_interval,
+            filter_bits_per_key: options.filter_bits_per_key,
+            compression: options.compression_at(level),
+        }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSummary {
+    /// Length of the file.
+    pub bytes: u64,
+    /// Entries, deletes included.
+    pub entries: u64,
+    /// Entries that delete.
+    pub deletes: u64,
+    /// The first key, encoded internal.
+    pub smallest: Vec<u8>,
+    /// The last key, encoded internal.
+    pub largest: Vec<u8>,
+    /// The smallest sequence number of an entry.
+    pub seqno_min: SeqNo,
+    /// The largest.
+    pub seqno_max: SeqNo,
+    /// The masked CRC-32 of the whole file.
+    pub checksum: u32,
+}
+
+/// Writes a table into a new and empty file.
+pub struct TableWriter {
+    file: File,
+    number: u64,
+    keyspace: KeyspaceId,
+    options: TableOptions,
+    compressor: Compressor,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    filter: Option<FilterBuilder>,
+    /// Finished bytes that are not in the file yet.
+    pending: Vec<u8>,
+    /// Bytes in the file.
+    written: u64,
+    /// Of all bytes in the file.
+    checksum: Checksum,
+    smallest: Vec<u8>,
+    entries: u64,
+    deletes: u64,
+    seqno_min: SeqNo,
+    seqno_max: SeqNo,
+    failed: Option<Error>,
+}
+
+impl TableWriter {
+    /// `file` is new and empty, and `number` is its number: it goes into every checksum.
+    pub fn new(file: File, number: u64, keyspace: KeyspaceId, options: TableOptions) -> TableWriter {
+        TableWriter {
+            file,
+            number,
+            keyspace,
+            compressor: Compressor::new(options.compression),
+            block: BlockBuilder::new(options.restart_interval),
+            index: IndexBuilder::new(),
+            filter: FilterBuilder::new(options.filter_bits_per_key),
+            options,
+            pending: Vec::new(),
+            written: 0,
+            checksum: Checksum::new(),
+            smallest: Vec::new(),
+            entries: 0,
+            deletes: 0,
+            seqno_min: SEQNO_MAX,
+            seqno_max: 0,
+            failed: None,
+        }
+    }
+
+    /// Adds an entry. `key` is an encoded internal key behind all keys before; everything else is a bug of the caller, as
+    /// are a key or a value beyond the limits. May write to the file.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let parts = InternalKey::decode(key).expect("a table is given encoded internal keys");
+        assert!(parts.kind.is_supported(), "{parts:?} is of a kind that this version does not write");
+        assert!(parts.user.len() <= KEY_LEN_MAX, "a key of {} bytes is beyond {KEY_LEN_MAX}", parts.user.len());
+        assert!(value.len() <= VALUE_LEN_MAX, "a value of {} bytes is beyond {VALUE_LEN_MAX}", value.len());
+        let mut new_user_key = true;
+        if self.entries == 0 {
+            self.smallest = key.to_vec();
+        } else {
+            // The block with the last key is only finished when the next key is known.
+            let last = self.block.last_key();
+            assert!(
+                compare(last, key) == Ordering::Less,
+                "{parts:?} does not come after {:?}",
+                InternalKey::decode(last)
+            );
+            new_user_key = user_key(last) != parts.user;
+            if self.block.len_with(key, value) > self.options.block_bytes {
+                self.finish_block(Some(key))?;
+            }
+        }
+        if new_user_key && let Some(filter) = &mut self.filter {
+            filter.add(parts.user);
+        }
+        self.block.add(key, value);
+        self.entries += 1;
+        self.deletes += u64::from(parts.kind == Kind::Delete);
+        self.seqno_min = self.seqno_min.min(parts.seqno);
+        self.seqno_max = self.seqno_max.max(parts.seqno);
+        Ok(())
+    }
+
+    /// An estimate of the file's length, if the table were finished now.
+    pub fn bytes(&self) -> u64 {
+        let filter_len = self.filter.as_ref().map_or(0, |filter| filter.len() + BLOCK_TRAILER_LEN);
+        let bounds_len = self.smallest.len() + self.block.last_key().len();
+        let ends = self.block.len() + self.index.len() + filter_len + bounds_len + 3 * BLOCK_TRAILER_LEN + FOOTER_LEN;
+        self.position() + ends as u64
+    }
+
+    /// Entries added.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Writes what is left and syncs the file. At least one entry must have been added. When this returns `Ok`, content
+    /// and length of the file are durable; its name is durable after a sync of the directory.
+    pub fn finish(mut self) -> Result<TableSummary> {
+        assert!(self.entries > 0, "table {} has no entries, so it has no smallest key: it must not exist", self.number);
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let largest = self.block.last_key().to_vec();
+        self.finish_block(None)?;
+        let mut raw = Compressor::None;
+        let filter = self.filter.take().map(|filter| {
+            let offset = self.position();
+            seal_block(&mut self.pending, &filter.finish(), &mut raw, self.number, offset)
+        });
+        let offset = self.position();
+        let index = seal_block(&mut self.pending, self.index.finish(), &mut raw, self.number, offset);
+        let properties = Properties {
+            number: self.number,
+            format_version: FORMAT_VERSION,
+            keyspace: self.keyspace,
+            compression: self.options.compression,
+            filter_bits_per_key: self.options.filter_bits_per_key,
+            entries: self.entries,
+            deletes: self.deletes,
+            data_blocks: self.index.blocks(),
+            seqno_min: self.seqno_min,
+            seqno_max: self.seqno_max,
+            smallest: self.smallest.clone(),
+            largest: largest.clone(),
+        };
+        let mut encoded = Vec::new();
+        properties.encode_into(&mut encoded);
+        let offset = self.position();
+        let properties = seal_block(&mut self.pending, &encoded, &mut raw, self.number, offset);
+        let bytes = self.position() + FOOTER_LEN as u64;
+        Footer { filter, index, properties }.encode_into(&mut self.pending, self.number, bytes);
+        self.write_pending()?;
+        assert_eq!(self.written, bytes, "the footer names the length of the file");
+        self.file.sync_data()?;
+        Ok(TableSummary {
+            bytes,
+            entries: self.entries,
+            deletes: self.deletes,
+            smallest: self.smallest,
+            largest,
+            seqno_min: self.seqno_min,
+            seqno_max: self.seqno_max,
+            checksum: self.checksum.masked(),
+        })
+    }
+
+    /// The offset of the next byte that becomes pending.
+    fn position(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Ends the current block, knowing the key that follows it.
+    fn finish_block(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let offset = self.position();
+        let handle = seal_block(&mut self.pending, self.block.finish(), &mut self.compressor, self.number, offset);
+        if let Err(error) = self.index.add(self.block.last_key(), next, handle) {
+            return self.fail(error);
+        }
+        self.block.clear();
+        if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        if let Err(error) = self.file.write_all_at(&self.pending, self.written) {
+            return self.fail(error);
+        }
+        self.checksum.update(&self.pending);
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        self.pending.shrink_to(2 * WRITE_BYTES);
+        Ok(())
+    }
+
+    fn fail(&mut self, error: Error) -> Result<()> {
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+}

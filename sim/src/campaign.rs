@@ -1,0 +1,176 @@
+//! Campaigns: many seeds of many scenarios, on all cores, each in a world of its own.
+//!
+//! Numbers are handed out by a counter, and a number is a scenario and a seed, so that the scenarios take turns and the
+//! results do not depend on how many threads there are. A thread shares nothing with the others.
+
+use crate::fault::FaultKind;
+use crate::runner::{RunOptions, RunReport, run_seed};
+use crate::scenario::Scenario;
+use crate::store::StoreKind;
+use crate::trace::Keep;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What a campaign goes through.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The scenarios.
+    pub scenarios: Vec<Scenario>,
+    /// The seeds of each.
+    pub seeds: Range<u64>,
+    /// Real time after which no new seed is begun.
+    pub time: Option<Duration>,
+    /// OS threads.
+    pub jobs: usize,
+    /// Whether each seed is run twice, to see whether both runs are the same.
+    pub check_determinism: bool,
+}
+
+/// One seed of one scenario, done.
+#[derive(Debug)]
+pub struct Done {
+    /// Index of the scenario.
+    pub scenario: usize,
+    /// The seed.
+    pub seed: u64,
+    /// What came of it.
+    pub report: RunReport,
+    /// The first event that differed when it was run again.
+    pub divergence: Option<String>,
+}
+
+/// Sums over the seeds of one scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Seeds.
+    pub seeds: u64,
+    /// Operations.
+    pub ops: u64,
+    /// Answers judged.
+    pub checks: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Recoveries.
+    pub recoveries: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// Runs that ended early because the store reported real damage.
+    pub damage_reported: u64,
+    /// Searches that the oracle gave up.
+    pub spills: u64,
+    /// Seeds that failed.
+    pub failures: u64,
+    /// System calls.
+    pub calls: u64,
+    /// Events of the traces.
+    pub events: u64,
+    /// Virtual time.
+    pub virtual_time: Duration,
+}
+
+impl Totals {
+    /// Adds a run.
+    pub fn add(&mut self, done: &Done) {
+        let report = &done.report;
+        self.seeds += 1;
+        self.ops += report.ops;
+        self.checks += report.checks;
+        self.crashes += report.crashes;
+        self.recoveries += report.recoveries.len() as u64;
+        for count in &report.faults {
+            *self.faults.entry(count.kind).or_default() += count.hits;
+        }
+        self.damage_reported += u64::from(report.damage_reported);
+        self.spills += report.spills;
+        self.failures += u64::from(report.failure.is_some() || done.divergence.is_some());
+        self.calls += report.calls;
+        self.events += report.trace.events;
+        self.virtual_time += report.virtual_time;
+    }
+
+    /// Adds the sums of another scenario.
+    pub fn merge(&mut self, other: &Totals) {
+        self.seeds += other.seeds;
+        self.ops += other.ops;
+        self.checks += other.checks;
+        self.crashes += other.crashes;
+        self.recoveries += other.recoveries;
+        for (kind, hits) in &other.faults {
+            *self.faults.entry(*kind).or_default() += hits;
+        }
+        self.damage_reported += other.damage_reported;
+        self.spills += other.spills;
+        self.failures += other.failures;
+        self.calls += other.calls;
+        self.events += other.events;
+        self.virtual_time += other.virtual_time;
+    }
+}
+
+/// Real time, which a campaign is bounded by.
+#[expect(clippy::disallowed_methods, reason = "a campaign lasts for a real time")]
+pub fn real_now() -> Instant {
+    Instant::now()
+}
+
+/// Runs a campaign and tells of each seed when it is done, in any order. `hear` says whether to go on.
+pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnMut(Done) -> bool) {
+    assert_eq!(kinds.len(), campaign.scenarios.len(), "each scenario has its kind of store");
+    let count = campaign.scenarios.len() as u64;
+    if count == 0 {
+        return;
+    }
+    let deadline = campaign.time.map(|time| real_now() + time);
+    let next = AtomicU64::new(0);
+    let stopped = AtomicBool::new(false);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..campaign.jobs.max(1) {
+            let sender = sender.clone();
+            let (next, stopped) = (&next, &stopped);
+            scope.spawn(move || {
+                while !stopped.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| real_now() < deadline) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let scenario = (number % count) as usize;
+                    let Some(seed) = campaign.seeds.start.checked_add(number / count) else { return };
+                    if seed >= campaign.seeds.end {
+                        return;
+                    }
+                    let done = run_one(campaign, &kinds[scenario], scenario, seed);
+                    if sender.send(done).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for done in receiver {
+            if !hear(done) {
+                stopped.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+}
+
+fn run_one(campaign: &Campaign, kind: &Arc<dyn StoreKind>, index: usize, seed: u64) -> Done {
+    let scenario = &campaign.scenarios[index];
+    let report = run_seed(scenario, kind, seed, &RunOptions::default());
+    let divergence = if campaign.check_determinism { divergence(scenario, kind, seed, &report) } else { None };
+    Done { scenario: index, seed, report, divergence }
+}
+
+/// Runs a seed again; where the two runs differ, says at which event.
+pub fn divergence(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, first: &RunReport) -> Option<String> {
+    let again = run_seed(scenario, kind, seed, &RunOptions::default());
+    let events = first.trace.first_divergence(&again.trace)?;
+    let keep = RunOptions { keep: Keep::Events(events.clone()), record: false };
+    let lines = [(); 2].map(|()| run_seed(scenario, kind, seed, &keep).trace);
+    match lines[0].first_different_line(&lines[1]) {
+        Some((one, other)) => Some(format!("one run says  {one}\nanother says  {other}")),
+        None => Some(format!("the runs differ between events {} and {}", events.start, events.end)),
+    }
+}

@@ -1,0 +1,89 @@
+//! Virtual time. It passes because work costs something, and jumps when every task waits.
+//!
+//! Monotonic time is nanoseconds since the start of the run and never goes back, across crashes too. Wall-clock time
+//! follows it from a fixed date, and can be made to jump. Nothing here reads a clock of the real world.
+
+use std::time::Duration;
+
+/// 2026-01-01 00:00:00 UTC: when every simulated world begins.
+const EPOCH_MS: i64 = 1_767_225_600_000;
+
+/// What work costs, in nanoseconds of virtual time. Roughly a fast disk; timeouts of milliseconds pass within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Costs {
+    /// Any system call.
+    pub call_ns: u64,
+    /// Each KiB that is read or written.
+    pub kib_ns: u64,
+    /// A sync of a file or directory, on top.
+    pub sync_ns: u64,
+    /// A switch point, and whatever the task computed since the last one.
+    pub step_ns: u64,
+}
+
+impl Default for Costs {
+    fn default() -> Costs {
+        Costs { call_ns: 2_000, kib_ns: 300, sync_ns: 200_000, step_ns: 200 }
+    }
+}
+
+/// The clocks of a world.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    now_ns: u64,
+    wall_offset_ms: i64,
+}
+
+impl Clock {
+    /// Nanoseconds since the start of the run.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Time since the start of the run.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now_ns)
+    }
+
+    /// Milliseconds since the Unix epoch, as a clock on the wall shows it.
+    pub fn wall_ms(&self) -> u64 {
+        let elapsed_ms = i64::try_from(self.now_ns / 1_000_000).unwrap_or(i64::MAX);
+        let wall_ms = EPOCH_MS.saturating_add(elapsed_ms).saturating_add(self.wall_offset_ms);
+        u64::try_from(wall_ms).unwrap_or(0)
+    }
+
+    /// Lets time pass.
+    #[inline]
+    pub fn advance(&mut self, ns: u64) {
+        self.now_ns = self.now_ns.saturating_add(ns);
+    }
+
+    /// Lets time pass up to a moment, which may lie in the past: then nothing happens.
+    #[inline]
+    pub fn advance_to(&mut self, ns: u64) {
+        self.now_ns = self.now_ns.max(ns);
+    }
+
+    /// Sets the wall clock forward or back.
+    pub fn jump_wall(&mut self, ms: i64) {
+        self.wall_offset_ms = self.wall_offset_ms.saturating_add(ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_jumps_and_the_other_never_goes_back() {
+        let mut clock = Clock::default();
+        clock.advance(3_000_000_000);
+        let (now, wall) = (clock.now(), clock.wall_ms());
+        clock.jump_wall(-60_000);
+        clock.advance_to(1_000_000_000);
+        assert_eq!((clock.now(), clock.wall_ms()), (now, wall - 60_000));
+        clock.jump_wall(i64::MIN);
+        assert_eq!(clock.wall_ms(), 0, "a clock before the epoch shows the epoch");
+    }
+}

@@ -1,0 +1,783 @@
+//! The file system as system calls see it, and the log of names that are not durable yet.
+
+use super::content::Content;
+use super::error::DiskError;
+use super::pages::{PAGE_BYTES, SECTOR_BYTES};
+use super::pending::{Entry, MetaKind, MetaOp, Origin};
+use super::profile::{DirSync, FileSync, Profile, Rules};
+use super::report::{Fate, Thing};
+use crate::rng::Decisions;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+/// A file or directory, and a handle on it: it stays good after its last name is gone, until it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub(super) u32);
+
+/// The root directory.
+pub(super) const ROOT: Ino = Ino(0);
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The file or directory.
+    pub ino: Ino,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Length in bytes; 0 for a directory.
+    pub len: u64,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirItem {
+    /// The name, without its directory.
+    pub name: Arc<str>,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// How much of a file a sync is asked to make durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncScope {
+    /// Data, and the length.
+    Data,
+    /// Data and all metadata.
+    All,
+}
+
+/// What a failing sync of a file leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyncFailure {
+    /// Some sectors are lost, all are marked clean, reads still show the new bytes, and the next sync says `Ok`.
+    CleanKeepNew,
+    /// Everything pending is lost, and reads show the old bytes.
+    CleanRevertOld,
+    /// Everything stays pending, and a retry may succeed.
+    KeepDirty,
+}
+
+/// A bit that was flipped at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// The file.
+    pub ino: Ino,
+    /// Its path when it happened.
+    pub path: String,
+    /// The byte.
+    pub offset: u64,
+    /// The bit, 0 to 7.
+    pub bit: u8,
+    /// The byte as it is since.
+    pub now: u8,
+}
+
+/// What an inode is.
+#[derive(Clone)]
+pub(super) enum Node {
+    Free,
+    File(Arc<Content>),
+    Dir(Arc<BTreeMap<Arc<str>, Ino>>),
+}
+
+/// An inode.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) node: Node,
+    /// Its last name and directory, for words only.
+    pub(super) name: Arc<str>,
+    pub(super) parent: Ino,
+    /// Names in the volatile view.
+    pub(super) links: u32,
+    pub(super) opens: u32,
+}
+
+/// A simulated disk. See the head of [`crate::disk`].
+#[derive(Clone)]
+pub struct Disk {
+    pub(super) profile: Profile,
+    pub(super) rules: Rules,
+    pub(super) slots: Vec<Slot>,
+    pub(super) meta: Vec<MetaOp>,
+    pub(super) next_id: u64,
+    pub(super) used_pages: u64,
+    capacity_pages: Option<u64>,
+    poison: BTreeSet<(Ino, u64)>,
+    flips: Vec<Flip>,
+    /// The file whose space was freed last: what a stale hole may show.
+    pub(super) freed: Option<Arc<Content>>,
+    pub(super) broken_syncs: Vec<Fate>,
+}
+
+impl Disk {
+    /// An empty disk with the rules of a profile. Without a capacity it is endless.
+    pub fn new(profile: Profile, capacity: Option<u64>) -> Disk {
+        let mut disk = Disk::with_rules(profile.rules(), capacity);
+        disk.profile = profile;
+        disk
+    }
+
+    /// An empty disk with rules of one's own; its [`Disk::profile`] is the default one.
+    pub fn with_rules(rules: Rules, capacity: Option<u64>) -> Disk {
+        let root = Slot { node: Node::Dir(Arc::default()), name: Arc::from(""), parent: ROOT, links: 1, opens: 0 };
+        let mut disk = Disk {
+            profile: Profile::default(),
+            rules,
+            slots: Vec::with_capacity(16),
+            meta: Vec::new(),
+            next_id: 1,
+            used_pages: 0,
+            capacity_pages: None,
+            poison: BTreeSet::new(),
+            flips: Vec::new(),
+            freed: None,
+            broken_syncs: Vec::new(),
+        };
+        disk.slots.push(root);
+        disk.set_capacity(capacity);
+        disk
+    }
+
+    /// The profile that it was made with.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// A copy that shares all bytes until one of the two changes them.
+    pub fn fork(&self) -> Disk {
+        self.clone()
+    }
+
+    // ---- names ----
+
+    fn dir(&self, ino: Ino) -> Result<&BTreeMap<Arc<str>, Ino>, DiskError> {
+        match &self.slots[ino.0 as usize].node {
+            Node::Dir(entries) => Ok(entries),
+            _ => Err(DiskError::new(ErrorKind::NotADirectory, "a part of the path is not a directory")),
+        }
+    }
+
+    pub(super) fn dir_mut(&mut self, ino: Ino) -> &mut BTreeMap<Arc<str>, Ino> {
+        match &mut self.slots[ino.0 as usize].node {
+            Node::Dir(entries) => Arc::make_mut(entries),
+            _ => unreachable!("inode {} is changed as a directory and is none", ino.0),
+        }
+    }
+
+    /// The directory and the last component of a path.
+    fn place<'p>(&self, path: &'p str) -> Result<(Ino, &'p str), DiskError> {
+        let path = path.trim_matches('/');
+        let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if name.is_empty() || name == "." {
+            return Err(DiskError::new(ErrorKind::InvalidInput, "the root directory has no name"));
+        }
+        Ok((self.walk(dirs)?, name))
+    }
+
+    fn walk(&self, path: &str) -> Result<Ino, DiskError> {
+        let mut at = ROOT;
+        for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            at = self.dir(at)?.get(part).copied().ok_or(not_found())?;
+        }
+        Ok(at)
+    }
+
+    fn slot(&self, ino: Ino) -> &Slot {
+        &self.slots[ino.0 as usize]
+    }
+
+    fn slot_mut(&mut self, ino: Ino) -> &mut Slot {
+        &mut self.slots[ino.0 as usize]
+    }
+
+    fn is_dir(&self, ino: Ino) -> bool {
+        matches!(self.slot(ino).node, Node::Dir(_))
+    }
+
+    pub(super) fn content(&self, ino: Ino) -> Result<&Content, DiskError> {
+        match &self.slot(ino).node {
+            Node::File(content) => Ok(content),
+            Node::Dir(_) => Err(DiskError::new(ErrorKind::IsADirectory, "a directory is used as a file")),
+            Node::Free => Err(DiskError::new(ErrorKind::NotFound, "the file is gone")),
+        }
+    }
+
+    fn content_mut(&mut self, ino: Ino) -> Result<&mut Content, DiskError> {
+        match &mut self.slots[ino.0 as usize].node {
+            Node::File(content) => Ok(Arc::make_mut(content)),
+            Node::Dir(_) => Err(DiskError::new(ErrorKind::IsADirectory, "a directory is used as a file")),
+            Node::Free => Err(DiskError::new(ErrorKind::NotFound, "the file is gone")),
+        }
+    }
+
+    /// The path by which a file was last known.
+    pub fn path_of(&self, ino: Ino) -> String {
+        let slot = self.slot(ino);
+        match (ino, slot.parent) {
+            (ROOT, _) => String::new(),
+            (_, ROOT) => slot.name.to_string(),
+            (_, parent) => format!("{}/{}", self.path_of(parent), slot.name),
+        }
+    }
+
+    pub(super) fn path_in(&self, entry: &Entry) -> String {
+        match entry.dir {
+            ROOT => entry.name.to_string(),
+            dir => format!("{}/{}", self.path_of(dir), entry.name),
+        }
+    }
+
+    /// What a path names.
+    pub fn stat(&self, path: &str) -> Result<Stat, DiskError> {
+        let ino = self.walk(path)?;
+        let len = match &self.slot(ino).node {
+            Node::File(content) => content.len,
+            _ => 0,
+        };
+        Ok(Stat { ino, is_dir: self.is_dir(ino), len })
+    }
+
+    /// Opens an existing file. The handle is good until [`Disk::close`].
+    pub fn open(&mut self, path: &str) -> Result<Ino, DiskError> {
+        let ino = self.walk(path)?;
+        self.content(ino)?;
+        self.slot_mut(ino).opens += 1;
+        Ok(ino)
+    }
+
+    /// Creates a file where there is none, and opens it.
+    pub fn create(&mut self, path: &str, origin: Origin) -> Result<Ino, DiskError> {
+        let ino = self.add(path, Node::File(Arc::default()), origin)?;
+        self.slot_mut(ino).opens = 1;
+        Ok(ino)
+    }
+
+    /// Creates a directory in an existing one.
+    pub fn mkdir(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
+        self.add(path, Node::Dir(Arc::default()), origin).map(|_| ())
+    }
+
+    fn add(&mut self, path: &str, node: Node, origin: Origin) -> Result<Ino, DiskError> {
+        let (dir, name) = self.place(path)?;
+        if self.dir(dir)?.contains_key(name) {
+            return Err(exists());
+        }
+        if self.spare_pages() == 0 {
+            return Err(DiskError::full());
+        }
+        let ino = Ino(self.slots.len() as u32);
+        let name: Arc<str> = Arc::from(name);
+        self.dir_mut(dir).insert(name.clone(), ino);
+        let entry = Entry { dir, name: name.clone() };
+        let kind = match node {
+            Node::Dir(_) => MetaKind::Mkdir(entry),
+            _ => MetaKind::Create(entry),
+        };
+        self.slots.push(Slot { node, name, parent: dir, links: 1, opens: 0 });
+        self.meta.push(MetaOp { origin, kind, ino });
+        Ok(ino)
+    }
+
+    /// Gives a handle back. A file without a name and without handles is gone.
+    pub fn close(&mut self, ino: Ino) {
+        let slot = self.slot_mut(ino);
+        assert!(slot.opens > 0, "inode {} is closed more often than it was opened", ino.0);
+        slot.opens -= 1;
+        self.let_go(ino);
+    }
+
+    /// Gives `to` the file that `from` names; what `to` named loses this name. Atomic in the volatile view.
+    pub fn rename(&mut self, from: &str, to: &str, origin: Origin) -> Result<(), DiskError> {
+        let (from_dir, from_name) = self.place(from)?;
+        let (to_dir, to_name) = self.place(to)?;
+        let ino = self.dir(from_dir)?.get(from_name).copied().ok_or(not_found())?;
+        let replaced = self.dir(to_dir)?.get(to_name).copied();
+        if replaced == Some(ino) {
+            return Ok(());
+        }
+        if let Some(replaced) = replaced {
+            match (self.is_dir(ino), &self.slot(replaced).node) {
+                (false, Node::File(_)) => {}
+                (true, Node::Dir(entries)) if entries.is_empty() => {}
+                (true, Node::Dir(_)) => {
+                    return Err(DiskError::new(ErrorKind::DirectoryNotEmpty, "the target is not empty"));
+                }
+                (true, _) => return Err(DiskError::new(ErrorKind::NotADirectory, "the target is not a directory")),
+                (false, _) => return Err(DiskError::new(ErrorKind::IsADirectory, "the target is a directory")),
+            }
+        }
+        let mut above = to_dir;
+        while above != ROOT {
+            if above == ino {
+                return Err(DiskError::new(ErrorKind::InvalidInput, "a directory cannot move into itself"));
+            }
+            above = self.slot(above).parent;
+        }
+        let name: Arc<str> = Arc::from(to_name);
+        let from = Entry { dir: from_dir, name: Arc::from(from_name) };
+        self.dir_mut(from_dir).remove(from_name);
+        self.dir_mut(to_dir).insert(name.clone(), ino);
+        let slot = self.slot_mut(ino);
+        slot.name = name.clone();
+        slot.parent = to_dir;
+        let flushes = self.rules.rename_over_flushes && replaced.is_some();
+        let flush_below = if flushes { self.next_id } else { 0 };
+        let kind = MetaKind::Rename { from, to: Entry { dir: to_dir, name }, replaced, flush_below };
+        self.meta.push(MetaOp { origin, kind, ino });
+        if let Some(replaced) = replaced {
+            self.slot_mut(replaced).links -= 1;
+            self.let_go(replaced);
+        }
+        Ok(())
+    }
+
+    /// Gives a file a further name.
+    pub fn link(&mut self, from: &str, to: &str, origin: Origin) -> Result<(), DiskError> {
+        let ino = self.walk(from)?;
+        self.content(ino)?;
+        let (dir, name) = self.place(to)?;
+        if self.dir(dir)?.contains_key(name) {
+            return Err(exists());
+        }
+        if self.spare_pages() == 0 {
+            return Err(DiskError::full());
+        }
+        let name: Arc<str> = Arc::from(name);
+        self.dir_mut(dir).insert(name.clone(), ino);
+        self.slot_mut(ino).links += 1;
+        self.meta.push(MetaOp { origin, kind: MetaKind::Link(Entry { dir, name }), ino });
+        Ok(())
+    }
+
+    /// Takes a file's name away; handles stay good.
+    pub fn unlink(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
+        let (dir, name) = self.place(path)?;
+        let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
+        self.content(ino)?;
+        let (name, _) = self.dir_mut(dir).remove_entry(name).expect("the name was just found");
+        self.meta.push(MetaOp { origin, kind: MetaKind::Unlink(Entry { dir, name }), ino });
+        self.slot_mut(ino).links -= 1;
+        self.let_go(ino);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
+        let (dir, name) = self.place(path)?;
+        let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
+        if !self.dir(ino)?.is_empty() {
+            return Err(DiskError::new(ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
+        }
+        let (name, _) = self.dir_mut(dir).remove_entry(name).expect("the name was just found");
+        self.meta.push(MetaOp { origin, kind: MetaKind::Rmdir(Entry { dir, name }), ino });
+        self.slot_mut(ino).links -= 1;
+        self.let_go(ino);
+        Ok(())
+    }
+
+    /// Lists a directory in the order of its names.
+    pub fn read_dir(&self, path: &str) -> Result<Vec<DirItem>, DiskError> {
+        let entries = self.dir(self.walk(path)?)?;
+        Ok(entries.iter().map(|(name, &ino)| DirItem { name: name.clone(), is_dir: self.is_dir(ino) }).collect())
+    }
+
+    /// Space and memory of an inode that may have lost its last name or handle.
+    fn let_go(&mut self, ino: Ino) {
+        let slot = self.slot(ino);
+        if slot.links > 0 || slot.opens > 0 {
+            return;
+        }
+        if let Node::File(content) = &slot.node {
+            self.used_pages -= content.pages.taken();
+        }
+        self.forget(ino);
+    }
+
+    /// Drops an inode that nobody can reach and that no crash can bring back.
+    fn forget(&mut self, ino: Ino) {
+        let slot = self.slot(ino);
+        if slot.links > 0 || slot.opens > 0 || self.meta.iter().any(|op| op.needs(ino)) {
+            return;
+        }
+        if let Node::File(content) = std::mem::replace(&mut self.slot_mut(ino).node, Node::Free) {
+            self.freed = Some(content);
+        }
+    }
+
+    // ---- bytes ----
+
+    /// Length of a file.
+    pub fn len(&self, ino: Ino) -> Result<u64, DiskError> {
+        Ok(self.content(ino)?.len)
+    }
+
+    /// Reads at most `buf.len()` bytes; 0 only at or behind the end. A poisoned sector fails the whole read.
+    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        if !self.poison.is_empty() && !buf.is_empty() {
+            let first = offset / SECTOR_BYTES as u64;
+            let last = (offset + buf.len() as u64 - 1) / SECTOR_BYTES as u64;
+            if self.poison.range((ino, first)..=(ino, last)).next().is_some() {
+                return Err(DiskError::io());
+            }
+        }
+        Ok(self.content(ino)?.read(offset, buf))
+    }
+
+    /// Writes as much of `data` as there is space for; an error where there is space for nothing.
+    pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], origin: Origin) -> Result<usize, DiskError> {
+        if data.is_empty() {
+            return self.content(ino).map(|_| 0);
+        }
+        let mut count = data.len();
+        if self.capacity_pages.is_some() {
+            count = self.content(ino)?.pages.room(offset, count, self.spare_pages());
+            if count == 0 {
+                return Err(DiskError::full());
+            }
+        }
+        let id = self.take_id();
+        let taken = self.content_mut(ino)?.write(offset, &data[..count], id, origin);
+        self.used_pages += taken;
+        Ok(count)
+    }
+
+    /// Cuts a file, or extends it with zeros that take no space.
+    pub fn set_len(&mut self, ino: Ino, len: u64, origin: Origin) -> Result<(), DiskError> {
+        let before = self.content(ino)?.len;
+        if before == len {
+            return Ok(());
+        }
+        let id = self.take_id();
+        let given = self.content_mut(ino)?.set_len(len, id, origin);
+        self.used_pages -= given;
+        if len < before && self.rules.file_sync == FileSync::Journal {
+            self.meta.push(MetaOp { origin, kind: MetaKind::Cut { id }, ino });
+        }
+        Ok(())
+    }
+
+    fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    // ---- syncs ----
+
+    /// Makes a file durable, as far as the rules of the profile say.
+    pub fn sync_file(&mut self, ino: Ino, scope: SyncScope) -> Result<(), DiskError> {
+        match self.rules.file_sync {
+            FileSync::Nothing => self.content(ino).map(|_| ()),
+            FileSync::Data => {
+                self.content_mut(ino)?.sync();
+                Ok(())
+            }
+            FileSync::Journal => {
+                let content = self.content_mut(ino)?;
+                let grown = content.len != content.synced_len || content.pending.iter().any(|record| record.is_cut());
+                content.sync();
+                if grown || scope == SyncScope::All || self.meta.iter().any(|op| op.ino == ino) {
+                    self.commit_journal();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the names in a directory durable, as far as the rules of the profile say.
+    pub fn sync_dir(&mut self, path: &str) -> Result<(), DiskError> {
+        let dir = self.walk(path)?;
+        self.dir(dir)?;
+        match self.rules.dir_sync {
+            DirSync::Nothing => {}
+            DirSync::Dir => self.commit_dir(dir),
+            DirSync::Journal => self.commit_journal(),
+        }
+        Ok(())
+    }
+
+    fn commit_journal(&mut self) {
+        let mut done = std::mem::take(&mut self.meta);
+        for op in &done {
+            let Node::File(content) = &mut self.slots[op.ino.0 as usize].node else { continue };
+            match op.kind {
+                MetaKind::Cut { id } => Arc::make_mut(content).commit_cut(id),
+                MetaKind::Rename { flush_below, .. } if flush_below > 0 => {
+                    Arc::make_mut(content).sync_below(flush_below)
+                }
+                _ => {}
+            }
+        }
+        self.forget_after(&done);
+        done.clear();
+        if self.meta.is_empty() {
+            self.meta = done;
+        }
+    }
+
+    /// The changes in this directory, and with them the earlier ones of the same names elsewhere, become durable.
+    fn commit_dir(&mut self, dir: Ino) {
+        if self.meta.iter().all(|op| op.touches(dir)) {
+            return self.commit_journal();
+        }
+        let wanted: Vec<bool> = self.meta.iter().map(|op| op.touches(dir)).collect();
+        let flags = with_requirements(&self.meta, wanted);
+        let mut done = Vec::new();
+        let mut rest = Vec::new();
+        for (op, durable) in std::mem::take(&mut self.meta).into_iter().zip(flags) {
+            if durable { done.push(op) } else { rest.push(op) }
+        }
+        self.meta = rest;
+        self.forget_after(&done);
+    }
+
+    fn forget_after(&mut self, done: &[MetaOp]) {
+        for op in done {
+            self.forget(op.ino);
+            if let MetaKind::Rename { replaced: Some(replaced), .. } = op.kind {
+                self.forget(replaced);
+            }
+        }
+    }
+
+    /// Makes the sync of a file fail, and returns the error that the caller sees.
+    pub fn fail_sync(&mut self, ino: Ino, how: SyncFailure, decisions: &mut Decisions, origin: Origin) -> DiskError {
+        let path = self.path_of(ino);
+        let Ok(content) = self.content(ino) else { return DiskError::io() };
+        let words = match how {
+            SyncFailure::KeepDirty => "failed, everything stays pending",
+            SyncFailure::CleanRevertOld => {
+                let durable = content.durable();
+                let (before, after) = (content.pages.taken(), durable.pages.taken());
+                self.slot_mut(ino).node = Node::File(Arc::new(durable));
+                self.used_pages = self.used_pages - before + after;
+                "failed, and the file went back to what was durable"
+            }
+            SyncFailure::CleanKeepNew => {
+                let lose = decisions.site("sync.lose");
+                // The answer 0 keeps a sector; with no sector lost this would be no failure at all, so that the newest
+                // one always is.
+                let touched = content.touched();
+                let last = touched.last().copied();
+                let kept = |sector: &u64| Some(*sector) == last || decisions.decide(lose, 2) == 1;
+                let lost: BTreeSet<u64> = touched.into_iter().filter(kept).collect();
+                let with_len = decisions.decide(lose, 2) == 0;
+                if let Ok(content) = self.content_mut(ino) {
+                    content.drop_sectors(&lost, with_len);
+                }
+                "failed, and what it did not write is marked clean"
+            }
+        };
+        self.broken_syncs.push(Fate { thing: Thing::BrokenSync { path, how: words }, origin: Some(origin) });
+        DiskError::io()
+    }
+
+    /// A sync says `Ok` and does nothing. What was pending stays pending.
+    pub fn lose_sync(&mut self, ino: Ino, origin: Origin) {
+        let thing = Thing::BrokenSync { path: self.path_of(ino), how: "said Ok and did nothing" };
+        self.broken_syncs.push(Fate { thing, origin: Some(origin) });
+    }
+
+    /// Clean pages of a file leave the cache, so that reads show what a failed sync did not write. Returns how many
+    /// sectors changed their content.
+    pub fn evict(&mut self, ino: Ino) -> Result<usize, DiskError> {
+        if self.content(ino)?.dropped.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.content_mut(ino)?.evict())
+    }
+
+    /// How many changes are pending: of names, and of data and lengths in files.
+    pub fn pending(&self) -> (usize, usize) {
+        let writes = self.slots.iter().map(|slot| match &slot.node {
+            Node::File(content) => content.pending.len(),
+            _ => 0,
+        });
+        (self.meta.len(), writes.sum())
+    }
+
+    // ---- space ----
+
+    /// Bytes in use, in whole pages: of files with a name or a handle.
+    pub fn used(&self) -> u64 {
+        self.used_pages * PAGE_BYTES as u64
+    }
+
+    /// Bytes that can still be written.
+    pub fn free(&self) -> u64 {
+        self.spare_pages().saturating_mul(PAGE_BYTES as u64)
+    }
+
+    /// Capacity in bytes, a whole number of pages.
+    pub fn capacity(&self) -> Option<u64> {
+        self.capacity_pages.map(|pages| pages * PAGE_BYTES as u64)
+    }
+
+    /// Changes the capacity. Less than what is in use is allowed: then nothing can grow.
+    pub fn set_capacity(&mut self, capacity: Option<u64>) {
+        self.capacity_pages = capacity.map(|bytes| bytes / PAGE_BYTES as u64);
+    }
+
+    fn spare_pages(&self) -> u64 {
+        self.capacity_pages.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_pages))
+    }
+
+    // ---- damage ----
+
+    /// Makes every read of this sector fail from now on.
+    pub fn poison(&mut self, ino: Ino, sector: u64) {
+        self.poison.insert((ino, sector));
+    }
+
+    /// Takes all poison away.
+    pub fn heal(&mut self) {
+        self.poison.clear();
+    }
+
+    /// Flips one bit of a byte that is durable, and not pending, on the disk and in what is read. `None` where the byte is
+    /// not of that kind.
+    pub fn flip_bit(&mut self, ino: Ino, offset: u64, bit: u8) -> Option<Flip> {
+        assert!(bit < 8, "a byte has no bit {bit}");
+        let path = self.path_of(ino);
+        let content = self.content_mut(ino).ok()?;
+        let sector = offset / SECTOR_BYTES as u64;
+        let durable = offset < content.synced_len.min(content.len) && content.pages.holds(offset);
+        if !durable || content.touching(sector).next().is_some() || content.dropped.contains_key(&sector) {
+            return None;
+        }
+        let mut byte = [0];
+        content.pages.read(offset, &mut byte);
+        byte[0] ^= 1 << bit;
+        content.pages.write(offset, &byte);
+        let flip = Flip { ino, path, offset, bit, now: byte[0] };
+        self.flips.push(flip.clone());
+        Some(flip)
+    }
+
+    /// Flips one bit of a durable byte in one of the files that are eligible by their path. `None` where a few tries have
+    /// found no such byte.
+    pub fn flip_some(&mut self, eligible: &dyn Fn(&str) -> bool, decisions: &mut Decisions) -> Option<Flip> {
+        let candidate = |ino: &Ino| {
+            let slot = self.slot(*ino);
+            let synced = matches!(&slot.node, Node::File(content) if content.synced_len > 0);
+            synced && slot.links > 0 && eligible(&self.path_of(*ino))
+        };
+        let files: Vec<Ino> = (0..self.slots.len() as u32).map(Ino).filter(candidate).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let site = decisions.site("flip");
+        for _ in 0..8 {
+            let ino = *decisions.pick(site, &files);
+            let synced_len = self.content(ino).ok()?.synced_len;
+            let offset = decisions.decide(site, synced_len);
+            let bit = decisions.decide(site, 8) as u8;
+            if let Some(flip) = self.flip_bit(ino, offset, bit) {
+                return Some(flip);
+            }
+        }
+        None
+    }
+
+    /// Every bit that was ever flipped.
+    pub fn flips(&self) -> &[Flip] {
+        &self.flips
+    }
+
+    /// The flips that can still be read: in a file with a name, and not written over.
+    pub fn live_flips(&self) -> Vec<Flip> {
+        let live = |flip: &&Flip| {
+            let mut byte = [0];
+            let read = self.content(flip.ino).is_ok_and(|content| content.read(flip.offset, &mut byte) == 1);
+            read && self.slot(flip.ino).links > 0 && byte[0] == flip.now
+        };
+        self.flips.iter().filter(live).cloned().collect()
+    }
+
+    // ---- identity ----
+
+    /// A hash over all names and bytes of the volatile view. Two disks that no reader can tell apart have the same one.
+    pub fn image_hash(&self) -> u64 {
+        let mut hash = 0x5348_414b_4554_4142;
+        self.hash_dir(ROOT, &mut hash);
+        hash
+    }
+
+    fn hash_dir(&self, ino: Ino, hash: &mut u64) {
+        let Node::Dir(entries) = &self.slot(ino).node else { return };
+        mix(hash, entries.len() as u64);
+        for (name, &ino) in entries.iter() {
+            mix_bytes(hash, name.as_bytes());
+            match &self.slot(ino).node {
+                Node::File(content) => {
+                    mix(hash, content.len);
+                    for (page, bytes) in content.pages.each().filter(|(_, bytes)| !bytes.is_empty()) {
+                        mix(hash, page as u64);
+                        mix_bytes(hash, bytes);
+                    }
+                }
+                _ => {
+                    mix(hash, u64::MAX);
+                    self.hash_dir(ino, hash);
+                }
+            }
+        }
+    }
+}
+
+fn not_found() -> DiskError {
+    DiskError::new(ErrorKind::NotFound, "no such file or directory")
+}
+
+fn exists() -> DiskError {
+    DiskError::new(ErrorKind::AlreadyExists, "the name is taken")
+}
+
+fn mix(hash: &mut u64, word: u64) {
+    let product = u128::from(*hash ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+    *hash = (product >> 64) as u64 ^ product as u64;
+}
+
+fn mix_bytes(hash: &mut u64, bytes: &[u8]) {
+    mix(hash, bytes.len() as u64);
+    // Four lanes side by side: one alone would wait for each of its multiplications.
+    let (blocks, bytes) = bytes.as_chunks::<32>();
+    if !blocks.is_empty() {
+        let mut lanes = [*hash, *hash ^ 1, *hash ^ 2, *hash ^ 3];
+        for block in blocks {
+            let (words, _) = block.as_chunks::<8>();
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                mix(lane, u64::from_le_bytes(*word));
+            }
+        }
+        lanes.into_iter().for_each(|lane| mix(hash, lane));
+    }
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        mix(hash, u64::from_le_bytes(*word));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash, u64::from_le_bytes(last));
+}
+
+/// These changes, and with each the earlier ones of the same names that it rests on.
+pub(super) fn with_requirements(meta: &[MetaOp], mut flags: Vec<bool>) -> Vec<bool> {
+    let mut needed: BTreeSet<&Entry> = BTreeSet::new();
+    for (index, op) in meta.iter().enumerate().rev() {
+        let rests = op.entries().into_iter().flatten().any(|entry| needed.contains(entry));
+        if flags[index] || rests {
+            flags[index] = true;
+            needed.extend(op.entries().into_iter().flatten());
+        }
+    }
+    flags
+}

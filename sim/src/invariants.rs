@@ -1,0 +1,128 @@
+//! What must hold whenever a store is quiet: no call of a client runs, and no fault strikes.
+//!
+//! * I1 the store's own check passes;
+//! * I2 every file that the store needs is on the disk;
+//! * I3 every file on the disk is one that the store needs, once its background work has come to rest;
+//! * I4 the next sequence number is above every one that was seen;
+//! * I5 a scan, the scan in reverse and a get of each key agree with the model.
+//!
+//! Not verified: the content of files, which is the business of the store's own check; I3 in a life in which a call failed,
+//! for a store may well keep what it is not sure about until it is opened again.
+
+use crate::op::{Bounds, KeyId};
+use crate::oracle::{Finding, Label, Oracle};
+use crate::store::{CheckReport, Failure, FailureKind, Store};
+use crate::world::World;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Where every store lives.
+pub const STORE_DIR: &str = "db";
+
+/// Virtual time within which a store that nobody disturbs must come to rest.
+const REST_MAX: Duration = Duration::from_secs(120);
+
+/// Names of the files in the store's directory.
+pub fn files_on_disk(world: &World) -> BTreeSet<String> {
+    let items = world.with_disk(|disk| disk.read_dir(STORE_DIR));
+    items.map(|items| items.into_iter().map(|item| item.name.to_string()).collect()).unwrap_or_default()
+}
+
+/// I1 to I4. `clean` says that no call failed since the store was opened, so that I3 can be asked for. Called from a task.
+/// An error that the store reports is left to the caller to judge.
+pub fn check_quiet(
+    world: &World,
+    store: &dyn Store,
+    visible: u64,
+    clean: bool,
+) -> Result<Result<CheckReport, Failure>, Finding> {
+    let deadline = world.now() + REST_MAX;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let report = match store.check() {
+            Ok(report) => report,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if world.crashed().is_some() {
+            return Ok(Ok(report));
+        }
+        if report.last_seq < visible {
+            return Err(Finding::new(
+                "sequence-number-went-back",
+                "check",
+                format!(
+                    "the store says that {} is its newest sequence number, and {visible} was seen",
+                    report.last_seq
+                ),
+            ));
+        }
+        let named: BTreeSet<String> = report.files.iter().cloned().collect();
+        let found = files_on_disk(world);
+        let missing: Vec<&String> = named.difference(&found).collect();
+        let leaked: Vec<&String> = found.difference(&named).collect();
+        if missing.is_empty() && (leaked.is_empty() || !clean) {
+            return Ok(Ok(report));
+        }
+        if world.now() >= deadline {
+            let (check, files) = if missing.is_empty() { ("file-leaked", leaked) } else { ("file-missing", missing) };
+            let words =
+                if check == "file-leaked" { "on disk and of no use to the store" } else { "needed and not on disk" };
+            return Err(Finding::new(check, "", format!("{} is {words}, {REST_MAX:?} after the last call", files[0]))
+                .with(format!("all such files: {files:?}"))
+                .with(format!("shape {}", report.shape)));
+        }
+        world.sleep(pause);
+        pause = (2 * pause).min(Duration::from_secs(1));
+    }
+}
+
+/// I5. Called from a task, with no other call running. An error that the store reports is left to the caller to judge.
+pub fn check_reads(store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(), Failure>, Finding> {
+    let label = Label::HARNESS;
+    for reverse in [false, true] {
+        let ticket = oracle.lock().begin_read(label);
+        let result = match store.scan(None, Bound::Unbounded, Bound::Unbounded, reverse, usize::MAX) {
+            Ok(result) => result,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        oracle.lock().end_scan(ticket, (Bounds::ALL, reverse, usize::MAX), result.at, &result.entries)?;
+    }
+    let count = oracle.lock().keys().count();
+    for key in 0..count as KeyId {
+        let (ticket, bytes) = {
+            let mut oracle = oracle.lock();
+            (oracle.begin_read(label), oracle.keys().bytes(key).to_vec())
+        };
+        match store.get(&bytes) {
+            Ok(value) => oracle.lock().end_get(ticket, key, value.as_deref())?,
+            Err(failure) => return Ok(Err(failure)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Waits until the store has no background work left. Returns whether it came to that.
+pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckReport, Failure>, Finding> {
+    let deadline = world.now() + REST_MAX;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match store.check() {
+            Ok(report) if report.debt == 0 => return Ok(Ok(report)),
+            Ok(report) if world.now() >= deadline => {
+                return Err(Finding::new(
+                    "debt-not-paid",
+                    "",
+                    format!("{} of background work are left, {REST_MAX:?} after the last fault and call", report.debt),
+                )
+                .with(format!("shape {}", report.shape)));
+            }
+            Ok(_) => {}
+            Err(failure) if failure.kind == FailureKind::Closed => return Ok(Err(failure)),
+            Err(failure) => return Ok(Err(failure)),
+        }
+        world.sleep(pause);
+        pause = (2 * pause).min(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,26 @@
+//! Shaketable: a deterministic simulation harness for storage engines.
+
+pub mod clock;
+pub mod env;
+pub mod fiber;
+pub mod scheduler;
+pub mod store;
+pub mod strata;
+pub mod syscall;
+pub mod trace;
+pub mod world;
+
+pub mod disk;
+pub mod fault;
+pub mod rng;
+
+pub mod artifact;
+pub mod campaign;
+pub mod invariants;
+pub mod op;
+pub mod oracle;
+pub mod report;
+pub mod runner;
+pub mod scenario;
+pub mod shrink;
+pub mod workload;

@@ -1,0 +1,772 @@
+//! Operations, and the keys and values that they name: a workload as plain data.
+//!
+//! A key is a small number into a sorted table of byte strings, so that the order of numbers is the order of keys, and a
+//! model of the store is an array. A value is a stamp and a length. Stamps are unique, and the bytes of a value follow from
+//! its stamp: whoever reads bytes back can tell exactly which write they are from, or that no write ever wrote them. The one
+//! exception is the empty value, which carries no stamp and so is the same value wherever it was written.
+//!
+//! Every operation has a line of text that reads like a sentence and parses back to the same operation. Artifacts and traces
+//! are made of such lines:
+//!
+//! ```text
+//! put k3 = #17:512 always            a put of value 17, 512 bytes, acknowledged when durable
+//! delete k3
+//! batch [k3 = #18:64, k5 deleted] buffered
+//! get k3 at s1                       from snapshot 1
+//! scan >=k3 <k9 reverse limit 10
+//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   reopen   check
+//! ```
+//!
+//! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
+
+use crate::store::SyncMode;
+use std::fmt;
+use std::ops::{Bound, Range};
+use std::sync::OnceLock;
+
+/// A key, as a number into [`Keys`].
+pub type KeyId = u32;
+
+/// The identity of a written value; see [`Value`].
+pub type Stamp = u32;
+
+/// In place of a stamp: the key was deleted.
+pub const TOMBSTONE: Stamp = 0;
+
+/// The stamp that all empty values share.
+pub const EMPTY: Stamp = 1;
+
+/// The first stamp that belongs to one write alone.
+pub const STAMP_FIRST: Stamp = 2;
+
+/// The shortest value that is not empty: its first bytes are the stamp.
+pub const VALUE_BYTES_MIN: u32 = 4;
+
+/// The longest value.
+pub const VALUE_BYTES_MAX: u32 = 64 * 1024;
+
+/// A value to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Value {
+    /// Its identity.
+    pub stamp: Stamp,
+    /// Its length in bytes: 0 if and only if the stamp is [`EMPTY`], otherwise at least [`VALUE_BYTES_MIN`].
+    pub bytes: u32,
+}
+
+/// Bytes from which values are cut. The first half does not compress and the second does, so that stores meet both.
+fn pool() -> &'static [u8] {
+    static POOL: OnceLock<Vec<u8>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let half = VALUE_BYTES_MAX as usize;
+        let mut bytes = Vec::with_capacity(4 * half);
+        let mut state = 0x5eed_u64;
+        while bytes.len() < 2 * half {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes.extend_from_slice(&(state >> 32).to_le_bytes()[..4]);
+        }
+        while bytes.len() < 4 * half {
+            bytes.extend_from_slice(b"a value that says little, over and over again. ");
+        }
+        bytes.truncate(4 * half);
+        bytes
+    })
+}
+
+impl Value {
+    /// The empty value.
+    pub const NOTHING: Value = Value { stamp: EMPTY, bytes: 0 };
+
+    fn filler(self) -> &'static [u8] {
+        let len = (self.bytes - VALUE_BYTES_MIN) as usize;
+        let room = pool().len() - VALUE_BYTES_MAX as usize;
+        let start = (u64::from(self.stamp).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % room;
+        &pool()[start..start + len]
+    }
+
+    /// The bytes of the value.
+    pub fn to_bytes(self) -> Vec<u8> {
+        if self.bytes == 0 {
+            return Vec::new();
+        }
+        let mut bytes = Vec::with_capacity(self.bytes as usize);
+        bytes.extend_from_slice(&self.stamp.to_le_bytes());
+        bytes.extend_from_slice(self.filler());
+        bytes
+    }
+
+    /// Whether these are its bytes.
+    pub fn is(self, bytes: &[u8]) -> bool {
+        if bytes.len() != self.bytes as usize {
+            return false;
+        }
+        self.bytes == 0 || (bytes[..4] == self.stamp.to_le_bytes() && &bytes[4..] == self.filler())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes == 0 { f.write_str("empty") } else { write!(f, "#{}:{}", self.stamp, self.bytes) }
+    }
+}
+
+/// Lengths of all values of a plan, by stamp: what is needed to recognise a value that was read back.
+#[derive(Clone, Debug, Default)]
+pub struct Stamps {
+    bytes: Vec<u32>,
+}
+
+impl Stamps {
+    /// Of all values that these clients write.
+    pub fn of(clients: &[Vec<Op>]) -> Stamps {
+        let mut stamps = Stamps::default();
+        for op in clients.iter().flatten() {
+            op.each_entry(|entry| {
+                if let Some(value) = entry.value {
+                    stamps.add(value);
+                }
+            });
+        }
+        stamps
+    }
+
+    /// Makes a value known.
+    pub fn add(&mut self, value: Value) {
+        let index = value.stamp as usize;
+        if self.bytes.len() <= index {
+            self.bytes.resize(index + 1, 0);
+        }
+        self.bytes[index] = value.bytes;
+    }
+
+    /// The stamp of the value with these bytes; `None` if no write wrote them.
+    pub fn recognise(&self, bytes: &[u8]) -> Option<Stamp> {
+        if bytes.is_empty() {
+            return Some(EMPTY);
+        }
+        let stamp = u32::from_le_bytes(bytes.get(..4)?.try_into().expect("four bytes"));
+        let known = *self.bytes.get(stamp as usize)?;
+        let is = known >= VALUE_BYTES_MIN && Value { stamp, bytes: known }.is(bytes);
+        is.then_some(stamp)
+    }
+
+    /// The first stamp that nobody has, nor any above it.
+    pub fn end(&self) -> Stamp {
+        self.bytes.len() as Stamp
+    }
+
+    /// The value with this stamp.
+    pub fn value(&self, stamp: Stamp) -> Value {
+        Value { stamp, bytes: self.bytes.get(stamp as usize).copied().unwrap_or(0) }
+    }
+}
+
+/// The keys of a plan, ascending: a [`KeyId`] is an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    sorted: Vec<Vec<u8>>,
+}
+
+impl Keys {
+    /// Of these byte strings, in any order; equal ones count once.
+    pub fn new(mut keys: Vec<Vec<u8>>) -> Keys {
+        keys.sort_unstable();
+        keys.dedup();
+        Keys { sorted: keys }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// The bytes of a key.
+    pub fn bytes(&self, key: KeyId) -> &[u8] {
+        &self.sorted[key as usize]
+    }
+
+    /// The number of a key, by its bytes.
+    pub fn id(&self, bytes: &[u8]) -> Option<KeyId> {
+        self.sorted.binary_search_by(|key| key.as_slice().cmp(bytes)).ok().map(|index| index as KeyId)
+    }
+
+    /// The number of a key that is likely to be `expected` or one of the next: a scan meets them in order.
+    pub fn id_near(&self, bytes: &[u8], expected: KeyId) -> Option<KeyId> {
+        match self.sorted.get(expected as usize) {
+            Some(key) if key == bytes => Some(expected),
+            _ => self.id(bytes),
+        }
+    }
+
+    /// The keys that lie within the bounds, as a range of numbers.
+    pub fn within(&self, bounds: &Bounds) -> Range<KeyId> {
+        let (start, end) = match *bounds {
+            Bounds::Prefix(prefix) => {
+                let bytes = self.bytes(prefix);
+                let rest = &self.sorted[prefix as usize..];
+                (prefix, prefix + rest.partition_point(|key| key.starts_with(bytes)) as KeyId)
+            }
+            Bounds::Range(from, to) => {
+                let start = match from {
+                    Bound::Unbounded => 0,
+                    Bound::Included(key) => key,
+                    Bound::Excluded(key) => key + 1,
+                };
+                let end = match to {
+                    Bound::Unbounded => self.sorted.len() as KeyId,
+                    Bound::Included(key) => key + 1,
+                    Bound::Excluded(key) => key,
+                };
+                (start, end)
+            }
+        };
+        start..end.max(start)
+    }
+}
+
+/// Which keys a scan or a compaction covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bounds {
+    /// Between two keys.
+    Range(Bound<KeyId>, Bound<KeyId>),
+    /// All that start with the bytes of this key.
+    Prefix(KeyId),
+}
+
+impl Bounds {
+    /// Everything.
+    pub const ALL: Bounds = Bounds::Range(Bound::Unbounded, Bound::Unbounded);
+
+    /// The bounds as a store takes them. A range that ends before it starts stays as it is: a store must call it empty.
+    pub fn to_bytes<'a>(&self, keys: &'a Keys, successor: &'a mut Vec<u8>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+        match *self {
+            Bounds::Range(from, to) => (from.map(|key| keys.bytes(key)), to.map(|key| keys.bytes(key))),
+            Bounds::Prefix(prefix) => {
+                let from = Bound::Included(keys.bytes(prefix));
+                successor.clear();
+                successor.extend_from_slice(keys.bytes(prefix));
+                while successor.last() == Some(&0xff) {
+                    successor.pop();
+                }
+                match successor.last_mut() {
+                    // Every key starts with nothing, and behind 0xFF..FF there is no next prefix.
+                    None => (from, Bound::Unbounded),
+                    Some(last) => {
+                        *last += 1;
+                        (from, Bound::Excluded(successor.as_slice()))
+                    }
+                }
+            }
+        }
+    }
+
+    fn keys(&self) -> Vec<KeyId> {
+        match *self {
+            Bounds::Prefix(key) => vec![key],
+            Bounds::Range(from, to) => [from, to]
+                .into_iter()
+                .filter_map(|bound| match bound {
+                    Bound::Unbounded => None,
+                    Bound::Included(key) | Bound::Excluded(key) => Some(key),
+                })
+                .collect(),
+        }
+    }
+
+    fn renamed(&self, name: &impl Fn(KeyId) -> KeyId) -> Bounds {
+        match *self {
+            Bounds::Prefix(key) => Bounds::Prefix(name(key)),
+            Bounds::Range(from, to) => Bounds::Range(from.map(name), to.map(name)),
+        }
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Bounds::Prefix(key) => return write!(f, " prefix k{key}"),
+            Bounds::Range(from, to) => {
+                match from {
+                    Bound::Unbounded => {}
+                    Bound::Included(key) => write!(f, " >=k{key}")?,
+                    Bound::Excluded(key) => write!(f, " >k{key}")?,
+                }
+                match to {
+                    Bound::Unbounded => {}
+                    Bound::Included(key) => write!(f, " <=k{key}")?,
+                    Bound::Excluded(key) => write!(f, " <k{key}")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One change within a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: KeyId,
+    /// Its new value, or `None` for a deletion.
+    pub value: Option<Value>,
+}
+
+impl Entry {
+    /// The stamp of the value, or [`TOMBSTONE`].
+    pub fn stamp(&self) -> Stamp {
+        self.value.map_or(TOMBSTONE, |value| value.stamp)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(value) => write!(f, "k{} = {value}", self.key),
+            None => write!(f, "k{} deleted", self.key),
+        }
+    }
+}
+
+/// A place for a snapshot, of one client.
+pub type Slot = u8;
+
+/// One operation of one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Writes a value.
+    Put {
+        /// The key.
+        key: KeyId,
+        /// The value.
+        value: Value,
+        /// What its acknowledgement promises.
+        sync: SyncMode,
+    },
+    /// Deletes a key, which may be there or not.
+    Delete {
+        /// The key.
+        key: KeyId,
+        /// What its acknowledgement promises.
+        sync: SyncMode,
+    },
+    /// Writes several changes as one. A key may occur more than once; the last change counts.
+    Batch {
+        /// The changes, at least one.
+        entries: Vec<Entry>,
+        /// What its acknowledgement promises.
+        sync: SyncMode,
+    },
+    /// Reads a key.
+    Get {
+        /// The key.
+        key: KeyId,
+        /// From the snapshot in this slot; nothing is done where the slot is empty.
+        at: Option<Slot>,
+    },
+    /// Reads a range.
+    Scan {
+        /// The range.
+        bounds: Bounds,
+        /// Whether to go from the last key to the first.
+        reverse: bool,
+        /// At most so many entries.
+        limit: Option<u32>,
+        /// From the snapshot in this slot; nothing is done where the slot is empty.
+        at: Option<Slot>,
+    },
+    /// Takes a snapshot into a slot; one that is there is released first.
+    Snapshot {
+        /// Where it is kept.
+        slot: Slot,
+    },
+    /// Releases the snapshot in a slot, if there is one.
+    Release {
+        /// Where it is kept.
+        slot: Slot,
+    },
+    /// Makes every acknowledged write durable.
+    Sync,
+    /// Moves memory into tables.
+    Flush,
+    /// Compacts a range.
+    Compact {
+        /// The range, of which the bounds are taken as inclusive.
+        bounds: Bounds,
+    },
+    /// Closes the store and opens it again, once all clients have paused.
+    Reopen,
+    /// Checks everything that must hold in a quiet moment, once all clients have paused.
+    Check,
+}
+
+/// Kinds of [`Op`], as a scenario's workload names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpKind {
+    /// [`Op::Put`]
+    Put,
+    /// [`Op::Delete`]
+    Delete,
+    /// [`Op::Batch`]
+    Batch,
+    /// [`Op::Get`]
+    Get,
+    /// [`Op::Scan`]
+    Scan,
+    /// [`Op::Snapshot`], and reads from it, and [`Op::Release`].
+    Snapshot,
+    /// [`Op::Sync`]
+    Sync,
+    /// [`Op::Flush`]
+    Flush,
+    /// [`Op::Compact`]
+    Compact,
+    /// [`Op::Reopen`]
+    Reopen,
+    /// [`Op::Check`]
+    Check,
+}
+
+impl Op {
+    /// Its kind.
+    pub fn kind(&self) -> OpKind {
+        match self {
+            Op::Put { .. } => OpKind::Put,
+            Op::Delete { .. } => OpKind::Delete,
+            Op::Batch { .. } => OpKind::Batch,
+            Op::Get { .. } => OpKind::Get,
+            Op::Scan { .. } => OpKind::Scan,
+            Op::Snapshot { .. } | Op::Release { .. } => OpKind::Snapshot,
+            Op::Sync => OpKind::Sync,
+            Op::Flush => OpKind::Flush,
+            Op::Compact { .. } => OpKind::Compact,
+            Op::Reopen => OpKind::Reopen,
+            Op::Check => OpKind::Check,
+        }
+    }
+
+    /// Calls `f` with each change that it writes, in order.
+    pub fn each_entry(&self, mut f: impl FnMut(Entry)) {
+        match self {
+            Op::Put { key, value, .. } => f(Entry { key: *key, value: Some(*value) }),
+            Op::Delete { key, .. } => f(Entry { key: *key, value: None }),
+            Op::Batch { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
+            _ => {}
+        }
+    }
+
+    /// The keys that it names.
+    pub fn keys(&self) -> Vec<KeyId> {
+        match self {
+            Op::Get { key, .. } => vec![*key],
+            Op::Scan { bounds, .. } | Op::Compact { bounds } => bounds.keys(),
+            _ => {
+                let mut keys = Vec::new();
+                self.each_entry(|entry| keys.push(entry.key));
+                keys
+            }
+        }
+    }
+
+    /// The same operation on other keys.
+    pub fn renamed(&self, name: &impl Fn(KeyId) -> KeyId) -> Op {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Put { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => *key = name(*key),
+            Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| entry.key = name(entry.key)),
+            Op::Scan { bounds, .. } | Op::Compact { bounds } => *bounds = bounds.renamed(name),
+            _ => {}
+        }
+        op
+    }
+
+    /// Reads the line of text that [`Op`]'s `Display` writes. The error says what was expected.
+    pub fn parse(line: &str) -> Result<Op, String> {
+        let spaced = line.replace('[', " [ ").replace(']', " ] ").replace(',', " , ");
+        let mut words = Words { words: spaced.split_whitespace().peekable(), line };
+        let op = words.op()?;
+        match words.words.next() {
+            None => Ok(op),
+            Some(word) => Err(format!("{line:?}: nothing more expected, found {word:?}")),
+        }
+    }
+}
+
+fn sync_word(sync: SyncMode) -> &'static str {
+    match sync {
+        SyncMode::Default => "",
+        SyncMode::Always => " always",
+        SyncMode::Buffered => " buffered",
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Put { key, value, sync } => write!(f, "put k{key} = {value}{}", sync_word(*sync)),
+            Op::Delete { key, sync } => write!(f, "delete k{key}{}", sync_word(*sync)),
+            Op::Batch { entries, sync } => {
+                f.write_str("batch [")?;
+                for (i, entry) in entries.iter().enumerate() {
+                    write!(f, "{}{entry}", if i == 0 { "" } else { ", " })?;
+                }
+                write!(f, "]{}", sync_word(*sync))
+            }
+            Op::Get { key, at } => {
+                write!(f, "get k{key}")?;
+                at.map_or(Ok(()), |slot| write!(f, " at s{slot}"))
+            }
+            Op::Scan { bounds, reverse, limit, at } => {
+                write!(f, "scan{bounds}{}", if *reverse { " reverse" } else { "" })?;
+                limit.map_or(Ok(()), |limit| write!(f, " limit {limit}"))?;
+                at.map_or(Ok(()), |slot| write!(f, " at s{slot}"))
+            }
+            Op::Snapshot { slot } => write!(f, "snapshot s{slot}"),
+            Op::Release { slot } => write!(f, "release s{slot}"),
+            Op::Sync => f.write_str("sync"),
+            Op::Flush => f.write_str("flush"),
+            Op::Compact { bounds } => write!(f, "compact{bounds}"),
+            Op::Reopen => f.write_str("reopen"),
+            Op::Check => f.write_str("check"),
+        }
+    }
+}
+
+/// The words of a line, taken one after the other.
+struct Words<'a> {
+    words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
+    line: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self, expected: &str) -> Result<&'a str, String> {
+        self.words.next().ok_or_else(|| format!("{:?}: {expected} expected, found the end of the line", self.line))
+    }
+
+    fn take(&mut self, word: &str) -> bool {
+        self.words.next_if(|next| *next == word).is_some()
+    }
+
+    fn number<N: std::str::FromStr>(&self, word: &str, prefix: &str, expected: &str) -> Result<N, String> {
+        word.strip_prefix(prefix)
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| format!("{:?}: {expected} expected, found {word:?}", self.line))
+    }
+
+    fn key(&mut self) -> Result<KeyId, String> {
+        let word = self.next("a key such as k3")?;
+        self.number(word, "k", "a key such as k3")
+    }
+
+    fn slot(&mut self) -> Result<Slot, String> {
+        let word = self.next("a snapshot such as s1")?;
+        self.number(word, "s", "a snapshot such as s1")
+    }
+
+    fn at(&mut self) -> Result<Option<Slot>, String> {
+        if self.take("at") { self.slot().map(Some) } else { Ok(None) }
+    }
+
+    fn sync(&mut self) -> SyncMode {
+        if self.take("always") {
+            SyncMode::Always
+        } else if self.take("buffered") {
+            SyncMode::Buffered
+        } else {
+            SyncMode::Default
+        }
+    }
+
+    fn value(&mut self) -> Result<Value, String> {
+        const EXPECTED: &str = "a value such as #17:512, or empty,";
+        let word = self.next(EXPECTED)?;
+        if word == "empty" {
+            return Ok(Value::NOTHING);
+        }
+        let (stamp, bytes) =
+            word.split_once(':').ok_or_else(|| format!("{:?}: {EXPECTED} expected, found {word:?}", self.line))?;
+        let value = Value { stamp: self.number(stamp, "#", EXPECTED)?, bytes: self.number(bytes, "", EXPECTED)? };
+        let lengths = VALUE_BYTES_MIN..=VALUE_BYTES_MAX;
+        if value.stamp < STAMP_FIRST || !lengths.contains(&value.bytes) {
+            return Err(format!(
+                "{:?}: {word:?} is no value: stamps start at 2, lengths lie in {lengths:?}",
+                self.line
+            ));
+        }
+        Ok(value)
+    }
+
+    fn entry(&mut self) -> Result<Entry, String> {
+        let key = self.key()?;
+        if self.take("deleted") {
+            return Ok(Entry { key, value: None });
+        }
+        if !self.take("=") {
+            return Err(format!("{:?}: '=' or 'deleted' expected after k{key}", self.line));
+        }
+        Ok(Entry { key, value: Some(self.value()?) })
+    }
+
+    fn bounds(&mut self) -> Result<Bounds, String> {
+        if self.take("prefix") {
+            return self.key().map(Bounds::Prefix);
+        }
+        let (mut from, mut to) = (Bound::Unbounded, Bound::Unbounded);
+        while let Some(word) = self.words.next_if(|word| word.starts_with(['<', '>'])) {
+            const EXPECTED: &str = "a bound such as >=k3";
+            let bound = match word.as_bytes().get(1) {
+                Some(b'=') => Bound::Included(self.number(&word[2..], "k", EXPECTED)?),
+                _ => Bound::Excluded(self.number(&word[1..], "k", EXPECTED)?),
+            };
+            if word.starts_with('>') {
+                from = bound;
+            } else {
+                to = bound;
+            }
+        }
+        Ok(Bounds::Range(from, to))
+    }
+
+    fn op(&mut self) -> Result<Op, String> {
+        const EXPECTED: &str = "an operation such as put, get or flush";
+        Ok(match self.next(EXPECTED)? {
+            "put" => match self.entry()? {
+                Entry { key, value: Some(value) } => Op::Put { key, value, sync: self.sync() },
+                Entry { .. } => return Err(format!("{:?}: a put has a value; say delete", self.line)),
+            },
+            "delete" => Op::Delete { key: self.key()?, sync: self.sync() },
+            "batch" => {
+                let mut entries = Vec::new();
+                let mut separator = "[";
+                while self.take(separator) {
+                    entries.push(self.entry()?);
+                    separator = ",";
+                }
+                if entries.is_empty() || !self.take("]") {
+                    return Err(format!("{:?}: a list such as [k1 = #2:8, k2 deleted] expected", self.line));
+                }
+                Op::Batch { entries, sync: self.sync() }
+            }
+            "get" => Op::Get { key: self.key()?, at: self.at()? },
+            "scan" => {
+                let bounds = self.bounds()?;
+                let reverse = self.take("reverse");
+                let limit = if self.take("limit") {
+                    let word = self.next("a number")?;
+                    Some(self.number(word, "", "a number")?)
+                } else {
+                    None
+                };
+                Op::Scan { bounds, reverse, limit, at: self.at()? }
+            }
+            "snapshot" => Op::Snapshot { slot: self.slot()? },
+            "release" => Op::Release { slot: self.slot()? },
+            "sync" => Op::Sync,
+            "flush" => Op::Flush,
+            "compact" => Op::Compact { bounds: self.bounds()? },
+            "reopen" => Op::Reopen,
+            "check" => Op::Check,
+            word => return Err(format!("{:?}: {EXPECTED} expected, found {word:?}", self.line)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_a_line_that_reads_back() {
+        let lines = [
+            "put k3 = #17:512",
+            "put k0 = empty always",
+            "delete k3 buffered",
+            "batch [k3 = #18:64, k5 deleted, k3 = empty] always",
+            "get k3",
+            "get k3 at s1",
+            "scan",
+            "scan >=k3 <k9 reverse limit 10 at s2",
+            "scan >k3 <=k9",
+            "scan prefix k4 limit 0",
+            "snapshot s1",
+            "release s255",
+            "sync",
+            "flush",
+            "compact",
+            "compact >=k1 <=k9",
+            "reopen",
+            "check",
+        ];
+        for line in lines {
+            assert_eq!(Op::parse(line).expect(line).to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_operation_says_what_was_expected() {
+        let message = |line: &str| Op::parse(line).expect_err("not an operation");
+        insta::assert_snapshot!(message("putt k3"), @r#""putt k3": an operation such as put, get or flush expected, found "putt""#);
+        insta::assert_snapshot!(message("put k3 = 5"), @r##""put k3 = 5": a value such as #17:512, or empty, expected, found "5""##);
+        insta::assert_snapshot!(message("put k3 = #5:3"), @r##""put k3 = #5:3": "#5:3" is no value: stamps start at 2, lengths lie in 4..=65536"##);
+        insta::assert_snapshot!(message("get 3"), @r#""get 3": a key such as k3 expected, found "3""#);
+        insta::assert_snapshot!(message("batch []"), @r#""batch []": a key such as k3 expected, found "]""#);
+        insta::assert_snapshot!(message("sync now"), @r#""sync now": nothing more expected, found "now""#);
+    }
+
+    #[test]
+    fn a_value_is_recognised_by_its_bytes_and_a_damaged_one_is_not() {
+        let mut stamps = Stamps::default();
+        for (stamp, bytes) in [(2, 4), (3, 5), (7, 4096), (8, VALUE_BYTES_MAX), (1_000_000, 512)] {
+            let value = Value { stamp, bytes };
+            stamps.add(value);
+            let mut content = value.to_bytes();
+            assert_eq!(content.len(), bytes as usize);
+            assert_eq!(stamps.recognise(&content), Some(stamp));
+            let last = content.len() - 1;
+            content[last] ^= 1;
+            assert_ne!(stamps.recognise(&content), Some(stamp));
+            assert_eq!(stamps.recognise(&content[..last]), None);
+        }
+        assert_eq!(stamps.recognise(b""), Some(EMPTY));
+        assert_eq!(stamps.recognise(&[0, 0, 0, 0]), None);
+        assert_eq!(stamps.recognise(&[6, 0, 0, 0]), None, "a stamp that nobody wrote");
+    }
+
+    #[test]
+    fn bounds_choose_the_same_keys_as_numbers_and_as_bytes() {
+        let keys = Keys::new(
+            [&b""[..], b"\0", b"a", b"a\0", b"aa", b"ab", b"b", b"\xfe", b"\xff", b"\xff\xff", b"\xff\xffz"]
+                .map(<[u8]>::to_vec)
+                .to_vec(),
+        );
+        let mut all = vec![Bounds::ALL];
+        for key in 0..keys.count() as KeyId {
+            all.push(Bounds::Prefix(key));
+            for other in 0..keys.count() as KeyId {
+                all.push(Bounds::Range(Bound::Included(key), Bound::Excluded(other)));
+                all.push(Bounds::Range(Bound::Excluded(key), Bound::Included(other)));
+            }
+        }
+        for bounds in all {
+            let mut successor = Vec::new();
+            let (from, to) = bounds.to_bytes(&keys, &mut successor);
+            let by_bytes: Vec<KeyId> = (0..keys.count() as KeyId)
+                .filter(|key| {
+                    let key = keys.bytes(*key);
+                    let above = match from {
+                        Bound::Unbounded => true,
+                        Bound::Included(from) => key >= from,
+                        Bound::Excluded(from) => key > from,
+                    };
+                    let below = match to {
+                        Bound::Unbounded => true,
+                        Bound::Included(to) => key <= to,
+                        Bound::Excluded(to) => key < to,
+                    };
+                    above && below
+                })
+                .collect();
+            assert_eq!(keys.within(&bounds).collect::<Vec<_>>(), by_bytes, "{bounds}");
+        }
+    }
+}

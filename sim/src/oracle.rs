@@ -1,0 +1,1278 @@
+//! The oracle: what a correct store may answer, decided from what it acknowledged.
+//!
+//! Pure data. It is told of every call when it starts and when it returns, and says [`Finding`] where the answers cannot
+//! come from a correct store. The model is a list of versions for each key, ordered by the sequence numbers that the store
+//! itself reports; a read at sequence number `s` must see, for each key, the newest version that is not above `s`.
+//!
+//! A write is one of these:
+//! * acknowledged: every later read sees it. It survives the end of the process, and power loss once it is durable, that is
+//!   once it, or a later write, or a later sync or flush, was acknowledged as durable;
+//! * lost in flight: a crash struck before the acknowledgement. It may be there or not, as a member of the prefix order: if
+//!   any later write is there, so is this one;
+//! * a hole: it failed although no crash struck. It may be there or not, whatever else is there. What is *seen* decides: a
+//!   hole that any read saw is there from then on. A hole that a read did not see is absent for good as soon as a durable
+//!   write or a sync that started later is acknowledged, or the store is opened again;
+//! * absent: it failed without a sequence number, so it never reached a log.
+//!
+//! What is checked (the number is cited where it is done):
+//! * O1 a write that starts after another was acknowledged, or after its effect was seen, has a larger sequence number;
+//! * O2 no sequence number is used twice, and none that the recovered state holds is used again;
+//! * O3 a read at `s` shows the model at `s`, and `s` is not below what was acknowledged or seen before the read began;
+//! * O4 a get shows the newest version acknowledged or seen when it began, or one of a write that overlaps it;
+//! * O5 a batch is seen whole or not at all, by reads and by recovery;
+//! * O6 after a crash the state is the model at some `n` between the floor (what was promised) and the ceiling (what was
+//!   issued);
+//! * O7 what was recovered once is durable: no later crash loses it;
+//! * O8 no bytes are returned that nobody wrote.
+//!
+//! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
+//!
+//! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
+//! between two reads; anything about time but order.
+
+use crate::op::{Bounds, Entry, KeyId, Keys, Stamp, Stamps, TOMBSTONE};
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Something that cannot be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check failed: `"acknowledged-write-lost"`. Together with `class` it tells one bug from another.
+    pub check: &'static str,
+    /// A short word for the circumstances: `"after power loss"`.
+    pub class: Cow<'static, str>,
+    /// What happened, in one sentence.
+    pub symptom: String,
+    /// What else is known, a line each.
+    pub details: Vec<String>,
+}
+
+impl Finding {
+    /// A finding without further details.
+    pub fn new(check: &'static str, class: impl Into<Cow<'static, str>>, symptom: impl Into<String>) -> Finding {
+        Finding { check, class: class.into(), symptom: symptom.into(), details: Vec::new() }
+    }
+
+    /// Adds a line.
+    pub fn with(mut self, detail: impl Into<String>) -> Finding {
+        self.details.push(detail.into());
+        self
+    }
+
+    /// What two findings of one bug have in common.
+    pub fn fingerprint(&self) -> String {
+        if self.class.is_empty() { self.check.to_string() } else { format!("{} ({})", self.check, self.class) }
+    }
+}
+
+/// Counts the calls in the order in which they start and return.
+type Tick = u64;
+
+/// Which operation of which client, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The client.
+    pub client: u32,
+    /// The index of the operation in the client's list.
+    pub op: u32,
+}
+
+impl Label {
+    /// What the harness itself reads and writes to see how the store is.
+    pub const HARNESS: Label = Label { client: u32::MAX, op: 0 };
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Label::HARNESS {
+            return f.write_str("the harness");
+        }
+        write!(f, "client {} operation {}", self.client, self.op)
+    }
+}
+
+/// A write that has started.
+#[derive(Debug)]
+#[must_use = "a write that starts must also return"]
+pub struct WriteTicket(u32);
+
+/// A read that has started.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadTicket {
+    visible: u64,
+    label: Label,
+}
+
+/// A sync or flush that has started.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncTicket {
+    covers: u64,
+    invoked: Tick,
+}
+
+/// How a write returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged, and whether that promises durability.
+    Acknowledged {
+        /// Survives power loss from now on.
+        durable: bool,
+    },
+    /// An error, while the world went on.
+    Failed,
+    /// A crash struck before the caller heard anything.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    InFlight,
+    Acknowledged,
+    LostInFlight,
+    /// Unresolved; the tick at which a read did not see it.
+    Hole(Option<Tick>),
+    Absent,
+}
+
+#[derive(Clone, Debug)]
+struct WriteRecord {
+    /// Its part of `Oracle::entries`.
+    start: u32,
+    count: u32,
+    first: u64,
+    invoked: Tick,
+    visible: u64,
+    fate: Fate,
+    durable: bool,
+    label: Label,
+}
+
+/// A value of a key. The list of a key ascends by `seq`.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    seq: u64,
+    stamp: Stamp,
+    write: u32,
+}
+
+/// A write in the order of sequence numbers.
+#[derive(Clone, Copy, Debug)]
+struct LogItem {
+    first: u64,
+    last: u64,
+    write: u32,
+}
+
+/// Keys and stamps as a scan met them.
+pub type Digest = Vec<(KeyId, Stamp)>;
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Get { key: KeyId, stamp: Stamp },
+    GetAt { key: KeyId, at: u64, stamp: Stamp },
+    Scan { bounds: Bounds, reverse: bool, limit: usize, at: u64, digest: Digest },
+}
+
+#[derive(Clone, Debug)]
+struct Deferred {
+    until: Tick,
+    ticket: ReadTicket,
+    answer: Answer,
+}
+
+/// A snapshot as the oracle sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotMark {
+    at: u64,
+    until: Tick,
+}
+
+impl SnapshotMark {
+    /// The sequence number at which it reads.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+/// How the store came to be opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It was closed without an error.
+    Close,
+    /// The process ended; the operating system lived on.
+    Process,
+    /// The power was cut.
+    PowerLoss,
+}
+
+impl Restart {
+    fn class(self) -> &'static str {
+        match self {
+            Restart::Close => "after close and open",
+            Restart::Process => "after process crash",
+            Restart::PowerLoss => "after power loss",
+        }
+    }
+}
+
+/// How much of what was written must be there when a store is opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Everything that was acknowledged.
+    Acknowledged,
+    /// Everything that was acknowledged as durable.
+    Durable,
+    /// Nothing: the disk lied. Any earlier state will do, but no wrong one.
+    Nothing,
+}
+
+/// What a store shows once it is open again.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// All keys and values.
+    pub digest: Digest,
+    /// Keys of which a read failed, legitimately; nothing is known about them.
+    pub unreadable: Vec<KeyId>,
+}
+
+/// What a crash has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The sequence number of which the store shows the state.
+    pub n: u64,
+    /// The least that was allowed.
+    pub floor: u64,
+    /// The most that was possible.
+    pub ceiling: u64,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    keys: Keys,
+    stamps: Stamps,
+    /// Whether versions below the recovered state are kept, because durability may be waived later.
+    keep_history: bool,
+    tick: Tick,
+    versions: Vec<Vec<Version>>,
+    writes: Vec<WriteRecord>,
+    entries: Vec<(KeyId, Stamp)>,
+    log: Vec<LogItem>,
+    /// The state at which `log` starts.
+    log_base: u64,
+    in_flight: Vec<(Tick, u32)>,
+    holes: Vec<u32>,
+    deferred: Vec<Deferred>,
+    /// The newest sequence number acknowledged.
+    acked: u64,
+    /// The newest that was acknowledged or that any read has seen.
+    visible: u64,
+    /// The newest that a power loss must keep.
+    durable: u64,
+    /// The store does not tell sequence numbers, so they are counted here. Exact for one client.
+    counting: bool,
+    checks: u64,
+    spills: u64,
+}
+
+/// Steps of the exact search over holes after which it gives up and lets the state pass, counted in [`Oracle::spills`].
+const SEARCH_STEPS_MAX: u32 = 100_000;
+
+fn mix(key: KeyId, stamp: Stamp) -> u64 {
+    if stamp == TOMBSTONE {
+        return 0;
+    }
+    let mut x = (u64::from(key) << 32 | u64::from(stamp)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Oracle {
+    /// Of an empty store. `keep_history` is needed where durability may be waived at some crash.
+    pub fn new(keys: Keys, stamps: Stamps, keep_history: bool) -> Oracle {
+        let count = keys.count();
+        Oracle {
+            keys,
+            stamps,
+            keep_history,
+            tick: 1,
+            versions: vec![Vec::new(); count],
+            writes: Vec::new(),
+            entries: Vec::new(),
+            log: Vec::new(),
+            log_base: 0,
+            in_flight: Vec::new(),
+            holes: Vec::new(),
+            deferred: Vec::new(),
+            acked: 0,
+            visible: 0,
+            durable: 0,
+            counting: false,
+            checks: 0,
+            spills: 0,
+        }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Makes a value known that is not part of the plan.
+    pub fn add_value(&mut self, value: crate::op::Value) {
+        self.stamps.add(value);
+    }
+
+    /// Answers that were judged so far.
+    pub fn checks(&self) -> u64 {
+        self.checks
+    }
+
+    /// Recovered states that were let pass because the exact search would have taken too long.
+    pub fn spills(&self) -> u64 {
+        self.spills
+    }
+
+    /// The newest sequence number that was acknowledged, or seen by a read.
+    pub fn visible(&self) -> u64 {
+        self.visible
+    }
+
+    /// The newest sequence number that any write has.
+    pub fn newest(&self) -> u64 {
+        self.log.last().map_or(self.log_base, |item| item.last).max(self.visible)
+    }
+
+    fn next_tick(&mut self) -> Tick {
+        self.tick += 1;
+        self.tick
+    }
+
+    // --- Writes -----------------------------------------------------------------------------------------------------------
+
+    /// A write starts.
+    pub fn begin_write(&mut self, entries: impl IntoIterator<Item = Entry>, label: Label) -> WriteTicket {
+        let start = self.entries.len() as u32;
+        self.entries.extend(entries.into_iter().map(|entry| (entry.key, entry.stamp())));
+        let count = self.entries.len() as u32 - start;
+        assert!(count > 0, "a write has at least one entry");
+        let invoked = self.next_tick();
+        let write = self.writes.len() as u32;
+        let visible = self.visible;
+        let fate = Fate::InFlight;
+        self.writes.push(WriteRecord { start, count, first: 0, invoked, visible, fate, durable: false, label });
+        self.in_flight.push((invoked, write));
+        WriteTicket(write)
+    }
+
+    /// A write returns, with the first of its sequence numbers if it was given any.
+    pub fn end_write(&mut self, ticket: WriteTicket, seq: Option<u64>, outcome: Outcome) -> Result<(), Finding> {
+        let index = ticket.0 as usize;
+        self.tick += 1;
+        self.in_flight.retain(|(_, write)| *write != ticket.0);
+        let acknowledged = matches!(outcome, Outcome::Acknowledged { .. });
+        self.counting |= acknowledged && seq.is_none();
+        let first = match seq {
+            Some(first) => first,
+            None if self.counting => self.newest() + 1,
+            None => {
+                assert!(!acknowledged, "an acknowledged write is counted");
+                self.writes[index].fate = Fate::Absent;
+                return self.judge_deferred();
+            }
+        };
+        let record = &mut self.writes[index];
+        record.first = first;
+        record.fate = match outcome {
+            Outcome::Acknowledged { .. } => Fate::Acknowledged,
+            Outcome::Failed => Fate::Hole(None),
+            Outcome::Lost => Fate::LostInFlight,
+        };
+        let record = record.clone();
+        let last = first + u64::from(record.count) - 1;
+        self.place(ticket.0, &record, last)?;
+        match outcome {
+            Outcome::Acknowledged { durable } => {
+                self.acked = self.acked.max(last);
+                self.visible = self.visible.max(last);
+                if durable {
+                    self.writes[index].durable = true;
+                    self.durable = self.durable.max(last);
+                    self.settle_holes(record.invoked);
+                }
+            }
+            Outcome::Failed => self.holes.push(ticket.0),
+            Outcome::Lost => {}
+        }
+        self.judge_deferred()
+    }
+
+    /// Puts a write where its sequence numbers say.
+    fn place(&mut self, write: u32, record: &WriteRecord, last: u64) -> Result<(), Finding> {
+        let first = record.first;
+        if first <= record.visible {
+            // O1, and O2 for numbers below the recovered state.
+            return Err(Finding::new(
+                "sequence-number-went-back",
+                "",
+                format!(
+                    "the write of {} got sequence number {first}, although {} was acknowledged or seen before it started",
+                    record.label, record.visible
+                ),
+            ));
+        }
+        let at = match self.log.last() {
+            Some(item) if item.last >= first => self.log.partition_point(|item| item.last < first),
+            _ => self.log.len(),
+        };
+        if let Some(other) = self.log.get(at).filter(|other| other.first <= last) {
+            // O2.
+            return Err(Finding::new(
+                "sequence-number-used-twice",
+                "",
+                format!(
+                    "{} got sequence numbers {first} to {last}, and {} has {} to {}",
+                    record.label, self.writes[other.write as usize].label, other.first, other.last
+                ),
+            ));
+        }
+        self.log.insert(at, LogItem { first, last, write });
+        for i in 0..record.count {
+            let (key, stamp) = self.entries[(record.start + i) as usize];
+            let rest = (record.start + i + 1) as usize..(record.start + record.count) as usize;
+            if self.entries[rest].iter().any(|(later, _)| *later == key) {
+                // Overwritten within its own batch: nobody may ever see it.
+                continue;
+            }
+            let versions = &mut self.versions[key as usize];
+            let version = Version { seq: first + u64::from(i), stamp, write };
+            match versions.last() {
+                Some(newest) if newest.seq > version.seq => {
+                    let at = versions.partition_point(|other| other.seq < version.seq);
+                    versions.insert(at, version);
+                }
+                _ => versions.push(version),
+            }
+        }
+        Ok(())
+    }
+
+    /// A sync or flush starts.
+    pub fn begin_sync(&mut self) -> SyncTicket {
+        SyncTicket { covers: self.acked, invoked: self.next_tick() }
+    }
+
+    /// A sync or flush was acknowledged: everything acknowledged before it started is durable.
+    pub fn end_sync(&mut self, ticket: SyncTicket) {
+        self.durable = self.durable.max(ticket.covers);
+        self.settle_holes(ticket.invoked);
+    }
+
+    /// Holes whose absence was seen before `invoked` are absent for good.
+    fn settle_holes(&mut self, invoked: Tick) {
+        if self.holes.is_empty() {
+            return;
+        }
+        let mut i = 0;
+        while i < self.holes.len() {
+            let write = self.holes[i];
+            match self.writes[write as usize].fate {
+                Fate::Hole(Some(seen)) if seen < invoked => {
+                    self.resolve_absent(write);
+                    self.holes.swap_remove(i);
+                }
+                _ => i += 1,
+            }
+        }
+    }
+
+    fn resolve_absent(&mut self, write: u32) {
+        let record = &mut self.writes[write as usize];
+        record.fate = Fate::Absent;
+        let (start, count) = (record.start as usize, record.count as usize);
+        for i in start..start + count {
+            let (key, _) = self.entries[i];
+            self.versions[key as usize].retain(|version| version.write != write);
+        }
+    }
+
+    fn resolve_present(&mut self, write: u32) {
+        let record = &mut self.writes[write as usize];
+        record.fate = Fate::Acknowledged;
+        let last = record.first + u64::from(record.count) - 1;
+        self.visible = self.visible.max(last);
+        self.holes.retain(|hole| *hole != write);
+    }
+
+    // --- Reads ------------------------------------------------------------------------------------------------------------
+
+    /// A read starts.
+    pub fn begin_read(&mut self, label: Label) -> ReadTicket {
+        self.tick += 1;
+        ReadTicket { visible: self.visible, label }
+    }
+
+    /// A get of the newest value returns.
+    pub fn end_get(&mut self, ticket: ReadTicket, key: KeyId, value: Option<&[u8]>) -> Result<(), Finding> {
+        let stamp = self.recognise(key, value, ticket.label)?;
+        self.answer(ticket, self.tick + 1, Answer::Get { key, stamp })
+    }
+
+    /// A get from a snapshot returns.
+    pub fn end_get_at(
+        &mut self,
+        ticket: ReadTicket,
+        snapshot: SnapshotMark,
+        key: KeyId,
+        value: Option<&[u8]>,
+    ) -> Result<(), Finding> {
+        let stamp = self.recognise(key, value, ticket.label)?;
+        self.answer(ticket, snapshot.until, Answer::GetAt { key, at: snapshot.at, stamp })
+    }
+
+    /// A snapshot was taken, at this sequence number.
+    pub fn end_snapshot(&mut self, ticket: ReadTicket, at: Option<u64>) -> Result<SnapshotMark, Finding> {
+        let at = self.read_point(ticket, at)?;
+        let until = self.next_tick();
+        Ok(SnapshotMark { at, until })
+    }
+
+    /// A scan of the newest state returns.
+    pub fn end_scan(
+        &mut self,
+        ticket: ReadTicket,
+        (bounds, reverse, limit): (Bounds, bool, usize),
+        at: Option<u64>,
+        entries: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), Finding> {
+        let at = self.read_point(ticket, at)?;
+        let digest = self.digest(entries, ticket.label)?;
+        self.answer(ticket, self.tick + 1, Answer::Scan { bounds, reverse, limit, at, digest })
+    }
+
+    /// A scan of a snapshot returns.
+    pub fn end_scan_at(
+        &mut self,
+        ticket: ReadTicket,
+        snapshot: SnapshotMark,
+        (bounds, reverse, limit): (Bounds, bool, usize),
+        entries: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), Finding> {
+        let digest = self.digest(entries, ticket.label)?;
+        self.answer(ticket, snapshot.until, Answer::Scan { bounds, reverse, limit, at: snapshot.at, digest })
+    }
+
+    /// O3: the sequence number of a read is not below what was known when it began.
+    fn read_point(&mut self, ticket: ReadTicket, at: Option<u64>) -> Result<u64, Finding> {
+        let at = at.unwrap_or_else(|| self.newest());
+        if at < ticket.visible {
+            return Err(Finding::new(
+                "stale-read",
+                "sequence number",
+                format!(
+                    "{} read at sequence number {at}, although {} was acknowledged or seen before it started",
+                    ticket.label, ticket.visible
+                ),
+            ));
+        }
+        self.visible = self.visible.max(at);
+        Ok(at)
+    }
+
+    /// What the bytes of a value are. O8.
+    fn recognise(&self, key: KeyId, value: Option<&[u8]>, label: Label) -> Result<Stamp, Finding> {
+        let Some(bytes) = value else { return Ok(TOMBSTONE) };
+        self.stamps.recognise(bytes).ok_or_else(|| {
+            Finding::new(
+                "value-nobody-wrote",
+                "",
+                format!(
+                    "{label} read {} bytes for {} that no write ever wrote: {}",
+                    bytes.len(),
+                    self.key_text(key),
+                    text(&bytes[..bytes.len().min(24)])
+                ),
+            )
+        })
+    }
+
+    /// The entries of a scan as numbers. O8.
+    pub fn digest(&self, entries: &[(Vec<u8>, Vec<u8>)], label: Label) -> Result<Digest, Finding> {
+        let mut digest = Vec::with_capacity(entries.len());
+        let mut near: Option<KeyId> = None;
+        for (key, value) in entries {
+            let expected = near.map_or(0, |key| key + 1);
+            let id = self.keys.id_near(key, expected).ok_or_else(|| {
+                Finding::new(
+                    "key-nobody-wrote",
+                    "",
+                    format!("{label} met the key {}, which no write ever wrote", text(key)),
+                )
+            })?;
+            digest.push((id, self.recognise(id, Some(value), label)?));
+            near = Some(id);
+        }
+        Ok(digest)
+    }
+
+    fn answer(&mut self, ticket: ReadTicket, until: Tick, answer: Answer) -> Result<(), Finding> {
+        self.tick += 1;
+        if self.in_flight.iter().any(|(invoked, _)| *invoked < until) {
+            self.deferred.push(Deferred { until, ticket, answer });
+            return Ok(());
+        }
+        self.judge(ticket, until, &answer)
+    }
+
+    fn judge_deferred(&mut self) -> Result<(), Finding> {
+        if self.deferred.is_empty() {
+            return Ok(());
+        }
+        let oldest = self.in_flight.iter().map(|(invoked, _)| *invoked).min().unwrap_or(Tick::MAX);
+        let mut i = 0;
+        while i < self.deferred.len() {
+            if self.deferred[i].until <= oldest {
+                let Deferred { until, ticket, answer } = self.deferred.remove(i);
+                self.judge(ticket, until, &answer)?;
+            } else {
+                i += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, ticket: ReadTicket, until: Tick, answer: &Answer) -> Result<(), Finding> {
+        self.checks += 1;
+        match answer {
+            Answer::Get { key, stamp } => self.judge_get(ticket, until, *key, *stamp),
+            Answer::GetAt { key, at, stamp } => {
+                self.judge_range(ticket, *at, std::iter::once(*key), usize::MAX, &[(*key, *stamp)], "snapshot get")
+            }
+            Answer::Scan { bounds, reverse, limit, at, digest } => {
+                self.judge_scan(ticket, *at, (*bounds, *reverse, *limit), digest)
+            }
+        }
+    }
+
+    /// O4.
+    fn judge_get(&mut self, ticket: ReadTicket, until: Tick, key: KeyId, stamp: Stamp) -> Result<(), Finding> {
+        let versions = &self.versions[key as usize];
+        let newest = versions.last().copied();
+        // The common case: nothing about this key has happened while the read ran.
+        match newest {
+            None if stamp == TOMBSTONE => return Ok(()),
+            Some(version) if version.stamp == stamp && version.seq <= ticket.visible && self.is_sure(version) => {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut matches: Vec<Version> = Vec::new();
+        let mut unseen: Vec<u32> = Vec::new();
+        let mut base = TOMBSTONE;
+        let mut base_version = None;
+        for version in versions.iter().rev().copied() {
+            let overlapping = version.seq > ticket.visible;
+            if overlapping {
+                if version.stamp == stamp && self.writes[version.write as usize].invoked < until {
+                    matches.push(version);
+                }
+                continue;
+            }
+            if self.is_sure(version) {
+                base = version.stamp;
+                base_version = Some(version);
+                break;
+            }
+            if version.stamp == stamp {
+                matches.push(version);
+            } else if matches.is_empty() {
+                unseen.push(version.write);
+            }
+        }
+        if base == stamp {
+            // The older state explains it. Only where nothing else does is it known that the holes were not seen.
+            if matches.is_empty() {
+                self.mark_unseen(&unseen);
+            }
+            return Ok(());
+        }
+        match matches.as_slice() {
+            [] => Err(self.wrong_get(ticket, key, stamp, base_version)),
+            [only] => {
+                let only = *only;
+                self.saw(only);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_sure(&self, version: Version) -> bool {
+        self.holes.is_empty() || !matches!(self.writes[version.write as usize].fate, Fate::Hole(_))
+    }
+
+    /// A read has shown this version and no other explains it.
+    fn saw(&mut self, version: Version) {
+        if self.is_sure(version) {
+            self.visible = self.visible.max(version.seq);
+        } else {
+            self.resolve_present(version.write);
+        }
+    }
+
+    fn mark_unseen(&mut self, holes: &[u32]) {
+        for write in holes {
+            if let Fate::Hole(seen @ None) = &mut self.writes[*write as usize].fate {
+                *seen = Some(self.tick);
+            }
+        }
+    }
+
+    /// O3 and O5.
+    fn judge_scan(
+        &mut self,
+        ticket: ReadTicket,
+        at: u64,
+        (bounds, reverse, limit): (Bounds, bool, usize),
+        digest: &[(KeyId, Stamp)],
+    ) -> Result<(), Finding> {
+        let position = self.log.partition_point(|item| item.last < at);
+        if let Some(item) = self.log.get(position).filter(|item| item.first <= at && at < item.last) {
+            return Err(Finding::new(
+                "batch-seen-in-part",
+                "sequence number",
+                format!(
+                    "{} read at sequence number {at}, inside the batch {} to {} of {}",
+                    ticket.label, item.first, item.last, self.writes[item.write as usize].label
+                ),
+            ));
+        }
+        let range = self.keys.within(&bounds);
+        let what = if reverse { "reverse scan" } else { "scan" };
+        if let Some((key, _)) = digest.iter().find(|(key, _)| !range.contains(key)) {
+            return Err(Finding::new(
+                "scan-out-of-bounds",
+                what,
+                format!("{} returned {}, which lies outside the bounds{bounds}", ticket.label, self.key_text(*key)),
+            ));
+        }
+        if let Some(pair) = digest.windows(2).find(|pair| pair[0].0 == pair[1].0 || (pair[0].0 > pair[1].0) != reverse)
+        {
+            let (before, after) = (self.key_text(pair[0].0), self.key_text(pair[1].0));
+            let symptom = format!("{} returned {after} after {before}", ticket.label);
+            return Err(Finding::new("scan-out-of-order", what, symptom));
+        }
+        if reverse {
+            self.judge_range(ticket, at, range.rev(), limit, digest, what)
+        } else {
+            self.judge_range(ticket, at, range, limit, digest, what)
+        }
+    }
+
+    /// The model at `at`, along `keys`, must read as `digest`; a get of a missing key has the stamp [`TOMBSTONE`] there.
+    fn judge_range(
+        &mut self,
+        ticket: ReadTicket,
+        at: u64,
+        keys: impl Iterator<Item = KeyId>,
+        limit: usize,
+        digest: &[(KeyId, Stamp)],
+        what: &'static str,
+    ) -> Result<(), Finding> {
+        if digest.len() > limit {
+            return Err(Finding::new(
+                "scan-out-of-bounds",
+                what,
+                format!("{}: {} entries were returned, where at most {limit} were wanted", ticket.label, digest.len()),
+            ));
+        }
+        let mut met = digest.iter().copied().peekable();
+        let mut live = 0;
+        let mut present: Vec<Version> = Vec::new();
+        let mut unseen: Vec<u32> = Vec::new();
+        for key in keys {
+            if live == limit {
+                break;
+            }
+            let stamp = met.next_if(|(id, _)| *id == key).map_or(TOMBSTONE, |(_, stamp)| stamp);
+            if stamp != TOMBSTONE {
+                live += 1;
+            }
+            self.checks += 1;
+            // The common case: the newest version is old enough and sure.
+            let versions = &self.versions[key as usize];
+            match versions.last() {
+                None if stamp == TOMBSTONE => continue,
+                Some(version) if version.stamp == stamp && version.seq <= at && self.is_sure(*version) => continue,
+                _ => {}
+            }
+            let end = versions.partition_point(|version| version.seq <= at);
+            let mut base = TOMBSTONE;
+            let mut base_version = None;
+            let mut candidates = Vec::new();
+            let mut skipped = Vec::new();
+            for version in versions[..end].iter().rev().copied() {
+                if self.is_sure(version) {
+                    base = version.stamp;
+                    base_version = Some(version);
+                    break;
+                }
+                if version.stamp == stamp {
+                    candidates.push(version);
+                } else if candidates.is_empty() {
+                    skipped.push(version.write);
+                }
+            }
+            match candidates.as_slice() {
+                [] if base == stamp => unseen.append(&mut skipped),
+                [] => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
+                [only] if base != stamp => {
+                    present.push(*only);
+                    unseen.append(&mut skipped);
+                }
+                _ => unseen.append(&mut skipped),
+            }
+        }
+        assert!(met.next().is_none(), "bounds and order were checked");
+        if let Some(version) = present.iter().find(|version| unseen.contains(&version.write)) {
+            return Err(Finding::new(
+                "batch-seen-in-part",
+                what,
+                format!(
+                    "{}: a part of the batch of {} is there, and another is not",
+                    ticket.label, self.writes[version.write as usize].label
+                ),
+            ));
+        }
+        for version in present {
+            self.saw(version);
+        }
+        self.mark_unseen(&unseen);
+        Ok(())
+    }
+
+    // --- Recovery -----------------------------------------------------------------------------------------------------------
+
+    /// The store is open again. All calls of its former life have returned. `solid` says that what is shown now counts as
+    /// durable (O7); it does not where a failed sync may have left bytes that can be read and are not on the disk.
+    pub fn recover(
+        &mut self,
+        restart: Restart,
+        promise: Promise,
+        solid: bool,
+        observed: &Observed,
+    ) -> Result<Recovered, Finding> {
+        assert!(self.in_flight.is_empty(), "{} writes have not returned", self.in_flight.len());
+        assert!(self.deferred.is_empty(), "{} reads were not judged", self.deferred.len());
+        self.checks += self.keys.count() as u64;
+        let floor = match promise {
+            Promise::Acknowledged => self.acked,
+            Promise::Durable => self.durable,
+            Promise::Nothing => self.log_base,
+        };
+        let ceiling = self.newest().max(floor);
+        let mut order = observed.digest.windows(2);
+        if let Some(pair) = order.find(|pair| pair[0].0 >= pair[1].0) {
+            return Err(Finding::new(
+                "scan-out-of-order",
+                restart.class(),
+                format!("{} is followed by {}", self.key_text(pair[0].0), self.key_text(pair[1].0)),
+            ));
+        }
+        let mut seen = vec![TOMBSTONE; self.keys.count()];
+        for (key, stamp) in &observed.digest {
+            seen[*key as usize] = *stamp;
+        }
+        match self.search(floor, &seen, &observed.unreadable) {
+            Some((n, present)) => {
+                self.truncate(n, &present);
+                // O7.
+                self.durable = if solid { n } else { self.durable.min(n) };
+                Ok(Recovered { n, floor, ceiling })
+            }
+            None => Err(self.explain(restart, floor, ceiling, &seen, &observed.unreadable)),
+        }
+    }
+
+    /// O6: the lowest `n`, not below the floor, whose state this is, and the holes that are present in it. The lowest,
+    /// because a store that kept less than another with the same state may use the numbers above again.
+    fn search(&mut self, floor: u64, seen: &[Stamp], unreadable: &[KeyId]) -> Option<(u64, Vec<u32>)> {
+        let mut special = vec![false; seen.len()];
+        for key in unreadable {
+            special[*key as usize] = true;
+        }
+        for write in &self.holes {
+            let record = &self.writes[*write as usize];
+            for i in record.start..record.start + record.count {
+                special[self.entries[i as usize].0 as usize] = true;
+            }
+        }
+        let mut touched: Vec<KeyId> = (0..seen.len() as KeyId).filter(|key| special[*key as usize]).collect();
+        touched.retain(|key| !unreadable.contains(key));
+        let mut wanted = 0u64;
+        let mut state = vec![TOMBSTONE; seen.len()];
+        let mut hash = 0u64;
+        for (index, versions) in self.versions.iter().enumerate() {
+            if special[index] {
+                continue;
+            }
+            wanted = wanted.wrapping_add(mix(index as KeyId, seen[index]));
+            let end = versions.partition_point(|version| version.seq <= self.log_base);
+            if end > 0 {
+                state[index] = versions[end - 1].stamp;
+                hash = hash.wrapping_add(mix(index as KeyId, state[index]));
+            }
+        }
+        let mut n = self.log_base;
+        let mut position = 0;
+        loop {
+            if n >= floor && hash == wanted {
+                if touched.is_empty() {
+                    return Some((n, Vec::new()));
+                }
+                if let Some(present) = self.explain_holes(n, seen, &touched) {
+                    return Some((n, present));
+                }
+            }
+            let item = self.log.get(position)?;
+            position += 1;
+            n = item.last;
+            let record = &self.writes[item.write as usize];
+            if record.fate == Fate::Absent {
+                continue;
+            }
+            for i in record.start..record.start + record.count {
+                let (key, stamp) = self.entries[i as usize];
+                if !special[key as usize] {
+                    let old = std::mem::replace(&mut state[key as usize], stamp);
+                    hash = hash.wrapping_sub(mix(key, old)).wrapping_add(mix(key, stamp));
+                }
+            }
+        }
+    }
+
+    /// Whether some choice of the holes up to `n` makes these keys read as they were seen; if so, the holes that are there.
+    fn explain_holes(&mut self, n: u64, seen: &[Stamp], touched: &[KeyId]) -> Option<Vec<u32>> {
+        let mut ways: Vec<(Stamp, Vec<Version>, Stamp)> = Vec::with_capacity(touched.len());
+        for key in touched {
+            let versions = &self.versions[*key as usize];
+            let end = versions.partition_point(|version| version.seq <= n);
+            let mut holes = Vec::new();
+            let mut base = TOMBSTONE;
+            for version in versions[..end].iter().rev() {
+                if self.is_sure(*version) {
+                    base = version.stamp;
+                    break;
+                }
+                holes.push(*version);
+            }
+            ways.push((seen[*key as usize], holes, base));
+        }
+        let mut choice: Vec<(u32, bool)> = Vec::new();
+        let mut steps = 0;
+        let found = choose(&ways, 0, &mut choice, &mut steps);
+        if steps >= SEARCH_STEPS_MAX {
+            self.spills += 1;
+            return Some(Vec::new());
+        }
+        found.then(|| choice.into_iter().filter(|(_, present)| *present).map(|(write, _)| write).collect())
+    }
+
+    /// The state at `n` is the truth from now on.
+    fn truncate(&mut self, n: u64, present: &[u32]) {
+        for write in std::mem::take(&mut self.holes) {
+            let record = &self.writes[write as usize];
+            if present.contains(&write) {
+                self.writes[write as usize].fate = Fate::Acknowledged;
+            } else if record.first <= n {
+                self.resolve_absent(write);
+            }
+        }
+        for versions in &mut self.versions {
+            let end = versions.partition_point(|version| version.seq <= n);
+            versions.truncate(end);
+            if !self.keep_history && end > 1 {
+                versions.drain(..end - 1);
+            }
+        }
+        if self.keep_history {
+            self.log.retain(|item| item.last <= n);
+            for item in &self.log {
+                let record = &mut self.writes[item.write as usize];
+                if record.fate != Fate::Absent {
+                    record.fate = Fate::Acknowledged;
+                }
+            }
+        } else {
+            self.log.clear();
+            self.log_base = n;
+            // Versions that stay point to their writes for the sake of messages; the fates are settled.
+            for versions in &self.versions {
+                for version in versions {
+                    self.writes[version.write as usize].fate = Fate::Acknowledged;
+                }
+            }
+        }
+        self.acked = n;
+        self.visible = n;
+    }
+
+    // --- Words --------------------------------------------------------------------------------------------------------------
+
+    fn key_text(&self, key: KeyId) -> String {
+        format!("k{key} ({})", text(self.keys.bytes(key)))
+    }
+
+    fn value_text(&self, stamp: Stamp) -> String {
+        if stamp == TOMBSTONE { "nothing".into() } else { self.stamps.value(stamp).to_string() }
+    }
+
+    fn version_text(&self, version: Option<Version>) -> String {
+        let Some(version) = version else { return "nothing, for it was never written".into() };
+        let record = &self.writes[version.write as usize];
+        let what = if version.stamp == TOMBSTONE { "nothing".to_string() } else { self.value_text(version.stamp) };
+        let fate = match (record.fate, record.durable) {
+            (Fate::Acknowledged, true) => "acknowledged, durable",
+            (Fate::Acknowledged, false) => "acknowledged",
+            (Fate::LostInFlight, _) => "in flight at the crash",
+            (Fate::Hole(_), _) => "failed with an error",
+            (Fate::InFlight, _) => "in flight",
+            (Fate::Absent, _) => "never logged",
+        };
+        format!("{what} ({} at sequence number {}, {fate})", record.label, version.seq)
+    }
+
+    /// Where a stamp that was read comes from, if from this key.
+    fn origin_text(&self, key: KeyId, stamp: Stamp) -> String {
+        if stamp == TOMBSTONE {
+            return "nothing".into();
+        }
+        let own = self.versions[key as usize].iter().rev().find(|version| version.stamp == stamp);
+        match own {
+            Some(version) => self.version_text(Some(*version)),
+            None => {
+                let of = self.entries.iter().position(|(other, written)| *written == stamp && *other != key);
+                match of {
+                    Some(index) => {
+                        format!("{}, a value of {}", self.value_text(stamp), self.key_text(self.entries[index].0))
+                    }
+                    None => format!("{}, which is no longer or not yet there", self.value_text(stamp)),
+                }
+            }
+        }
+    }
+
+    fn class_of(&self, key: KeyId, stamp: Stamp, expected: Option<Version>) -> &'static str {
+        let expected_stamp = expected.map_or(TOMBSTONE, |version| version.stamp);
+        let own = self.versions[key as usize].iter().rev().find(|version| version.stamp == stamp);
+        if stamp == TOMBSTONE {
+            "value missing"
+        } else if let Some(found) = own {
+            match expected {
+                Some(expected) if found.seq < expected.seq && expected_stamp == TOMBSTONE => "deleted value came back",
+                Some(expected) if found.seq < expected.seq => "older value",
+                _ => "newer value",
+            }
+        } else if expected_stamp == TOMBSTONE {
+            "value of nobody"
+        } else {
+            "another value"
+        }
+    }
+
+    fn wrong_get(&self, ticket: ReadTicket, key: KeyId, stamp: Stamp, expected: Option<Version>) -> Finding {
+        Finding::new(
+            "wrong-answer",
+            self.class_of(key, stamp, expected),
+            format!("{}: a get of {} returned {}", ticket.label, self.key_text(key), self.origin_text(key, stamp)),
+        )
+        .with(format!("expected {}", self.version_text(expected)))
+        .with(format!("or a newer one; {} was acknowledged or seen before the get started", ticket.visible))
+    }
+
+    fn wrong_read(
+        &self,
+        ticket: ReadTicket,
+        at: u64,
+        key: KeyId,
+        stamp: Stamp,
+        expected: Option<Version>,
+        what: &'static str,
+    ) -> Finding {
+        Finding::new(
+            "wrong-answer",
+            self.class_of(key, stamp, expected),
+            format!(
+                "{}: a {what} at sequence number {at} shows {} for {}",
+                ticket.label,
+                self.origin_text(key, stamp),
+                self.key_text(key)
+            ),
+        )
+        .with(format!("expected {}", self.version_text(expected)))
+    }
+
+    /// State at `n`, with unresolved holes absent.
+    fn state_at(&self, n: u64) -> Vec<Option<Version>> {
+        self.versions
+            .iter()
+            .map(|versions| {
+                let end = versions.partition_point(|version| version.seq <= n);
+                versions[..end].iter().rev().find(|version| self.is_sure(**version)).copied()
+            })
+            .collect()
+    }
+
+    fn explain(&mut self, restart: Restart, floor: u64, ceiling: u64, seen: &[Stamp], unreadable: &[KeyId]) -> Finding {
+        let class = restart.class();
+        if let Some((n, _)) = self.search(0, seen, unreadable) {
+            let next = self.log.iter().find(|item| item.first > n);
+            let lost = next.map(|item| &self.writes[item.write as usize]);
+            let mut finding = Finding::new(
+                "acknowledged-write-lost",
+                class,
+                format!("the store went back to sequence number {n}, though everything up to {floor} was promised"),
+            );
+            if let Some(record) = lost {
+                let (key, stamp) = self.entries[record.start as usize];
+                finding = finding.with(format!(
+                    "the first write that is gone: {} = {} by {}",
+                    self.key_text(key),
+                    self.value_text(stamp),
+                    record.label
+                ));
+            }
+            return finding;
+        }
+        // Inside a batch?
+        for item in &self.log {
+            let before = self.state_at(item.first - 1);
+            let mut state: Vec<Stamp> =
+                before.iter().map(|version| version.map_or(TOMBSTONE, |version| version.stamp)).collect();
+            for n in item.first..item.last {
+                let index = u64::from(self.writes[item.write as usize].start) + (n - item.first);
+                let (key, stamp) = self.entries[index as usize];
+                state[key as usize] = stamp;
+                if (0..seen.len()).all(|key| unreadable.contains(&(key as KeyId)) || state[key] == seen[key]) {
+                    return Finding::new(
+                        "batch-recovered-in-part",
+                        class,
+                        format!(
+                            "the store recovered {} of the {} changes of one batch, by {}",
+                            n - item.first + 1,
+                            item.last - item.first + 1,
+                            self.writes[item.write as usize].label
+                        ),
+                    );
+                }
+            }
+        }
+        // The allowed state that is nearest to what was seen tells best what is wrong.
+        let mut points: Vec<u64> = vec![floor];
+        points.extend(self.log.iter().map(|item| item.last).filter(|n| *n > floor));
+        let differing = |n: u64| -> Vec<KeyId> {
+            let state = self.state_at(n);
+            (0..seen.len() as KeyId)
+                .filter(|key| {
+                    let index = *key as usize;
+                    !unreadable.contains(key) && state[index].map_or(TOMBSTONE, |version| version.stamp) != seen[index]
+                })
+                .collect()
+        };
+        let (n, keys) = points
+            .into_iter()
+            .map(|n| (n, differing(n)))
+            .min_by_key(|(n, keys)| (keys.len(), *n))
+            .expect("the floor is a point");
+        let state = self.state_at(n);
+        let Some(first) = keys.first().copied() else {
+            return Finding::new(
+                "failed-write-in-part",
+                class,
+                format!("no choice of the writes that failed with an error explains the state at sequence number {n}"),
+            );
+        };
+        let expected = state[first as usize];
+        let stamp = seen[first as usize];
+        let of_hole = |key: &KeyId| {
+            let versions = &self.versions[*key as usize];
+            versions.iter().any(|version| version.stamp == seen[*key as usize] && !self.is_sure(*version))
+        };
+        let check = match self.class_of(first, stamp, expected) {
+            "value missing" | "older value" => "acknowledged-write-lost",
+            "deleted value came back" => "deleted-key-came-back",
+            "newer value" => "recovered-out-of-order",
+            _ => "wrong-value-recovered",
+        };
+        let check = if keys.iter().any(of_hole) { "failed-write-in-part" } else { check };
+        let mut finding = Finding::new(
+            check,
+            class,
+            format!("no prefix of what was written explains the recovered state: {} is wrong", self.key_text(first)),
+        )
+        .with(format!(
+            "nearest is the state at {n}, within {floor} (promised) and {ceiling} (issued); {} keys differ",
+            keys.len()
+        ));
+        for key in keys.iter().take(4) {
+            finding = finding.with(format!(
+                "{}: expected {}, found {}",
+                self.key_text(*key),
+                self.version_text(state[*key as usize]),
+                self.origin_text(*key, seen[*key as usize])
+            ));
+        }
+        finding
+    }
+}
+
+/// Tries, for the keys from `index` on, each way to read as seen that agrees with the choices made so far.
+fn choose(ways: &[(Stamp, Vec<Version>, Stamp)], index: usize, choice: &mut Vec<(u32, bool)>, steps: &mut u32) -> bool {
+    let Some((seen, holes, base)) = ways.get(index) else { return true };
+    let known = choice.len();
+    for i in 0..=holes.len() {
+        *steps += 1;
+        if *steps >= SEARCH_STEPS_MAX {
+            return false;
+        }
+        let stamp = holes.get(i).map_or(*base, |version| version.stamp);
+        if stamp == *seen {
+            let agrees = holes[..holes.len().min(i + 1)].iter().enumerate().all(|(j, version)| {
+                let present = j == i;
+                match choice.iter().find(|(write, _)| *write == version.write) {
+                    Some((_, chosen)) => *chosen == present,
+                    None => {
+                        choice.push((version.write, present));
+                        true
+                    }
+                }
+            });
+            if agrees && choose(ways, index + 1, choice, steps) {
+                return true;
+            }
+            choice.truncate(known);
+        }
+    }
+    false
+}
+
+/// Bytes as text: printable ones as they are, the others in hexadecimal.
+pub fn text(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(*byte));
+            }
+            b' '..=b'~' => text.push(char::from(*byte)),
+            _ => write!(text, "\\x{byte:02x}").expect("writing to a string"),
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests;

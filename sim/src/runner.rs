@@ -1,0 +1,1070 @@
+//! One run: a plan, a world, a store, and an oracle that listens.
+//!
+//! A run is a sequence of *lives*. A life opens the store, sees whether what it finds is allowed, and lets the clients go on
+//! where they were. A crash may strike at any moment of it, also while opening: then every call fails, the tasks run to
+//! their end, the world restarts on what the crash left of the disk, and the next life begins. When all clients are done,
+//! the faults stop and the store must work: take writes, pay its debts, read as the model says, close, and open again to the
+//! same state.
+//!
+//! An error that the store reports is accepted only where a fault that was really injected explains it.
+//!
+//! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
+
+use crate::disk::{CrashKind, CrashReport, Profile};
+use crate::fault::{FaultCount, FaultKind, FsOp};
+use crate::invariants::{check_quiet, check_reads, wait_for_rest};
+use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
+use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark};
+use crate::rng::{Decision, Decisions, Recording};
+use crate::scenario::{Check, Scenario};
+use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
+use crate::trace::{Keep, TraceSummary, hash_bytes};
+use crate::workload::{self, Plan};
+use crate::world::{RunEnd, World, WorldConfig};
+use parking_lot::Mutex;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Times that opening may fail for a reason that is explained before the faults pause.
+const OPEN_TRIES: u32 = 3;
+
+/// Virtual time within which a store that was disturbed must take writes again.
+const ACCEPT_MAX: Duration = Duration::from_secs(120);
+
+/// What a run keeps beside its result.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Lines of the trace.
+    pub keep: Keep,
+    /// Whether the decisions that were not 0 are kept.
+    pub record: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> RunOptions {
+        RunOptions { keep: Keep::Nothing, record: false }
+    }
+}
+
+/// A recovery and what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// What came before it.
+    pub restart: Restart,
+    /// What was recovered.
+    pub recovered: Recovered,
+    /// Operations that had been started by then.
+    pub ops: u64,
+}
+
+/// What went wrong, and when.
+#[derive(Clone, Debug)]
+pub struct RunFailure {
+    /// What was found.
+    pub finding: Finding,
+    /// Operations that had been started by then.
+    pub ops: u64,
+    /// The last crash before it, if there was one.
+    pub crash: Option<LastCrash>,
+}
+
+/// A crash, for the report.
+#[derive(Clone, Debug)]
+pub struct LastCrash {
+    /// The how manieth it was, counted from 1.
+    pub number: u64,
+    /// Operations that had been started by then.
+    pub ops: u64,
+    /// What it kept and lost.
+    pub report: CrashReport,
+}
+
+/// All about a run.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// Operations that were started.
+    pub ops: u64,
+    /// Operations in the plan.
+    pub planned: u64,
+    /// Answers that the oracle judged.
+    pub checks: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Recoveries, in order.
+    pub recoveries: Vec<Recovery>,
+    /// Faults that struck.
+    pub faults: Vec<FaultCount>,
+    /// System calls.
+    pub calls: u64,
+    /// Shape of the store at its end, in its own words.
+    pub shape: String,
+    /// Virtual time that passed.
+    pub virtual_time: Duration,
+    /// The store reported damage that was really done, so the run ended early.
+    pub damage_reported: bool,
+    /// Searches that the oracle gave up.
+    pub spills: u64,
+    /// The trace.
+    pub trace: TraceSummary,
+    /// Decisions that were not 0, if they were asked for.
+    pub decisions: Vec<Decision>,
+    /// Operations that each client has started.
+    pub started: Vec<usize>,
+    /// What went wrong.
+    pub failure: Option<RunFailure>,
+}
+
+/// Runs one seed of a scenario.
+pub fn run_seed(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, options: &RunOptions) -> RunReport {
+    let mut decisions = Decisions::from_seed(seed);
+    let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+    run_plan(Arc::new(plan), kind, decisions, options)
+}
+
+/// Runs a plan.
+pub fn run_plan(
+    plan: Arc<Plan>,
+    kind: &Arc<dyn StoreKind>,
+    mut decisions: Decisions,
+    options: &RunOptions,
+) -> RunReport {
+    if options.record {
+        decisions.record(Recording::NonZero);
+    }
+    let mut config = WorldConfig::new(decisions, plan.profile);
+    config.faults.clone_from(&plan.faults);
+    config.policy = plan.policy;
+    config.keep = options.keep.clone();
+    let classifier = kind.clone();
+    config.classify = Arc::new(move |name| classifier.classify(name));
+    let world = World::new(config);
+    let run = Arc::new(Run::new(world.clone(), plan, kind.clone()));
+    let mut last_crash = None;
+    while run.next_life() {
+        let body = run.clone();
+        let end = match world.block_on("driver", move || body.life()) {
+            Ok(end) => end,
+            Err(end) => {
+                run.fail(finding_of(&end, "while running"));
+                break;
+            }
+        };
+        match (end, world.crashed()) {
+            (LifeEnd::Over | LifeEnd::Failed, _) => break,
+            (LifeEnd::Crashed, None) => unreachable!("a life that ended by a crash has crashed"),
+            (LifeEnd::Crashed, Some(kind)) => match world.restart() {
+                Ok(report) => {
+                    let mut court = run.court.lock();
+                    court.crashes += 1;
+                    // Crashes while opening add up: what the first one took, no later one brings back.
+                    court.restart = match kind {
+                        CrashKind::Process if court.restart != Restart::PowerLoss => Restart::Process,
+                        _ => Restart::PowerLoss,
+                    };
+                    last_crash = Some(LastCrash { number: court.crashes, ops: court.ops, report });
+                }
+                Err(end) => {
+                    run.fail(finding_of(&end, "after a crash"));
+                    break;
+                }
+            },
+        }
+    }
+    run.report(world, last_crash)
+}
+
+fn finding_of(end: &RunEnd, when: &'static str) -> Finding {
+    match end {
+        RunEnd::Finished => unreachable!("a run that has finished is no finding"),
+        RunEnd::Deadlock(tasks) => {
+            let mut finding = Finding::new("deadlock", when, "every task of the store waits for another");
+            finding.details.extend(tasks.lines().map(str::to_string));
+            finding
+        }
+        RunEnd::NoProgress(tasks) => {
+            let mut finding = Finding::new("no-progress", when, "the tasks run on and come to no end");
+            finding.details.extend(tasks.lines().map(str::to_string));
+            finding
+        }
+        RunEnd::Panicked { task, message, location } => {
+            // The line moves with every change of the file; the file is where the bug is known by.
+            let file = location.split(':').next().unwrap_or_default();
+            let symptom = format!("{task} panicked: {}", message.lines().next().unwrap_or_default());
+            Finding::new("panic", format!("{when}, in {file}"), symptom)
+                .with(format!("at {location}"))
+                .with(message.clone())
+        }
+    }
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LifeEnd {
+    /// All is done.
+    Over,
+    /// A crash struck.
+    Crashed,
+    /// Something was found.
+    Failed,
+}
+
+/// Why the clients pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Reopen,
+    Check,
+}
+
+/// A snapshot of a client.
+type Snapshot = Option<(SnapshotId, SnapshotMark)>;
+
+/// Everything about the run that changes, but for the oracle.
+struct Court {
+    /// The next operation of each client.
+    next: Vec<usize>,
+    slots: Vec<Vec<Snapshot>>,
+    pause: Option<Pause>,
+    restart: Restart,
+    ops: u64,
+    crashes: u64,
+    recoveries: Vec<Recovery>,
+    /// Faults that struck before the store was opened, against which those of this life count.
+    before: Strikes,
+    /// Failed syncs before the last power loss: bytes may be readable and not on the disk.
+    syncs_failed: u64,
+    shape: String,
+    damage_reported: bool,
+    failure: Option<Finding>,
+    failed_at: u64,
+    lives: u64,
+}
+
+/// How often faults struck, by what they can explain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Strikes {
+    io: u64,
+    full: u64,
+    /// Writes and syncs that failed.
+    writes: u64,
+    syncs: u64,
+    lies: u64,
+    flips: u64,
+}
+
+impl Strikes {
+    fn of(world: &World) -> Strikes {
+        let flips = world.with_disk(|disk| disk.flips().len() as u64);
+        world.with_injector(|injector| {
+            let mut strikes = Strikes { flips, ..Strikes::default() };
+            for count in injector.counts() {
+                let sync = matches!(count.op, FsOp::SyncData | FsOp::SyncAll | FsOp::SyncDir);
+                let changes = !matches!(count.op, FsOp::Read | FsOp::Open | FsOp::ReadDir | FsOp::Stat | FsOp::Lock);
+                match count.kind {
+                    FaultKind::IoError | FaultKind::FsyncError => {
+                        strikes.io += count.hits;
+                        strikes.syncs += if sync { count.hits } else { 0 };
+                    }
+                    FaultKind::DiskFull => {
+                        strikes.full += count.hits;
+                        strikes.syncs += if sync { count.hits } else { 0 };
+                    }
+                    FaultKind::FsyncLoss => strikes.lies += count.hits,
+                    _ => continue,
+                }
+                if changes && count.kind != FaultKind::FsyncLoss {
+                    strikes.writes += count.hits;
+                }
+            }
+            strikes
+        })
+    }
+}
+
+struct Run {
+    world: World,
+    plan: Arc<Plan>,
+    kind: Arc<dyn StoreKind>,
+    oracle: Mutex<Oracle>,
+    court: Mutex<Court>,
+    /// What a write promises that leaves it to the options.
+    durable_by_default: bool,
+    stamps_end: Stamp,
+}
+
+impl Run {
+    fn new(world: World, plan: Arc<Plan>, kind: Arc<dyn StoreKind>) -> Run {
+        let stamps = Stamps::of(&plan.clients);
+        let stamps_end = stamps.end().max(STAMP_FIRST);
+        let oracle = Oracle::new(plan.keys.clone(), stamps, plan.may_lie());
+        let court = Court {
+            next: vec![0; plan.clients.len()],
+            slots: vec![vec![None; usize::from(Slot::MAX) + 1]; plan.clients.len()],
+            pause: None,
+            restart: Restart::Close,
+            ops: 0,
+            crashes: 0,
+            recoveries: Vec::new(),
+            before: Strikes::default(),
+            syncs_failed: 0,
+            shape: String::new(),
+            damage_reported: false,
+            failure: None,
+            failed_at: 0,
+            lives: 0,
+        };
+        let durable_by_default = kind.is_durable_by_default(&plan.options);
+        Run { world, plan, kind, oracle: Mutex::new(oracle), court: Mutex::new(court), durable_by_default, stamps_end }
+    }
+
+    fn next_life(&self) -> bool {
+        let mut court = self.court.lock();
+        court.lives += 1;
+        court.pause = None;
+        court.failure.is_none()
+    }
+
+    fn fail(&self, finding: Finding) -> LifeEnd {
+        let mut court = self.court.lock();
+        if court.failure.is_none() {
+            court.failed_at = court.ops;
+            self.world.note(0, || format!("FOUND {}: {}", finding.fingerprint(), finding.symptom));
+            court.failure = Some(finding);
+        }
+        LifeEnd::Failed
+    }
+
+    /// The error of what was found, as the end of a life.
+    fn judge<T>(&self, result: Result<T, Finding>) -> Result<T, LifeEnd> {
+        result.map_err(|finding| self.fail(finding))
+    }
+
+    fn crashed(&self) -> bool {
+        self.world.crashed().is_some()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.court.lock().failure.is_some()
+    }
+
+    // --- Errors -----------------------------------------------------------------------------------------------------------
+
+    /// Whether what went wrong with the disk explains this error. Nothing has to be explained after a crash.
+    fn accept(&self, failure: &Failure, doing: &'static str) -> Result<(), LifeEnd> {
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        let now = Strikes::of(&self.world);
+        let before = self.court.lock().before;
+        let lies = now.lies > 0 || self.plan.profile == Profile::LyingFsync;
+        let explained = match failure.kind {
+            FailureKind::Io => now.io + now.full > before.io + before.full,
+            FailureKind::OutOfSpace => now.full > before.full || now.io > before.io,
+            FailureKind::ReadOnly => now.writes > before.writes || now.flips > 0 || lies,
+            FailureKind::Corruption => now.flips > 0 || lies,
+            FailureKind::Other => lies && doing == "open",
+            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid => false,
+        };
+        if explained {
+            return Ok(());
+        }
+        Err(self.fail(
+            Finding::new(
+                "error-without-a-cause",
+                kind_word(failure.kind),
+                format!("{doing} failed, though no fault explains it: {}", failure.message),
+            )
+            .with(format!("file {}", failure.file.as_deref().unwrap_or("not named")))
+            .with(format!("faults in this life and before: {now:?}, {before:?}")),
+        ))
+    }
+
+    // --- A life -----------------------------------------------------------------------------------------------------------
+
+    /// The body of the driver's task.
+    fn life(self: Arc<Run>) -> LifeEnd {
+        match self.live() {
+            Ok(()) => LifeEnd::Over,
+            Err(end) => end,
+        }
+    }
+
+    fn live(self: &Arc<Run>) -> Result<(), LifeEnd> {
+        let Some(mut store) = self.open_and_verify()? else { return Ok(()) };
+        loop {
+            self.run_clients(&store);
+            if self.crashed() {
+                self.bury(store);
+                return Err(LifeEnd::Crashed);
+            }
+            if self.has_failed() {
+                return Err(LifeEnd::Failed);
+            }
+            let pause = self.court.lock().pause.take();
+            match pause {
+                None => break,
+                Some(Pause::Check) => self.look_around(&store)?,
+                Some(Pause::Reopen) => match self.reopen(store)? {
+                    Some(again) => store = again,
+                    None => return Ok(()),
+                },
+            }
+        }
+        if self.plan.checks(Check::Liveness) {
+            match self.converge(store)? {
+                Some(again) => store = again,
+                None => return Ok(()),
+            }
+        }
+        self.finish(store)
+    }
+
+    /// After a crash: the store gets its chance to notice, as a process that unwinds.
+    fn bury(&self, store: Arc<dyn Store>) {
+        for slots in &mut self.court.lock().slots {
+            slots.fill(None);
+        }
+        let _ = store.close();
+        drop(store);
+    }
+
+    fn open(&self) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
+        {
+            let strikes = Strikes::of(&self.world);
+            let mut court = self.court.lock();
+            court.before = strikes;
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let faults = tries <= OPEN_TRIES;
+            if !faults {
+                self.calm();
+            }
+            let result = self.kind.open(&self.world, &self.plan.options);
+            if self.crashed() {
+                if let Ok(store) = result {
+                    self.bury(store);
+                }
+                return Err(LifeEnd::Crashed);
+            }
+            match result {
+                Ok(store) => {
+                    self.world.set_faults_enabled(true);
+                    return Ok(Some(store));
+                }
+                Err(failure) => {
+                    self.world.note(2, || format!("open failed: {failure}"));
+                    self.accept(&failure, "open")?;
+                    let damaged = matches!(failure.kind, FailureKind::Corruption | FailureKind::Other);
+                    if damaged {
+                        self.court.lock().damage_reported = true;
+                        return Ok(None);
+                    }
+                    if !faults {
+                        return Err(self.fail(Finding::new(
+                            "open-failed",
+                            kind_word(failure.kind),
+                            format!("open fails again and again, though the faults have stopped: {}", failure.message),
+                        )));
+                    }
+                }
+            }
+        }
+    }
+
+    /// No fault strikes, and there is space.
+    fn calm(&self) {
+        self.world.set_faults_enabled(false);
+        self.world.with_disk(|disk| {
+            disk.set_capacity(None);
+            disk.heal();
+        });
+    }
+
+    /// `None` where the store reports damage that was really done.
+    fn open_and_verify(&self) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
+        let Some(store) = self.open()? else { return Ok(None) };
+        self.world.set_faults_enabled(false);
+        let result = self.verify(&store);
+        self.world.set_faults_enabled(true);
+        match result? {
+            Verified::Damaged => {
+                self.court.lock().damage_reported = true;
+                let _ = store.close();
+                Ok(None)
+            }
+            Verified::Whole => {
+                if self.plan.checks(Check::Idempotence) {
+                    return self.open_again(store);
+                }
+                Ok(Some(store))
+            }
+        }
+    }
+
+    /// Sometimes a second crash, or a second opening, follows at once.
+    fn open_again(&self, store: Arc<dyn Store>) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
+        let lives = self.court.lock().lives;
+        if lives > 200 {
+            return Ok(Some(store));
+        }
+        let choice = self.world.with_decisions(|decisions| {
+            let site = decisions.site("recovery.again");
+            decisions.decide(site, 16)
+        });
+        match choice {
+            14 => {
+                self.world.crash(CrashKind::PowerLoss);
+                self.bury(store);
+                Err(LifeEnd::Crashed)
+            }
+            15 => {
+                self.world.crash(CrashKind::Process);
+                self.bury(store);
+                Err(LifeEnd::Crashed)
+            }
+            13 => {
+                self.world.set_faults_enabled(false);
+                let closed = self.close(store);
+                let again = match closed {
+                    Ok(()) => self.open(),
+                    Err(end) => Err(end),
+                };
+                self.world.set_faults_enabled(false);
+                let result = match again {
+                    Ok(Some(store)) => self.verify(&store).map(|_| Some(store)),
+                    other => other,
+                };
+                self.world.set_faults_enabled(true);
+                result
+            }
+            _ => Ok(Some(store)),
+        }
+    }
+
+    /// Compares what the store shows with what it must show.
+    fn verify(&self, store: &Arc<dyn Store>) -> Result<Verified, LifeEnd> {
+        let restart = self.court.lock().restart;
+        let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        let observed = match scan {
+            Ok(result) => {
+                let digest = self.oracle.lock().digest(&result.entries, Label::HARNESS);
+                Observed { digest: self.judge(digest)?, unreadable: Vec::new() }
+            }
+            Err(failure) => {
+                self.accept(&failure, "the scan after open")?;
+                self.read_one_by_one(store)?
+            }
+        };
+        let strikes = Strikes::of(&self.world);
+        let (promise, solid) = {
+            let court = self.court.lock();
+            let syncs_failed = strikes.syncs > court.syncs_failed;
+            let lies = strikes.lies > 0 || self.plan.profile == Profile::LyingFsync;
+            let promise = match restart {
+                Restart::PowerLoss if lies => Promise::Nothing,
+                Restart::PowerLoss => Promise::Durable,
+                // A failed sync may have thrown away what the operating system had been given.
+                _ if syncs_failed => Promise::Durable,
+                _ => Promise::Acknowledged,
+            };
+            (promise, restart == Restart::PowerLoss || !syncs_failed)
+        };
+        let recovered = self.oracle.lock().recover(restart, promise, solid, &observed);
+        let recovered = self.judge(recovered)?;
+        self.world.note(3, || format!("recovered {recovered:?} after {restart:?}"));
+        {
+            let mut court = self.court.lock();
+            let ops = court.ops;
+            court.recoveries.push(Recovery { restart, recovered, ops });
+            if restart == Restart::PowerLoss {
+                court.syncs_failed = strikes.syncs;
+            }
+            court.restart = Restart::Close;
+            for slots in &mut court.slots {
+                slots.fill(None);
+            }
+        }
+        if !observed.unreadable.is_empty() {
+            return Ok(Verified::Damaged);
+        }
+        if self.plan.checks(Check::Invariants) && !self.quiet(store)? {
+            return Ok(Verified::Damaged);
+        }
+        Ok(Verified::Whole)
+    }
+
+    /// Keys that can be read, and those that cannot.
+    fn read_one_by_one(&self, store: &Arc<dyn Store>) -> Result<Observed, LifeEnd> {
+        let mut observed = Observed::default();
+        for key in 0..self.plan.keys.count() as KeyId {
+            let bytes = self.plan.keys.bytes(key);
+            match store.get(bytes) {
+                Ok(None) => {}
+                Ok(Some(value)) => {
+                    let entry = [(bytes.to_vec(), value)];
+                    let digest = self.oracle.lock().digest(&entry, Label::HARNESS);
+                    observed.digest.extend(self.judge(digest)?);
+                }
+                Err(failure) => {
+                    self.accept(&failure, "a get after open")?;
+                    observed.unreadable.push(key);
+                }
+            }
+        }
+        Ok(observed)
+    }
+
+    /// Invariants in a quiet moment, with the faults off. Returns whether the store is whole.
+    fn quiet(&self, store: &Arc<dyn Store>) -> Result<bool, LifeEnd> {
+        let visible = self.oracle.lock().visible();
+        let clean = Strikes::of(&self.world) == self.court.lock().before;
+        let result = check_quiet(&self.world, store.as_ref(), visible, clean);
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        match self.judge(result)? {
+            Ok(report) => {
+                self.world.note(4, || format!("shape {}", report.shape));
+                self.court.lock().shape = report.shape;
+                Ok(true)
+            }
+            Err(failure) => {
+                self.accept(&failure, "check")?;
+                Ok(failure.kind != FailureKind::Corruption)
+            }
+        }
+    }
+
+    /// The operation `check`.
+    fn look_around(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
+        if !self.plan.checks(Check::Invariants) {
+            return Ok(());
+        }
+        self.world.set_faults_enabled(false);
+        let result = self.quiet(store).and_then(|whole| if whole { self.compare_reads(store) } else { Ok(()) });
+        self.world.set_faults_enabled(true);
+        result
+    }
+
+    fn compare_reads(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
+        let result = check_reads(store.as_ref(), &self.oracle);
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        match self.judge(result)? {
+            Ok(()) => Ok(()),
+            Err(failure) => self.accept(&failure, "a read without faults"),
+        }
+    }
+
+    /// Closes the store, whatever the outcome; a failure must be explained.
+    fn close(&self, store: Arc<dyn Store>) -> Result<(), LifeEnd> {
+        for slots in &mut self.court.lock().slots {
+            for slot in slots.iter_mut() {
+                if let Some((id, _)) = slot.take() {
+                    store.release(id);
+                }
+            }
+        }
+        let result = store.close();
+        drop(store);
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        self.world.note(5, || format!("close: {result:?}"));
+        match result {
+            Ok(()) => {
+                self.court.lock().restart = Restart::Close;
+                Ok(())
+            }
+            Err(failure) => {
+                self.court.lock().restart = Restart::Process;
+                self.accept(&failure, "close")
+            }
+        }
+    }
+
+    fn reopen(&self, store: Arc<dyn Store>) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
+        self.close(store)?;
+        self.open_and_verify()
+    }
+
+    // --- Clients ----------------------------------------------------------------------------------------------------------
+
+    fn run_clients(self: &Arc<Run>, store: &Arc<dyn Store>) {
+        let clients = self.plan.clients.len();
+        if clients == 1 {
+            self.run_client(store, 0);
+            return;
+        }
+        let tasks: Vec<_> = (0..clients)
+            .map(|client| {
+                let (run, store) = (self.clone(), store.clone());
+                self.world.spawn("client", move || run.run_client(&store, client))
+            })
+            .collect();
+        for task in tasks {
+            task.join();
+        }
+    }
+
+    fn run_client(&self, store: &Arc<dyn Store>, client: usize) {
+        while !self.crashed() {
+            let index = {
+                let mut court = self.court.lock();
+                if court.failure.is_some() || court.pause.is_some() {
+                    return;
+                }
+                let index = court.next[client];
+                let Some(op) = self.plan.clients[client].get(index) else { return };
+                court.next[client] += 1;
+                court.ops += 1;
+                match op {
+                    Op::Reopen => court.pause = Some(Pause::Reopen),
+                    Op::Check => court.pause = Some(Pause::Check),
+                    _ => {}
+                }
+                index
+            };
+            let op = &self.plan.clients[client][index];
+            let label = Label { client: client as u32, op: index as u32 };
+            let word = u64::from(label.client) << 32 | u64::from(label.op);
+            self.world.note(word, || format!("client {client} #{index}: {op}"));
+            let done = self.perform(store.as_ref(), op, label);
+            if matches!(done, Err(LifeEnd::Crashed | LifeEnd::Failed)) {
+                return;
+            }
+            self.world.yield_point("between two operations");
+        }
+    }
+
+    fn perform(&self, store: &dyn Store, op: &Op, label: Label) -> Result<(), LifeEnd> {
+        match op {
+            Op::Put { key, value, sync } => {
+                let entry = Entry { key: *key, value: Some(*value) };
+                let write = [self.write_of(&entry)];
+                self.write(store, &[entry], &write, *sync, label).map(|_| ())
+            }
+            Op::Delete { key, sync } => {
+                let entry = Entry { key: *key, value: None };
+                let write = [self.write_of(&entry)];
+                self.write(store, &[entry], &write, *sync, label).map(|_| ())
+            }
+            Op::Batch { entries, sync } => {
+                let batch: Vec<Write> = entries.iter().map(|entry| self.write_of(entry)).collect();
+                self.write(store, entries, &batch, *sync, label).map(|_| ())
+            }
+            Op::Get { key, at: None } => {
+                let ticket = self.oracle.lock().begin_read(label);
+                let result = store.get(self.plan.keys.bytes(*key));
+                self.heard(&result, "get", |value| value.as_deref().map_or(0, hash_bytes))?;
+                if let Ok(value) = result {
+                    let judged = self.oracle.lock().end_get(ticket, *key, value.as_deref());
+                    self.judge(judged)?;
+                }
+                Ok(())
+            }
+            Op::Get { key, at: Some(slot) } => {
+                let Some((id, mark)) = self.slot(label, *slot) else { return Ok(()) };
+                let ticket = self.oracle.lock().begin_read(label);
+                let result = store.get_at(id, self.plan.keys.bytes(*key));
+                self.heard(&result, "get from a snapshot", |value| value.as_deref().map_or(0, hash_bytes))?;
+                if let Ok(value) = result {
+                    let judged = self.oracle.lock().end_get_at(ticket, mark, *key, value.as_deref());
+                    self.judge(judged)?;
+                }
+                Ok(())
+            }
+            Op::Scan { bounds, reverse, limit, at } => self.scan(store, (*bounds, *reverse, *limit), *at, label),
+            Op::Snapshot { slot } => {
+                self.release(store, *slot, label);
+                let ticket = self.oracle.lock().begin_read(label);
+                let result = store.snapshot();
+                self.heard(&result, "snapshot", |(_, at)| at.unwrap_or(0))?;
+                if let Ok((id, at)) = result {
+                    let judged = self.oracle.lock().end_snapshot(ticket, at);
+                    let mark = self.judge(judged)?;
+                    self.court.lock().slots[label.client as usize][usize::from(*slot)] = Some((id, mark));
+                }
+                Ok(())
+            }
+            Op::Release { slot } => {
+                self.release(store, *slot, label);
+                Ok(())
+            }
+            Op::Sync => {
+                let ticket = self.oracle.lock().begin_sync();
+                let result = store.sync();
+                self.heard(&result, "sync", |()| 0)?;
+                if result.is_ok() {
+                    self.oracle.lock().end_sync(ticket);
+                }
+                self.mind(&result);
+                Ok(())
+            }
+            Op::Flush => {
+                let ticket = self.oracle.lock().begin_sync();
+                let result = store.flush();
+                self.heard(&result, "flush", |()| 0)?;
+                if result.is_ok() {
+                    self.oracle.lock().end_sync(ticket);
+                }
+                self.mind(&result);
+                Ok(())
+            }
+            Op::Compact { bounds } => {
+                let mut successor = Vec::new();
+                let (from, to) = bounds.to_bytes(&self.plan.keys, &mut successor);
+                let ends = [from, to].map(|bound| match bound {
+                    Bound::Unbounded => None,
+                    Bound::Included(key) | Bound::Excluded(key) => Some(key),
+                });
+                let result = store.compact(ends[0], ends[1]);
+                self.heard(&result, "compact", |()| 0)
+            }
+            Op::Reopen | Op::Check => Ok(()),
+        }
+    }
+
+    fn write_of(&self, entry: &Entry) -> Write {
+        let key = self.plan.keys.bytes(entry.key).to_vec();
+        match entry.value {
+            Some(value) => Write::Put { key, value: value.to_bytes() },
+            None => Write::Delete { key },
+        }
+    }
+
+    fn write(
+        &self,
+        store: &dyn Store,
+        entries: &[Entry],
+        batch: &[Write],
+        sync: SyncMode,
+        label: Label,
+    ) -> Result<Result<(), Failure>, LifeEnd> {
+        let ticket = self.oracle.lock().begin_write(entries.iter().copied(), label);
+        let commit = store.write(batch, sync);
+        let crashed = self.crashed();
+        let outcome = match &commit.result {
+            _ if crashed => Outcome::Lost,
+            Ok(()) => Outcome::Acknowledged {
+                durable: sync == SyncMode::Always || (sync == SyncMode::Default && self.durable_by_default),
+            },
+            Err(_) => Outcome::Failed,
+        };
+        self.world.note(commit.seq.unwrap_or(0), || match &commit.result {
+            Ok(()) => format!("written at {:?}", commit.seq),
+            Err(failure) => format!("not written, at {:?}: {failure}", commit.seq),
+        });
+        let judged = self.oracle.lock().end_write(ticket, commit.seq, outcome);
+        self.judge(judged)?;
+        if crashed {
+            return Err(LifeEnd::Crashed);
+        }
+        if let Err(failure) = &commit.result {
+            self.accept(failure, "write")?;
+        }
+        self.mind(&commit.result);
+        Ok(commit.result)
+    }
+
+    fn scan(
+        &self,
+        store: &dyn Store,
+        (bounds, reverse, limit): (Bounds, bool, Option<u32>),
+        at: Option<Slot>,
+        label: Label,
+    ) -> Result<(), LifeEnd> {
+        let snapshot = match at {
+            None => None,
+            Some(slot) => match self.slot(label, slot) {
+                None => return Ok(()),
+                some => some,
+            },
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut successor = Vec::new();
+        let (from, to) = bounds.to_bytes(&self.plan.keys, &mut successor);
+        let ticket = self.oracle.lock().begin_read(label);
+        let result = store.scan(snapshot.map(|(id, _)| id), from, to, reverse, limit);
+        self.heard(&result, "scan", |result| result.entries.len() as u64)?;
+        let Ok(result) = result else { return Ok(()) };
+        let asked = (bounds, reverse, limit);
+        let judged = match snapshot {
+            Some((_, mark)) => self.oracle.lock().end_scan_at(ticket, mark, asked, &result.entries),
+            None => self.oracle.lock().end_scan(ticket, asked, result.at, &result.entries),
+        };
+        self.judge(judged)
+    }
+
+    /// After a call: a crash ends the client, an error must be explained.
+    fn heard<T>(&self, result: &Result<T, Failure>, doing: &'static str, word: fn(&T) -> u64) -> Result<(), LifeEnd> {
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        match result {
+            Ok(value) => {
+                self.world.note(word(value), || format!("{doing}: ok"));
+                Ok(())
+            }
+            Err(failure) => {
+                self.world.note(1, || format!("{doing} failed: {failure}"));
+                self.accept(failure, doing)
+            }
+        }
+    }
+
+    /// A store that refuses writes is opened again, though not always at once.
+    fn mind(&self, result: &Result<(), Failure>) {
+        let Err(failure) = result else { return };
+        if !matches!(failure.kind, FailureKind::ReadOnly | FailureKind::Corruption) {
+            return;
+        }
+        let choice = self.world.with_decisions(|decisions| {
+            let site = decisions.site("client.patience");
+            decisions.decide(site, 4)
+        });
+        if choice == 0 {
+            self.court.lock().pause.get_or_insert(Pause::Reopen);
+        }
+    }
+
+    fn slot(&self, label: Label, slot: Slot) -> Snapshot {
+        self.court.lock().slots[label.client as usize][usize::from(slot)]
+    }
+
+    fn release(&self, store: &dyn Store, slot: Slot, label: Label) {
+        let old = self.court.lock().slots[label.client as usize][usize::from(slot)].take();
+        if let Some((id, _)) = old {
+            store.release(id);
+        }
+    }
+
+    // --- The end ------------------------------------------------------------------------------------------------------------
+
+    /// Liveness: without faults, the store takes writes, and pays its debts.
+    fn converge(&self, mut store: Arc<dyn Store>) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
+        self.calm();
+        let deadline = self.world.now() + ACCEPT_MAX;
+        let mut stamp = self.stamps_end;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let value = Value { stamp, bytes: 16 };
+            stamp += 1;
+            self.oracle.lock().add_value(value);
+            let entry = Entry { key: 0, value: Some(value) };
+            let write = [self.write_of(&entry)];
+            let result = self.write(store.as_ref(), &[entry], &write, SyncMode::Always, Label::HARNESS)?;
+            let Err(failure) = result else { break };
+            if self.world.now() >= deadline {
+                return Err(self.fail(Finding::new(
+                    "writes-not-accepted",
+                    kind_word(failure.kind),
+                    format!("a write fails {ACCEPT_MAX:?} after the last fault: {}", failure.message),
+                )));
+            }
+            if matches!(failure.kind, FailureKind::ReadOnly | FailureKind::Corruption) {
+                self.calm();
+                match self.reopen(store)? {
+                    Some(again) => store = again,
+                    None => return Ok(None),
+                }
+                self.calm();
+            } else {
+                self.world.sleep(pause);
+                pause = (2 * pause).min(Duration::from_secs(1));
+            }
+        }
+        if Strikes::of(&self.world).flips > 0 {
+            // What is damaged cannot be compacted, and may be owed for ever.
+            return Ok(Some(store));
+        }
+        let rest = wait_for_rest(&self.world, store.as_ref());
+        if let Err(failure) = self.judge(rest)? {
+            self.accept(&failure, "check")?;
+            return Ok(None);
+        }
+        Ok(Some(store))
+    }
+
+    /// The last look: everything reads as the model says, now and after one more opening.
+    fn finish(&self, store: Arc<dyn Store>) -> Result<(), LifeEnd> {
+        self.calm();
+        if self.plan.checks(Check::Invariants) && !self.quiet(&store)? {
+            return Ok(());
+        }
+        self.compare_reads(&store)?;
+        self.close(store)?;
+        if let Some(store) = self.open()? {
+            self.world.set_faults_enabled(false);
+            if self.verify(&store)? == Verified::Whole {
+                self.close(store)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, world: World, crash: Option<LastCrash>) -> RunReport {
+        // Whatever still runs must be able to end.
+        let failed = self.has_failed();
+        if !failed {
+            self.calm();
+            match world.run() {
+                RunEnd::Finished => {}
+                end => {
+                    self.fail(finding_of(&end, "after close"));
+                }
+            }
+        }
+        let mut court = self.court.lock();
+        let oracle = self.oracle.lock();
+        let failure = court.failure.take().map(|finding| RunFailure { finding, ops: court.failed_at, crash });
+        RunReport {
+            ops: court.ops,
+            planned: self.plan.ops() as u64,
+            checks: oracle.checks(),
+            crashes: court.crashes,
+            recoveries: std::mem::take(&mut court.recoveries),
+            faults: world.with_injector(|injector| injector.counts()),
+            calls: world.calls(),
+            shape: std::mem::take(&mut court.shape),
+            virtual_time: world.now(),
+            damage_reported: court.damage_reported,
+            spills: oracle.spills(),
+            trace: world.trace(),
+            decisions: world.with_decisions(|decisions| decisions.recorded()),
+            started: court.next.clone(),
+            failure,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verified {
+    Whole,
+    /// The store says that it is damaged, and it is.
+    Damaged,
+}
+
+fn kind_word(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Io => "io",
+        FailureKind::OutOfSpace => "out of space",
+        FailureKind::Corruption => "corruption",
+        FailureKind::ReadOnly => "read-only",
+        FailureKind::Closed => "closed",
+        FailureKind::Locked => "locked",
+        FailureKind::Invalid => "invalid",
+        FailureKind::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod toy;

@@ -1,0 +1,202 @@
+//! The seam to a system under test: what a storage engine must offer to be shaken.
+//!
+//! [`Store`] is one open store, [`StoreKind`] is a way to open one on a [`World`]. An engine of your own needs these
+//! two traits, and must reach its files, its clock and its tasks through the world (see [`crate::syscall`] for the
+//! files and
+//! [`World::spawn`] for tasks). Nothing here knows a particular engine.
+//!
+//! Every operation may be called from any task, and several tasks call at once. None may panic because the world
+//! failed.
+
+use crate::fault::FileClass;
+use crate::world::World;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// One change within a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The key has this value from now on.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+    },
+    /// The key has no value from now on.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+impl Write {
+    /// The key that is written.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Write::Put { key, .. } | Write::Delete { key } => key,
+        }
+    }
+}
+
+/// What an acknowledged write must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Power loss, once acknowledged.
+    Always,
+    /// The end of the process; power loss only after a later sync.
+    Buffered,
+    /// What the options of the store say.
+    Default,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The first sequence number of the batch, if it was given one; its entries take `seq`, `seq + 1` and so on. Known
+    /// even where the write failed afterwards: such a batch is indeterminate. `None` beside an error means that the
+    /// batch never reached a log and is surely absent.
+    pub seq: Option<u64>,
+    /// Whether it was acknowledged.
+    pub result: Result<(), Failure>,
+}
+
+/// An error of the store, as far as a judge needs to understand it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of error.
+    pub kind: FailureKind,
+    /// The store's own words.
+    pub message: String,
+    /// The file that it named, if it named one.
+    pub file: Option<String>,
+}
+
+/// Kinds of [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// The file system failed.
+    Io,
+    /// The file system is full.
+    OutOfSpace,
+    /// Bytes are not what was written.
+    Corruption,
+    /// Writes are refused after an earlier failure; reads go on.
+    ReadOnly,
+    /// The store was closed.
+    Closed,
+    /// Somebody else has the store open.
+    Locked,
+    /// The caller asked for something that is not offered.
+    Invalid,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A snapshot that the store keeps open until it is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(pub u64);
+
+/// The result of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanResult {
+    /// The sequence number at which the scan read, where the store tells.
+    pub at: Option<u64>,
+    /// Keys and values, in the order in which the scan met them.
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What a store's own check of itself found to be well, and its shape.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// The shape in a few words: `"L0:2 L1:3"`. Equal shapes read equal.
+    pub shape: String,
+    /// Names of the files that the store needs, in its directory.
+    pub files: Vec<String>,
+    /// Background work that is left to do, in whatever unit; 0 means none.
+    pub debt: u64,
+    /// The newest sequence number that was given to a write.
+    pub last_seq: u64,
+}
+
+/// An open store.
+pub trait Store: Send + Sync {
+    /// Applies the batch, whole or not at all.
+    fn write(&self, batch: &[Write], sync: SyncMode) -> Commit;
+
+    /// The newest value of the key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// At most `limit` entries within the bounds, ascending, or descending where `reverse` says so; of the snapshot, or
+    /// of now. The bounds are a range of keys either way: `from` is the lower one.
+    fn scan(
+        &self,
+        at: Option<SnapshotId>,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<ScanResult, Failure>;
+
+    /// Freezes the present state for reading. The number is the sequence number of the newest write that it shows,
+    /// where the store tells.
+    fn snapshot(&self) -> Result<(SnapshotId, Option<u64>), Failure>;
+
+    /// The value that the key had when the snapshot was taken.
+    fn get_at(&self, snapshot: SnapshotId, key: &[u8]) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// Lets go of a snapshot.
+    fn release(&self, snapshot: SnapshotId);
+
+    /// Makes every acknowledged write durable.
+    fn sync(&self) -> Result<(), Failure>;
+
+    /// Moves what is in memory into tables; a success makes every earlier acknowledged write durable.
+    fn flush(&self) -> Result<(), Failure>;
+
+    /// Compacts a range of keys, all of it by `None`.
+    fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure>;
+
+    /// Checks whatever the store can check of itself, thoroughly.
+    fn check(&self) -> Result<CheckReport, Failure>;
+
+    /// Ends all tasks of the store and lets go of its files. Later calls fail with [`FailureKind::Closed`].
+    fn close(&self) -> Result<(), Failure>;
+}
+
+/// A kind of store that can be opened on a world.
+pub trait StoreKind: Send + Sync {
+    /// Its name, as a scenario gives it.
+    fn name(&self) -> &str;
+
+    /// What a file in the store's directory is, by its last name.
+    fn classify(&self, file_name: &str) -> FileClass;
+
+    /// Opens the store in the world's root directory `db`, creating it where it is missing. Called from a task. The
+    /// options were checked by [`StoreKind::check_options`].
+    fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure>;
+
+    /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.
+    fn default_options(&self) -> toml::Table;
+
+    /// Names of all options, to find the nearest one to a misspelt name.
+    fn option_names(&self) -> Vec<String>;
+
+    /// Whether, under these options, an acknowledged write that leaves it to the options ([`SyncMode::Default`])
+    /// survives power loss.
+    fn is_durable_by_default(&self, options: &toml::Table) -> bool {
+        options.get("durability").is_none_or(|value| value.as_str() == Some("always"))
+    }
+
+    /// Refuses options that the store would refuse, in words for the author of a scenario.
+    fn check_options(&self, options: &toml::Table) -> Result<(), String>;
+}

@@ -1,0 +1,252 @@
+//! Strata as a system under test. Beside `env.rs`, the only file that knows Strata.
+
+use crate::env::strata_env;
+use crate::fault::FileClass;
+use crate::store::{
+    CheckReport, Commit, Failure, FailureKind, ScanResult, SnapshotId, Store, StoreKind, SyncMode, Write,
+};
+use crate::world::World;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use strata::batch::WriteBatch;
+use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
+use strata::error::Error;
+use strata::event::Listener;
+use strata::filename::FileKind;
+use strata::options::{Compression, Durability, Options};
+
+/// The directory of the store, below the root of the world.
+const DIR: &str = "db";
+
+/// Keys and values of a scan.
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Opens Strata.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StrataKind;
+
+/// An open Strata store, with the snapshots that clients hold.
+struct StrataStore {
+    /// Let go of before the store is: a snapshot belongs to its handle. Never held across a call of the engine.
+    snapshots: Mutex<BTreeMap<SnapshotId, Arc<Snapshot>>>,
+    next_snapshot: AtomicU64,
+    db: Db,
+}
+
+impl StoreKind for StrataKind {
+    fn name(&self) -> &str {
+        "strata"
+    }
+
+    fn classify(&self, file_name: &str) -> FileClass {
+        match FileKind::parse(file_name) {
+            Some(FileKind::Wal(_)) => FileClass::Wal,
+            Some(FileKind::Sst(_)) => FileClass::Sst,
+            Some(FileKind::Manifest(_)) => FileClass::Manifest,
+            Some(FileKind::Current) => FileClass::Current,
+            Some(FileKind::Identity) => FileClass::Identity,
+            Some(FileKind::Lock) => FileClass::Lock,
+            Some(FileKind::CurrentTemp | FileKind::IdentityTemp) => FileClass::Temp,
+            None => FileClass::Other,
+        }
+    }
+
+    fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
+        let options =
+            options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
+        let teller = world.clone();
+        let listener: Listener = Arc::new(move |event| teller.note(0, || format!("strata: {event:?}")));
+        let db = Db::open_listening(&strata_env(world), Path::new(DIR), options, listener).map_err(failure)?;
+        let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
+        Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
+    }
+
+    /// Limits so small that a few hundred writes flush several memtables, fill three levels and begin a new manifest.
+    fn default_options(&self) -> toml::Table {
+        let options = Options {
+            memtable_bytes: 4 << 10,
+            cache_bytes: 16 << 10,
+            durability: Durability::Always,
+            compression: vec![Compression::None, Compression::Lz4],
+            background_tasks: 2,
+            memtables_max: 3,
+            group_commit_bytes_max: 16 << 10,
+            wal_bytes_max: 32 << 10,
+            l0_compaction_trigger: 2,
+            l0_slowdown_trigger: 4,
+            l0_stop_trigger: 8,
+            levels: 4,
+            level_base_bytes: 8 << 10,
+            level_multiplier: 3,
+            table_bytes: 2 << 10,
+            block_bytes: 256,
+            restart_interval: 4,
+            manifest_bytes_min: 2 << 10,
+            retry_ms: 100,
+            ..Options::default()
+        };
+        table_of(&options)
+    }
+
+    fn option_names(&self) -> Vec<String> {
+        table_of(&Options::default()).keys().cloned().collect()
+    }
+
+    fn check_options(&self, options: &toml::Table) -> Result<(), String> {
+        options_of(options).map(|_| ())
+    }
+}
+
+fn options_of(table: &toml::Table) -> Result<Options, String> {
+    let options: Options = table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_string())?;
+    options.validate().map_err(|error| error.to_string())?;
+    Ok(options)
+}
+
+fn table_of(options: &Options) -> toml::Table {
+    toml::Table::try_from(options).expect("options are numbers, words and lists of words")
+}
+
+/// What a judge needs to know of an error.
+fn failure(error: Error) -> Failure {
+    let file_of = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
+    let (kind, file) = match &error {
+        Error::Io(failure) => (FailureKind::Io, file_of(&failure.path)),
+        Error::OutOfSpace(failure) => (FailureKind::OutOfSpace, file_of(&failure.path)),
+        Error::Corruption(damage) => (FailureKind::Corruption, file_of(&damage.path)),
+        Error::ReadOnly { .. } => (FailureKind::ReadOnly, None),
+        Error::Closed => (FailureKind::Closed, None),
+        Error::Locked { path } => (FailureKind::Locked, file_of(path)),
+        Error::InvalidArgument(_) => (FailureKind::Invalid, None),
+        Error::NotAStore { path, .. } | Error::NewerFormat { path, .. } => (FailureKind::Other, file_of(path)),
+        _ => (FailureKind::Other, None),
+    };
+    Failure { kind, message: error.to_string(), file }
+}
+
+impl StrataStore {
+    fn held(&self, id: SnapshotId) -> Result<Arc<Snapshot>, Failure> {
+        self.snapshots.lock().get(&id).cloned().ok_or_else(|| Failure {
+            kind: FailureKind::Invalid,
+            message: format!("no snapshot {} is held", id.0),
+            file: None,
+        })
+    }
+
+    fn walk(mut iter: DbIter, reverse: bool, limit: usize) -> Result<Entries, Error> {
+        let mut entries = Vec::new();
+        if limit == 0 {
+            return Ok(entries);
+        }
+        if reverse {
+            iter.seek_to_last()?
+        } else {
+            iter.seek_to_first()?
+        }
+        while iter.valid() {
+            entries.push((iter.key().to_vec(), iter.value().to_vec()));
+            if entries.len() == limit {
+                break;
+            }
+            if reverse { iter.prev()? } else { iter.next()? }
+        }
+        iter.status()?;
+        Ok(entries)
+    }
+}
+
+impl Store for StrataStore {
+    fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
+        let mut entries = WriteBatch::new();
+        for write in batch {
+            match write {
+                Write::Put { key, value } => entries.put(key, value),
+                Write::Delete { key } => entries.delete(key),
+            }
+        }
+        let durability = match sync {
+            SyncMode::Always => Some(Durability::Always),
+            SyncMode::Buffered => Some(Durability::Buffered),
+            SyncMode::Default => None,
+        };
+        let result = self.db.write(&mut entries, WriteOptions { durability });
+        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        self.db.get(key).map(|value| value.map(|value| value.to_vec())).map_err(failure)
+    }
+
+    fn scan(
+        &self,
+        at: Option<SnapshotId>,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<ScanResult, Failure> {
+        let range = Range::of((from, to));
+        let iter = match at {
+            Some(id) => self.db.iter_at(self.held(id)?.as_ref(), range),
+            None => self.db.iter(range),
+        };
+        let iter = iter.map_err(failure)?;
+        let at = Some(iter.seqno());
+        let entries = StrataStore::walk(iter, reverse, limit).map_err(failure)?;
+        Ok(ScanResult { at, entries })
+    }
+
+    fn snapshot(&self) -> Result<(SnapshotId, Option<u64>), Failure> {
+        let snapshot = self.db.snapshot();
+        let seqno = snapshot.seqno();
+        let id = SnapshotId(self.next_snapshot.fetch_add(1, Ordering::Relaxed));
+        self.snapshots.lock().insert(id, Arc::new(snapshot));
+        Ok((id, Some(seqno)))
+    }
+
+    fn get_at(&self, snapshot: SnapshotId, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        let snapshot = self.held(snapshot)?;
+        self.db.get_at(&snapshot, key).map(|value| value.map(|value| value.to_vec())).map_err(failure)
+    }
+
+    fn release(&self, snapshot: SnapshotId) {
+        // In two steps: letting go may wait for the engine's lock.
+        let released = self.snapshots.lock().remove(&snapshot);
+        drop(released);
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.db.sync().map_err(failure)
+    }
+
+    fn flush(&self) -> Result<(), Failure> {
+        self.db.flush().map_err(failure)
+    }
+
+    fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure> {
+        self.db.compact_range(from, to).map_err(failure)
+    }
+
+    fn check(&self) -> Result<CheckReport, Failure> {
+        let report = self.db.check().map_err(failure)?;
+        Ok(CheckReport {
+            shape: report.to_string(),
+            files: report.files.iter().cloned().collect(),
+            debt: report.debt as u64,
+            last_seq: report.seqno,
+        })
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        let released = std::mem::take(&mut *self.snapshots.lock());
+        drop(released);
+        self.db.close().map_err(failure)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,507 @@
+//! System calls: the one way from a task to the disk of its world.
+//!
+//! Each call goes the same way: it is a switch point; a dead incarnation gets an error; the injector is asked what goes
+//! wrong; virtual time passes; the disk does its work; the trace notes what was asked, by whom, and what came of it. A
+//! crash that strikes at a call fails it, and what it would have changed may be on the disk or not, as the crash
+//! decides.
+//!
+//! A call of the driver, outside all tasks, goes the same way without the switch. Lock files are kept here and not on
+//! the disk: a lock ends with the process.
+//!
+//! What this does not do: loop over short reads and writes, which is the caller's part, as it is on a real system.
+
+use crate::clock::Clock;
+use crate::disk::{CrashKind, DirItem, DiskError, Ino, Origin, SyncFailure, SyncScope};
+use crate::fault::{Call, FileClass, FsOp, Injected};
+use crate::scheduler::Doing;
+use crate::trace::{fold, hash_bytes};
+use crate::world::{State, World};
+use std::fmt::Write as _;
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The line of the engine's source that made a call.
+pub type CallSite = &'static Location<'static>;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new file, where the name is free.
+    CreateNew,
+    /// A new file, or an existing one cut to nothing.
+    CreateOrTruncate,
+}
+
+/// What a file is called, and what is derived from that once.
+#[derive(Clone)]
+struct Named {
+    path: Arc<str>,
+    hash: u64,
+    class: FileClass,
+}
+
+/// An open file. Dropping it closes it.
+pub struct OpenFile {
+    world: World,
+    incarnation: u32,
+    ino: Ino,
+    name: Named,
+}
+
+/// A lock file that is held until this is dropped, or the incarnation ends.
+pub struct LockGuard {
+    world: World,
+    incarnation: u32,
+    path: String,
+    ticket: u64,
+}
+
+/// A call as it is asked for.
+struct Asked<'a> {
+    op: FsOp,
+    name: &'a Named,
+    /// The offset, or what else there is to tell it from others.
+    offset: u64,
+    bytes: u64,
+    /// Hash of what is written, or of a second path.
+    content: u64,
+    at: CallSite,
+}
+
+/// How a call is to be done.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// As the disk does it.
+    Whole,
+    /// Only so many bytes of it.
+    Short(usize),
+    /// It fails, after so many bytes were written.
+    Fails { kind: io::ErrorKind, done: usize },
+    /// The sync fails.
+    SyncFails { how: SyncFailure, kind: io::ErrorKind },
+    /// The sync does nothing and says `Ok`.
+    SyncLies,
+}
+
+/// What an injected error says of itself.
+const INJECTED: &str = "an injected fault";
+
+impl Asked<'_> {
+    fn as_call(&self, ordinal: u64, clock: &Clock) -> Call {
+        Call { op: self.op, class: self.name.class, bytes: self.bytes, ordinal, now_ms: clock.now_ns() / 1_000_000 }
+    }
+}
+
+impl State {
+    /// What goes wrong at this call.
+    fn injected_into(&mut self, asked: &Asked<'_>, ordinal: u64) -> Option<Injected> {
+        if let Some((at, kind)) = self.crash_at_call
+            && at == ordinal
+        {
+            return Some(Injected::Crash(kind));
+        }
+        let call = asked.as_call(ordinal, &self.clock);
+        self.injector.before(call, &mut self.decisions)
+    }
+
+    fn flip_bit(&mut self, asked: &Asked<'_>, ordinal: u64, strikes: &dyn Fn(FileClass) -> bool) {
+        let State { disk, decisions, classify, .. } = self;
+        let eligible = |path: &str| strikes(classify(path.rsplit('/').next().unwrap_or(path)));
+        let flip = disk.flip_some(&eligible, decisions);
+        let word = flip.as_ref().map_or(0, |flip| flip.offset * 8 + u64::from(flip.bit) + 1);
+        self.trace_fault(asked, ordinal, word, || match flip {
+            Some(flip) => format!("comes as bit {} of byte {} of {} flips", flip.bit, flip.offset, flip.path),
+            None => "comes as a bit would flip, and finds none to flip".to_string(),
+        });
+    }
+
+    fn trace_fault(&mut self, asked: &Asked<'_>, ordinal: u64, word: u64, line: impl FnOnce() -> String) {
+        let words = [self.who(48 + asked.op as u64), asked.name.hash, ordinal, word];
+        let task = self.scheduler.running();
+        let State { trace, scheduler, .. } = self;
+        trace.event(words, || {
+            format!("{}: {} of {} {}", scheduler.name(task), asked.op.name(), asked.name.path, line())
+        });
+    }
+
+    fn trace_call(&mut self, asked: &Asked<'_>, word: u64, outcome: impl FnOnce(&mut String)) {
+        let words = [
+            self.who(16 + asked.op as u64),
+            asked.name.hash,
+            fold(asked.offset ^ word, asked.bytes ^ 0x9e37_79b9_7f4a_7c15),
+            asked.content ^ self.clock.now_ns(),
+        ];
+        let task = self.scheduler.running();
+        let State { trace, scheduler, .. } = self;
+        trace.event(words, || {
+            let mut line = format!("{}: {} {}", scheduler.name(task), asked.op.name(), asked.name.path);
+            if asked.bytes > 0 {
+                let _ = write!(line, " @{}+{}", asked.offset, asked.bytes);
+            }
+            outcome(&mut line);
+            let _ = write!(line, "   {}:{}", asked.at.file(), asked.at.line());
+            line
+        });
+    }
+
+    /// The first word of an event: its kind and the running task.
+    fn who(&self, kind: u64) -> u64 {
+        u64::from(self.scheduler.running().0) << 32 | kind
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the machine has crashed")
+}
+
+impl World {
+    fn named(&self, path: &str) -> Named {
+        let class = self.lock().class_of(path);
+        Named { path: Arc::from(path), hash: hash_bytes(path.as_bytes()), class }
+    }
+
+    fn named_dir(&self, path: &str) -> Named {
+        Named { path: Arc::from(path), hash: hash_bytes(path.as_bytes()), class: FileClass::Directory }
+    }
+
+    /// The way of every call. `work` does it on the disk in the given manner, and returns the result with a word for
+    /// the trace.
+    fn call<T>(
+        &self,
+        asked: Asked<'_>,
+        work: impl FnOnce(&mut State, Origin, Manner) -> Result<(T, u64), DiskError>,
+    ) -> io::Result<T> {
+        let label = asked.op.name();
+        if !self.passes() {
+            self.switch(label);
+        }
+        let mut state = self.lock();
+        if self.is_dead(self.incarnation()) {
+            return Err(dead());
+        }
+        state.calls += 1;
+        let ordinal = state.calls;
+        state.scheduler.note(Doing { label, at: Some(asked.at) });
+        let injected = state.injected_into(&asked, ordinal);
+        let mut manner = Manner::Whole;
+        match injected {
+            None => {}
+            Some(Injected::Crash(kind)) => {
+                self.crash_at(&mut state, kind, &asked, ordinal, work);
+                return Err(dead());
+            }
+            Some(Injected::Delay(ms)) => {
+                state.trace_fault(&asked, ordinal, ms, || format!("is slow: {ms} ms"));
+                drop(state);
+                self.sleep(Duration::from_millis(ms));
+                state = self.lock();
+                if self.is_dead(self.incarnation()) {
+                    return Err(dead());
+                }
+            }
+            Some(Injected::Fail { kind, done }) => manner = Manner::Fails { kind, done: done as usize },
+            Some(Injected::Short(count)) => manner = Manner::Short(count as usize),
+            Some(Injected::SyncFails { how, kind }) => manner = Manner::SyncFails { how, kind },
+            Some(Injected::SyncLies) => manner = Manner::SyncLies,
+            Some(Injected::FlipBit(classes)) => state.flip_bit(&asked, ordinal, &|class| classes.contains(class)),
+            Some(Injected::ClockJump(ms)) => {
+                state.clock.jump_wall(ms);
+                state.trace_fault(&asked, ordinal, ms as u64, || format!("finds the wall clock set by {ms} ms"));
+            }
+            Some(Injected::SpaceReturns) => {
+                let capacity = state.capacity;
+                state.disk.set_capacity(capacity);
+                state.trace_fault(&asked, ordinal, 0, || "finds the disk grown".to_string());
+            }
+        }
+        let state = &mut *state;
+        let is_sync = matches!(asked.op, FsOp::SyncData | FsOp::SyncAll | FsOp::SyncDir);
+        let sync_ns = if is_sync { state.costs.sync_ns } else { 0 };
+        state.clock.advance(state.costs.call_ns + (asked.bytes >> 10) * state.costs.kib_ns + sync_ns);
+        let origin = Origin::new(ordinal, Some(asked.at));
+        let result = match manner {
+            // Only a write has a part that is done although it fails.
+            Manner::Fails { kind, .. } if asked.op != FsOp::Write => Err(DiskError::new(kind, INJECTED)),
+            manner => work(state, origin, manner),
+        };
+        let word = match &result {
+            Ok((_, word)) => *word,
+            Err(error) => {
+                if error.kind == io::ErrorKind::StorageFull && matches!(manner, Manner::Whole) {
+                    let call = asked.as_call(ordinal, &state.clock);
+                    state.injector.note_full(call, &mut state.decisions);
+                }
+                hash_bytes(error.reason.as_bytes())
+            }
+        };
+        state.trace_call(&asked, word, |line| match &result {
+            Ok(_) => line.push_str(" -> ok"),
+            Err(error) => {
+                let _ = write!(line, " -> {:?}: {}", error.kind, error.reason);
+            }
+        });
+        result.map(|(value, _)| value).map_err(io::Error::from)
+    }
+
+    /// Crashes at a call. What the call would have changed has reached the disk's queue or not.
+    fn crash_at<T>(
+        &self,
+        state: &mut State,
+        kind: CrashKind,
+        asked: &Asked<'_>,
+        ordinal: u64,
+        work: impl FnOnce(&mut State, Origin, Manner) -> Result<(T, u64), DiskError>,
+    ) {
+        let changes = match asked.op {
+            FsOp::Write | FsOp::SetLen | FsOp::Create | FsOp::Rename | FsOp::Link | FsOp::Unlink => true,
+            FsOp::Mkdir | FsOp::Rmdir => true,
+            FsOp::Open | FsOp::Read | FsOp::ReadDir | FsOp::Stat | FsOp::Lock => false,
+            FsOp::SyncData | FsOp::SyncAll | FsOp::SyncDir => false,
+        };
+        let made = changes && state.decisions.decide(state.made_site, 2) == 1;
+        if made {
+            // An error is nobody's to see any more.
+            let _ = work(state, Origin::new(ordinal, Some(asked.at)), Manner::Whole);
+        }
+        state.trace_fault(asked, ordinal, u64::from(made), || {
+            format!("meets its end by a {kind}, and was {}", if made { "made" } else { "not made" })
+        });
+        self.crash_locked(state, kind);
+    }
+
+    /// Opens or creates a file. A creation is durable only after [`World::sync_dir`].
+    pub fn open(&self, path: &str, mode: OpenMode, at: CallSite) -> io::Result<OpenFile> {
+        let name = self.named(path);
+        let op = if matches!(mode, OpenMode::Read | OpenMode::Write) { FsOp::Open } else { FsOp::Create };
+        let asked = Asked { op, name: &name, offset: mode as u64, bytes: 0, content: 0, at };
+        let ino = self.call(asked, |state, origin, _| {
+            let disk = &mut state.disk;
+            let ino = match mode {
+                OpenMode::Read | OpenMode::Write => disk.open(path)?,
+                OpenMode::CreateNew => disk.create(path, origin)?,
+                OpenMode::CreateOrTruncate => match disk.open(path) {
+                    Ok(ino) => {
+                        disk.set_len(ino, 0, origin)?;
+                        ino
+                    }
+                    Err(error) if error.kind == io::ErrorKind::NotFound => disk.create(path, origin)?,
+                    Err(error) => return Err(error),
+                },
+            };
+            Ok((ino, 0))
+        })?;
+        Ok(OpenFile { world: self.clone(), incarnation: self.incarnation(), ino, name })
+    }
+
+    /// Gives `to` the file that `from` names, replacing what it named.
+    pub fn rename(&self, from: &str, to: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named(to);
+        let content = hash_bytes(from.as_bytes());
+        let asked = Asked { op: FsOp::Rename, name: &name, offset: 0, bytes: 0, content, at };
+        self.call(asked, |state, origin, _| Ok((state.disk.rename(from, to, origin)?, 0)))
+    }
+
+    /// Gives a file a second name, where that is free.
+    pub fn hard_link(&self, from: &str, to: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named(to);
+        let content = hash_bytes(from.as_bytes());
+        let asked = Asked { op: FsOp::Link, name: &name, offset: 0, bytes: 0, content, at };
+        self.call(asked, |state, origin, _| Ok((state.disk.link(from, to, origin)?, 0)))
+    }
+
+    /// Removes a name; open files stay usable.
+    pub fn remove_file(&self, path: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named(path);
+        let asked = Asked { op: FsOp::Unlink, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, origin, _| Ok((state.disk.unlink(path, origin)?, 0)))
+    }
+
+    /// Creates a directory in an existing one.
+    pub fn create_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named_dir(path);
+        let asked = Asked { op: FsOp::Mkdir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, origin, _| Ok((state.disk.mkdir(path, origin)?, 0)))
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named_dir(path);
+        let asked = Asked { op: FsOp::Rmdir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, origin, _| Ok((state.disk.rmdir(path, origin)?, 0)))
+    }
+
+    /// Makes the names in a directory durable.
+    pub fn sync_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
+        let name = self.named_dir(path);
+        let asked = Asked { op: FsOp::SyncDir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, _, manner| match manner {
+            Manner::SyncFails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
+            Manner::SyncLies => Ok(((), 1)),
+            _ => Ok((state.disk.sync_dir(path)?, 0)),
+        })
+    }
+
+    /// Lists a directory, in an order that nobody may rely on.
+    pub fn read_dir(&self, path: &str, at: CallSite) -> io::Result<Vec<DirItem>> {
+        let name = self.named_dir(path);
+        let asked = Asked { op: FsOp::ReadDir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, _, _| {
+            let mut items = state.disk.read_dir(path)?;
+            if items.len() > 1 {
+                let order = state.decisions.decide(state.listing_site, 2 * items.len() as u64) as usize;
+                items.rotate_left(order / 2);
+                if order % 2 == 1 {
+                    items.reverse();
+                }
+            }
+            let count = items.len() as u64;
+            Ok((items, count))
+        })
+    }
+
+    /// Length in bytes of what a name stands for.
+    pub fn file_len(&self, path: &str, at: CallSite) -> io::Result<u64> {
+        let name = self.named(path);
+        let asked = Asked { op: FsOp::Stat, name: &name, offset: 0, bytes: 0, content: 0, at };
+        self.call(asked, |state, _, _| state.disk.stat(path).map(|stat| (stat.len, stat.len)))
+    }
+
+    /// Creates the file where it is missing, and locks it; `WouldBlock` where it is locked.
+    pub fn lock_file(&self, path: &str, at: CallSite) -> io::Result<LockGuard> {
+        let name = self.named(path);
+        let asked = Asked { op: FsOp::Lock, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let ticket = self.call(asked, |state, origin, _| {
+            if state.locks.contains_key(path) {
+                return Err(DiskError::new(io::ErrorKind::WouldBlock, "the file is locked"));
+            }
+            match state.disk.create(path, origin) {
+                Ok(ino) => state.disk.close(ino),
+                Err(error) if error.kind == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            state.locks_taken += 1;
+            state.locks.insert(path.to_string(), state.locks_taken);
+            Ok((state.locks_taken, 0))
+        })?;
+        Ok(LockGuard { world: self.clone(), incarnation: self.incarnation(), path: path.to_string(), ticket })
+    }
+
+    /// Bytes that can still be written.
+    pub fn bytes_free(&self, path: &str, at: CallSite) -> io::Result<u64> {
+        let name = self.named_dir(path);
+        let asked = Asked { op: FsOp::Stat, name: &name, offset: 1, bytes: 0, content: 0, at };
+        self.call(asked, |state, _, _| Ok((state.disk.free(), state.disk.free())))
+    }
+}
+
+impl OpenFile {
+    fn asked(&self, op: FsOp, offset: u64, bytes: usize, at: CallSite) -> Asked<'_> {
+        Asked { op, name: &self.name, offset, bytes: bytes as u64, content: 0, at }
+    }
+
+    fn call<T>(
+        &self,
+        asked: Asked<'_>,
+        work: impl FnOnce(&mut State, Origin, Manner) -> Result<(T, u64), DiskError>,
+    ) -> io::Result<T> {
+        if self.world.is_dead(self.incarnation) {
+            self.world.yield_point("a call after the crash");
+            return Err(dead());
+        }
+        self.world.call(asked, work)
+    }
+
+    /// Reads at most `buf.len()` bytes at `offset`; 0 only at or behind the end.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64, at: CallSite) -> io::Result<usize> {
+        self.call(self.asked(FsOp::Read, offset, buf.len(), at), |state, _, manner| {
+            let buf = match manner {
+                Manner::Short(count) => &mut buf[..count],
+                _ => buf,
+            };
+            let count = state.disk.read(self.ino, offset, buf)?;
+            Ok((count, hash_bytes(&buf[..count])))
+        })
+    }
+
+    /// Writes at most `data.len()` bytes at `offset`.
+    pub fn write_at(&self, data: &[u8], offset: u64, at: CallSite) -> io::Result<usize> {
+        let mut asked = self.asked(FsOp::Write, offset, data.len(), at);
+        asked.content = hash_bytes(data);
+        self.call(asked, |state, origin, manner| {
+            let data = match manner {
+                Manner::Short(count) | Manner::Fails { done: count, .. } => &data[..count],
+                _ => data,
+            };
+            let written = state.disk.write(self.ino, offset, data, origin);
+            match manner {
+                Manner::Fails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
+                _ => written.map(|count| (count, count as u64)),
+            }
+        })
+    }
+
+    /// Cuts the file, or extends it with zeros.
+    pub fn set_len(&self, len: u64, at: CallSite) -> io::Result<()> {
+        self.call(self.asked(FsOp::SetLen, len, 0, at), |state, origin, _| {
+            Ok((state.disk.set_len(self.ino, len, origin)?, 0))
+        })
+    }
+
+    /// Makes data and length durable.
+    pub fn sync_data(&self, at: CallSite) -> io::Result<()> {
+        self.sync(SyncScope::Data, at)
+    }
+
+    /// Makes data and all metadata durable.
+    pub fn sync_all(&self, at: CallSite) -> io::Result<()> {
+        self.sync(SyncScope::All, at)
+    }
+
+    fn sync(&self, scope: SyncScope, at: CallSite) -> io::Result<()> {
+        let op = if scope == SyncScope::Data { FsOp::SyncData } else { FsOp::SyncAll };
+        self.call(self.asked(op, 0, 0, at), |state, origin, manner| match manner {
+            Manner::SyncFails { how, kind } => {
+                let State { disk, decisions, .. } = state;
+                let error = disk.fail_sync(self.ino, how, decisions, origin);
+                Err(DiskError::new(kind, error.reason))
+            }
+            Manner::SyncLies => {
+                state.disk.lose_sync(self.ino, origin);
+                Ok(((), 1))
+            }
+            _ => Ok((state.disk.sync_file(self.ino, scope)?, 0)),
+        })
+    }
+
+    /// Current length in bytes.
+    pub fn len(&self, at: CallSite) -> io::Result<u64> {
+        self.call(self.asked(FsOp::Stat, 0, 0, at), |state, _, _| state.disk.len(self.ino).map(|len| (len, len)))
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // A crash takes all handles away, and its disk is left as it is.
+        if !self.world.is_dead(self.incarnation) {
+            self.world.lock().disk.close(self.ino);
+        }
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let mut state = self.world.lock();
+        if self.incarnation == self.world.incarnation() && state.locks.get(&self.path) == Some(&self.ticket) {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,445 @@
+//! From a scenario and a seed to a plan: everything that is known before a run starts, as data.
+//!
+//! The plan holds the concrete options, keys and operations of each client. What goes wrong and who runs when is decided
+//! while it runs, by name ([`crate::rng`]). A plan can be written down, cut and run again, which is what shrinking does.
+//!
+//! Swarm testing (Groce and others, "Swarm Testing", 2012): each seed leaves out some kinds of operations and weighs the
+//! others anew, because what is always mixed in hides what is only found without it. Keys have shapes that hurt: the empty
+//! key, prefixes of each other, runs of 0x00 and 0xFF, long ones; some are hot. Lengths of values lie around the edges of
+//! sectors and pages, or are tiny, or anything.
+
+use crate::disk::Profile;
+use crate::fault::{FaultKind, FaultRule};
+use crate::op::{
+    Bounds, Entry, KeyId, Keys, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN, Value,
+};
+use crate::rng::{Decisions, Site};
+use crate::scenario::{Check, Scenario, Span, Work, nearest};
+use crate::scheduler::Policy;
+use crate::store::{StoreKind, SyncMode};
+use std::ops::Bound;
+
+/// A run before it happens.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The scenario it was made from.
+    pub scenario: String,
+    /// Which store is shaken.
+    pub store: String,
+    /// What a crash may keep.
+    pub profile: Profile,
+    /// Options of the store.
+    pub options: toml::Table,
+    /// What goes wrong.
+    pub faults: Vec<FaultRule>,
+    /// What is looked at.
+    pub checks: Vec<Check>,
+    /// How tasks take turns.
+    pub policy: Policy,
+    /// The keys.
+    pub keys: Keys,
+    /// What each client does.
+    pub clients: Vec<Vec<Op>>,
+}
+
+impl Plan {
+    /// Operations of all clients.
+    pub fn ops(&self) -> usize {
+        self.clients.iter().map(Vec::len).sum()
+    }
+
+    /// Whether this is looked at.
+    pub fn checks(&self, check: Check) -> bool {
+        self.checks.contains(&check)
+    }
+
+    /// Whether the disk may lie about what is durable, so that a crash may cost anything.
+    pub fn may_lie(&self) -> bool {
+        self.profile == Profile::LyingFsync || self.faults.iter().any(|rule| rule.kind() == FaultKind::FsyncLoss)
+    }
+}
+
+/// Choices of one site.
+struct Dice<'a> {
+    decisions: &'a mut Decisions,
+    site: Site,
+}
+
+impl Dice<'_> {
+    /// 0 to n - 1.
+    fn below(&mut self, n: u64) -> u64 {
+        self.decisions.decide(self.site, n.max(1))
+    }
+
+    /// Says yes once in `n` times.
+    fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == n - 1
+    }
+
+    fn span(&mut self, span: Span) -> u64 {
+        if span.low == span.high { span.low } else { span.low + self.below(span.high - span.low + 1) }
+    }
+
+    /// Within the range, small ones as likely as large ones: its logarithm is what is drawn.
+    fn scaled(&mut self, low: u64, high: u64) -> u64 {
+        if high / 8 <= low {
+            return low + self.below(high - low + 1);
+        }
+        let octaves = u64::from((high / low.max(1)).ilog2());
+        let octave = self.below(octaves + 1);
+        let floor = low.max(1) << octave;
+        let ceiling = if octave == octaves { high } else { 2 * floor - 1 };
+        floor + self.below(ceiling - floor + 1)
+    }
+
+    fn pick<'t, T>(&mut self, things: &'t [T]) -> &'t T {
+        &things[self.below(things.len() as u64) as usize]
+    }
+}
+
+/// One of the kinds, by weight.
+struct Mix {
+    /// (sum of the weights so far, what)
+    sums: Vec<(u64, Work)>,
+}
+
+impl Mix {
+    fn of(scenario: &Scenario, dice: &mut Dice<'_>) -> Mix {
+        let mut sums = Vec::with_capacity(scenario.workload.len());
+        let mut sum = 0;
+        for work in &scenario.workload {
+            let mut weight = 4 * u64::from(work.weight);
+            if scenario.swarm {
+                // Writing is never left out: a store that holds nothing shows nothing.
+                let left_out = work.op != OpKind::Put && dice.once_in(4);
+                weight = if left_out { 0 } else { weight << dice.below(3) >> 1 };
+            }
+            if weight > 0 {
+                sum += weight;
+                sums.push((sum, *work));
+            }
+        }
+        if sums.is_empty() {
+            sums.push((1, scenario.workload[0]));
+        }
+        Mix { sums }
+    }
+
+    fn draw(&self, dice: &mut Dice<'_>) -> Work {
+        let total = self.sums[self.sums.len() - 1].0;
+        let at = dice.below(total);
+        let index = self.sums.partition_point(|(sum, _)| *sum <= at);
+        self.sums[index].1
+    }
+}
+
+/// Makes the plan of a run. The options of the scenario come on top of `defaults`.
+pub fn plan(scenario: &Scenario, defaults: toml::Table, decisions: &mut Decisions) -> Plan {
+    let site = decisions.site("plan.options");
+    let mut options = defaults;
+    options.extend(draw_options(&scenario.options, &mut Dice { decisions, site }));
+    let site = decisions.site("plan.shape");
+    let mut dice = Dice { decisions, site };
+    let keys = draw_keys(scenario.keys, &mut dice);
+    let clients = dice.span(scenario.clients) as usize;
+    let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
+    let gap = *dice.pick(&[20u32, 2, 5, 100, 1000]);
+    let policy = match dice.below(4) {
+        0 | 1 => Policy::Random { gap },
+        2 => Policy::Priorities { gap },
+        _ => Policy::RoundRobin { gap },
+    };
+    let mix = Mix::of(scenario, &mut dice);
+    let mut writer = Author::new(scenario, &keys, &mut dice);
+    let site = decisions.site("plan.ops");
+    let mut dice = Dice { decisions, site };
+    let mut lists = vec![Vec::with_capacity(ops as usize / clients + 1); clients];
+    for i in 0..ops as usize {
+        let work = mix.draw(&mut dice);
+        lists[i % clients].push(writer.op(work, &mut dice));
+    }
+    Plan {
+        scenario: scenario.name.clone(),
+        store: scenario.store.clone(),
+        profile: scenario.profile,
+        options,
+        faults: scenario.faults.clone(),
+        checks: scenario.checks.clone(),
+        policy,
+        keys,
+        clients: lists,
+    }
+}
+
+/// A concrete value for each option: a pair of integers is a range, any other list is a choice.
+fn draw_options(options: &toml::Table, dice: &mut Dice<'_>) -> toml::Table {
+    let mut drawn = toml::Table::new();
+    for (name, value) in options {
+        let value = match value {
+            toml::Value::Array(list) => match list.as_slice() {
+                [toml::Value::Integer(low), toml::Value::Integer(high)] if 0 <= *low && low <= high => {
+                    toml::Value::Integer(dice.scaled(*low as u64, *high as u64) as i64)
+                }
+                [] => continue,
+                choices => dice.pick(choices).clone(),
+            },
+            other => other.clone(),
+        };
+        drawn.insert(name.clone(), value);
+    }
+    drawn
+}
+
+/// Refuses a scenario whose options its store would refuse: each choice, and both ends of each range, are tried.
+pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
+    let names = kind.option_names();
+    for (name, value) in &scenario.options {
+        if !names.contains(name) {
+            let hint = nearest(name, names.iter().map(String::as_str));
+            let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+            return Err(format!("the store {} has no option `{name}`{hint}", kind.name()));
+        }
+        let choices = match value {
+            toml::Value::Array(list) => list.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        for choice in choices {
+            let mut options = kind.default_options();
+            for (other, value) in &scenario.options {
+                let first = value.as_array().and_then(|list| list.first()).unwrap_or(value);
+                options.insert(other.clone(), first.clone());
+            }
+            options.insert(name.clone(), choice.clone());
+            kind.check_options(&options).map_err(|message| format!("option {name} = {choice}: {message}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keys with shapes that hurt.
+fn draw_keys(count: Span, dice: &mut Dice<'_>) -> Keys {
+    let count = dice.scaled(count.low, count.high) as usize;
+    let nasty: [&[u8]; 12] = [
+        b"",
+        b"\0",
+        b"\0\0",
+        b"a",
+        b"a\0",
+        b"a\0\0",
+        b"aa",
+        b"a\xff",
+        b"\xff",
+        b"\xff\xff",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"~",
+    ];
+    let shape = dice.below(4);
+    let mut keys: Vec<Vec<u8>> = Vec::with_capacity(count);
+    if shape != 0 {
+        keys.extend(nasty.iter().take(count / 2).map(|key| key.to_vec()));
+    }
+    let mut number = 0u32;
+    while keys.len() < count {
+        let key = match (shape, number % 5) {
+            (3, 0) => {
+                // One long run, of which each key is a prefix of the next.
+                vec![b'p'; 1 + number as usize % 200]
+            }
+            (2 | 3, 1) => {
+                let mut key = number.to_be_bytes().to_vec();
+                key.resize(300, b'.');
+                key
+            }
+            (2 | 3, 2) => number.to_le_bytes().to_vec(),
+            _ => format!("user:{number:04}").into_bytes(),
+        };
+        number += 1;
+        keys.push(key);
+    }
+    Keys::new(keys)
+}
+
+/// Writes operations, one after the other.
+struct Author {
+    /// Keys in an order of this seed: the first ones are hot.
+    shuffled: Vec<KeyId>,
+    hot: u64,
+    stamp: Stamp,
+    value_bytes: u64,
+    slots: u64,
+    /// What writes ask for: 0 leaves it to the options, 1 mixes.
+    sync: u64,
+}
+
+impl Author {
+    fn new(scenario: &Scenario, keys: &Keys, dice: &mut Dice<'_>) -> Author {
+        let mut shuffled: Vec<KeyId> = (0..keys.count() as KeyId).collect();
+        for i in (1..shuffled.len()).rev() {
+            shuffled.swap(i, dice.below(i as u64 + 1) as usize);
+        }
+        let hot = 1 + dice.below((keys.count() as u64 / 4).max(1));
+        let value_bytes = dice.scaled(scenario.value_bytes.low.max(8), scenario.value_bytes.high.max(8));
+        let value_bytes = value_bytes.min(u64::from(VALUE_BYTES_MAX));
+        Author { shuffled, hot, stamp: STAMP_FIRST, value_bytes, slots: 1 + dice.below(3), sync: dice.below(2) }
+    }
+
+    fn key(&mut self, keys: Option<u64>, dice: &mut Dice<'_>) -> KeyId {
+        let count = keys.unwrap_or(u64::MAX).clamp(1, self.shuffled.len() as u64);
+        let drawn = dice.below(4 * count);
+        // One time in four, one of the hot ones.
+        let index = if drawn < count { drawn % self.hot.min(count) } else { drawn % count };
+        self.shuffled[index as usize]
+    }
+
+    fn value(&mut self, dice: &mut Dice<'_>) -> Value {
+        let min = u64::from(VALUE_BYTES_MIN);
+        let max = self.value_bytes;
+        let drawn = dice.below(64);
+        let bytes = match drawn {
+            0 => return Value::NOTHING,
+            1..32 => min + drawn % 28,
+            32..56 => dice.scaled(min, max),
+            _ => {
+                let edge = [512, 1024, 4096, 8192][drawn as usize % 4];
+                (edge - 1 + drawn % 3).min(max)
+            }
+        };
+        let stamp = self.stamp;
+        self.stamp += 1;
+        Value { stamp, bytes: bytes.max(min) as u32 }
+    }
+
+    fn sync(&mut self, dice: &mut Dice<'_>) -> SyncMode {
+        if self.sync == 0 {
+            return SyncMode::Default;
+        }
+        match dice.below(8) {
+            0..4 => SyncMode::Default,
+            4..7 => SyncMode::Buffered,
+            _ => SyncMode::Always,
+        }
+    }
+
+    fn bound(&mut self, dice: &mut Dice<'_>) -> Bound<KeyId> {
+        let count = self.shuffled.len() as u64;
+        let drawn = dice.below(4 * count);
+        let key = (drawn % count) as KeyId;
+        match drawn / count {
+            0 | 1 => Bound::Included(key),
+            2 => Bound::Excluded(key),
+            _ => Bound::Unbounded,
+        }
+    }
+
+    fn bounds(&mut self, dice: &mut Dice<'_>) -> Bounds {
+        match dice.below(8) {
+            0 | 1 => Bounds::ALL,
+            2 => Bounds::Prefix(dice.below(self.shuffled.len() as u64) as KeyId),
+            _ => Bounds::Range(self.bound(dice), self.bound(dice)),
+        }
+    }
+
+    fn slot(&mut self, dice: &mut Dice<'_>) -> Slot {
+        dice.below(self.slots) as Slot
+    }
+
+    fn scan(&mut self, at: Option<Slot>, dice: &mut Dice<'_>) -> Op {
+        let bounds = self.bounds(dice);
+        let drawn = dice.below(16);
+        let limit = (drawn / 2 >= 4).then(|| [0, 1, 2, 3, 5, 8, 13, 100][(drawn % 8) as usize]);
+        Op::Scan { bounds, reverse: drawn % 2 == 1, limit, at }
+    }
+
+    fn op(&mut self, work: Work, dice: &mut Dice<'_>) -> Op {
+        match work.op {
+            OpKind::Put => Op::Put { key: self.key(work.keys, dice), value: self.value(dice), sync: self.sync(dice) },
+            OpKind::Delete => Op::Delete { key: self.key(work.keys, dice), sync: self.sync(dice) },
+            OpKind::Batch => {
+                let count = 1 + dice.below(8);
+                let entries = (0..count)
+                    .map(|_| {
+                        let key = self.key(work.keys, dice);
+                        let value = if dice.once_in(4) { None } else { Some(self.value(dice)) };
+                        Entry { key, value }
+                    })
+                    .collect();
+                Op::Batch { entries, sync: self.sync(dice) }
+            }
+            OpKind::Get => Op::Get { key: self.key(work.keys, dice), at: None },
+            OpKind::Scan => self.scan(None, dice),
+            OpKind::Snapshot => {
+                let slot = self.slot(dice);
+                match dice.below(6) {
+                    0 | 1 => Op::Snapshot { slot },
+                    2 | 3 => Op::Get { key: self.key(work.keys, dice), at: Some(slot) },
+                    4 => self.scan(Some(slot), dice),
+                    _ => Op::Release { slot },
+                }
+            }
+            OpKind::Sync => Op::Sync,
+            OpKind::Flush => Op::Flush,
+            OpKind::Compact => Op::Compact { bounds: self.bounds(dice) },
+            OpKind::Reopen => Op::Reopen,
+            OpKind::Check => Op::Check,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(text: &str, seed: u64) -> Plan {
+        let scenario = Scenario::parse("test", text).expect("a scenario");
+        plan(&scenario, toml::Table::new(), &mut Decisions::from_seed(seed))
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_plan_and_another_makes_another() {
+        let text = "about = 'A'\noptions = { a = [10, 1000], b = ['x', 'y', 'z'], c = 3 }";
+        let (first, again, other) = (make(text, 1), make(text, 1), make(text, 2));
+        assert_eq!(first.clients, again.clients);
+        assert_eq!((&first.options, &first.keys), (&again.options, &again.keys));
+        assert_ne!(first.clients, other.clients);
+        assert_eq!(first.options["c"], toml::Value::Integer(3));
+        assert!((100..=400).contains(&first.ops()), "{} operations", first.ops());
+    }
+
+    #[test]
+    fn every_operation_of_a_plan_reads_back_from_its_line_and_stamps_are_unique() {
+        let mut stamps = std::collections::BTreeSet::new();
+        let plan = make("about = 'A'\nops = 2000\nclients = 4\nswarm = false", 3);
+        for op in plan.clients.iter().flatten() {
+            assert_eq!(Op::parse(&op.to_string()).as_ref(), Ok(op));
+            op.each_entry(|entry| {
+                if let Some(value) = entry.value
+                    && value.bytes > 0
+                {
+                    assert!(stamps.insert(value.stamp), "{value} is written twice");
+                }
+            });
+        }
+        assert!(stamps.len() > 500);
+    }
+
+    #[test]
+    fn plain_decisions_make_a_plan_too() {
+        let scenario = Scenario::parse("test", "about = 'A'").expect("a scenario");
+        let plan = plan(&scenario, toml::Table::new(), &mut Decisions::from_bytes(&[]));
+        assert_eq!(plan.ops(), 100);
+        assert_eq!(plan.clients.len(), 1);
+    }
+
+    #[test]
+    fn scaled_choices_stay_within_their_range() {
+        let mut decisions = Decisions::from_seed(1);
+        let site = decisions.site("test");
+        let mut dice = Dice { decisions: &mut decisions, site };
+        for (low, high) in [(0, 0), (0, 1), (5, 5), (1, 1_000_000), (1024, 65536), (3, 25), (0, 100)] {
+            for _ in 0..2000 {
+                let drawn = dice.scaled(low, high);
+                assert!((low..=high).contains(&drawn), "{drawn} within {low} and {high}");
+            }
+        }
+    }
+}
