@@ -1,9 +1,9 @@
 //! How fast the store is on this machine's own file system: `cargo bench -p strata-lsm`.
 //!
-//! Each workload runs several rounds, each in a fresh directory, and every number in the table is the median of the rounds.
-//! A latency is that of one call. Writes are buffered unless the name says synced; what they cost is the log and the memory,
-//! and flushes and compactions run beside them. `write amplification` counts logs, flushes and compactions, after all of
-//! them have caught up.
+//! Each workload runs several rounds, each in a fresh directory, and every number in the table is the median of the
+//! rounds. A latency is that of one call. Writes are buffered unless the name says synced; what they cost is the log
+//! and the memory, and flushes and compactions run beside them. `write amplification` counts logs, flushes and
+//! compactions, after all of them have caught up.
 //!
 //! ```text
 //! cargo bench -p strata-lsm -- --ops 1000000 --value-bytes 100 --rounds 3 --dir /mnt/disk --only read

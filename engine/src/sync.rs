@@ -19,9 +19,10 @@ pub trait Parker {
     /// Suspends the calling task until `unpark_*` names `address`, or until `timeout` of simulated time has passed.
     /// Returns whether it was woken, that is, not timed out. A spurious wake-up is allowed. `name` is the lock's.
     fn park(&self, address: usize, name: &'static str, timeout: Option<Duration>) -> bool;
-    /// Wakes one task that is parked on `address`, if there is one.
+    /// Wakes one task that is parked on `address`, if there is one. The caller goes on: one who lets go of a lock in order to
+    /// wait for a condition must be parked before anybody else runs, or would miss what it waits for.
     fn unpark_one(&self, address: usize);
-    /// Wakes all tasks that are parked on `address`.
+    /// Wakes all tasks that are parked on `address`. The caller goes on here too.
     fn unpark_all(&self, address: usize);
 }
 

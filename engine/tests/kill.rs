@@ -1,11 +1,14 @@
-//! Kills a process that writes, again and again, on the real file system, and looks whether all that it was promised is there.
+//! Kills a process that writes, again and again, on the real file system, and looks whether all that it was promised is
+//! there.
 //!
-//! The operating system lives on, so every acknowledged write must survive, also one that was never synced. What a power cut
-//! does is the simulator's business. This is the smoke test beside it: real files, real threads, real signals.
+//! The operating system lives on, so every acknowledged write must survive, also one that was never synced. What a
+//! power cut does is the simulator's business. This is the smoke test beside it: real files, real threads, real
+//! signals.
 //!
-//! The test runs itself as the child process. Each writer thread of the child has keys of its own and applies a fixed sequence
-//! of batches to them, each of which also says its own number; it prints the number once it is acknowledged. So the parent
-//! knows all that can be there: the state after the last acknowledged batch, or after the one that was under way.
+//! The test runs itself as the child process. Each writer thread of the child has keys of its own and applies a fixed
+//! sequence of batches to them, each of which also says its own number; it prints the number once it is acknowledged.
+//! So the parent knows all that can be there: the state after the last acknowledged batch, or after the one that was
+//! under way.
 //!
 //! `STRATA_KILL_SECONDS` makes it longer than the few seconds that it takes in `cargo test`.
 

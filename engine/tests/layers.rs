@@ -12,6 +12,8 @@
 //! Comments, strings and everything under `#[cfg(test)]` may name what they like. Not seen: names that come out of a
 //! macro, and an arrow that is hidden behind a trait object, which is what trait objects are for.
 //!
+//! The simulator knows the engine in two files only, so that it can shake others; that is looked at here as well.
+//!
 //! The rules of style are for the whole workspace: every file says in `//!` what it is, owes nothing to later, and does
 //! not say `unsafe` unless it stands in [`UNSAFE`].
 
@@ -449,6 +451,30 @@ fn every_arrow_in_the_engine_points_down() {
         "the source files are not where they should be"
     );
     let faults = check(&sources);
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn only_two_files_of_the_simulator_know_the_engine() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/src");
+    let mut faults = Vec::new();
+    // Packaged by itself the engine has no simulator beside it.
+    for path in if src.is_dir() { rust_files(&src) } else { Vec::new() } {
+        let name = below(&src, &path);
+        if matches!(name.as_str(), "env.rs" | "strata.rs") || name.ends_with("/tests.rs") {
+            continue;
+        }
+        let (tokens, _) = without_tests(tokens(&fs::read_to_string(&path).expect("a source file")));
+        for (at, token) in tokens.iter().enumerate() {
+            let is_crate = token.text == "strata" && word(&tokens, at + 1) == "::";
+            if is_crate && (at == 0 || word(&tokens, at - 1) != "::") {
+                faults.push(format!(
+                    "sim/src/{name}:{}: the simulator shakes any engine, and this file names Strata. Go through `store.rs`.",
+                    token.line
+                ));
+            }
+        }
+    }
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 

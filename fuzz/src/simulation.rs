@@ -1,7 +1,7 @@
-//! The target that runs a whole simulation: the input is the stream of its decisions, one after the other. They choose the
-//! options of the store, the operations and their keys, the schedule of tasks, which calls fail and what a crash keeps; when
-//! the bytes are used up, every further decision is the simplest. So a mutation of the input is a mutation of the story, and
-//! coverage of the engine guides it to stories that no seed would find soon.
+//! The target that runs a whole simulation: the input is the stream of its decisions, one after the other. They choose
+//! the options of the store, the operations and their keys, the schedule of tasks, which calls fail and what a crash
+//! keeps; when the bytes are used up, every further decision is the simplest. So a mutation of the input is a mutation
+//! of the story, and coverage of the engine guides it to stories that no seed would find soon.
 //!
 //! A failure found here is looked at as a simulation: `cargo run -p shaketable-fuzz --bin workload FILE` prints it.
 

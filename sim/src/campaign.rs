@@ -158,7 +158,12 @@ pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnM
 
 fn run_one(campaign: &Campaign, kind: &Arc<dyn StoreKind>, index: usize, seed: u64) -> Done {
     let scenario = &campaign.scenarios[index];
-    let report = run_seed(scenario, kind, seed, &RunOptions::default());
+    // A panic in a task is a finding; one outside of all tasks is a bug of the harness, and stops it.
+    let run = || run_seed(scenario, kind, seed, &RunOptions::default());
+    let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        eprintln!("the harness itself panicked in {}#{seed}", scenario.name);
+        std::panic::resume_unwind(panic)
+    });
     let divergence = if campaign.check_determinism { divergence(scenario, kind, seed, &report) } else { None };
     Done { scenario: index, seed, report, divergence }
 }

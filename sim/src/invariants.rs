@@ -39,7 +39,7 @@ pub fn check_quiet(
     clean: bool,
 ) -> Result<Result<CheckReport, Failure>, Finding> {
     let deadline = world.now() + REST_MAX;
-    let mut pause = Duration::from_micros(100);
+    let mut pause = Duration::from_millis(1);
     loop {
         let report = match store.check() {
             Ok(report) => report,
@@ -74,7 +74,7 @@ pub fn check_quiet(
                 .with(format!("shape {}", report.shape)));
         }
         world.sleep(pause);
-        pause = (2 * pause).min(Duration::from_secs(1));
+        pause = (4 * pause).min(Duration::from_secs(1));
     }
 }
 
@@ -106,7 +106,7 @@ pub fn check_reads(store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(
 /// Waits until the store has no background work left. Returns whether it came to that.
 pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckReport, Failure>, Finding> {
     let deadline = world.now() + REST_MAX;
-    let mut pause = Duration::from_micros(100);
+    let mut pause = Duration::from_millis(1);
     loop {
         match store.check() {
             Ok(report) if report.debt == 0 => return Ok(Ok(report)),
@@ -123,6 +123,6 @@ pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckRep
             Err(failure) => return Ok(Err(failure)),
         }
         world.sleep(pause);
-        pause = (2 * pause).min(Duration::from_secs(1));
+        pause = (4 * pause).min(Duration::from_secs(1));
     }
 }

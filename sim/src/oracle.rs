@@ -32,6 +32,7 @@
 
 use crate::op::{Bounds, Entry, KeyId, Keys, Stamp, Stamps, TOMBSTONE};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 /// Something that cannot be so.
@@ -222,6 +223,9 @@ pub enum Promise {
     Acknowledged,
     /// Everything that was acknowledged as durable.
     Durable,
+    /// The same but for what the last few acknowledgements made durable: a bit has flipped in a log, and damage in the part
+    /// that was synced last, with nothing behind it, looks like a write that was torn.
+    DurableButTheLast,
     /// Nothing: the disk lied. Any earlier state will do, but no wrong one.
     Nothing,
 }
@@ -269,11 +273,16 @@ pub struct Oracle {
     visible: u64,
     /// The newest that a power loss must keep.
     durable: u64,
+    /// What `durable` was before it grew, the last times.
+    durable_before: VecDeque<u64>,
     /// The store does not tell sequence numbers, so they are counted here. Exact for one client.
     counting: bool,
     checks: u64,
     spills: u64,
 }
+
+/// Acknowledgements that one sync may have brought about: at most one for each client, twice over.
+const LAST_ACKNOWLEDGEMENTS: usize = 32;
 
 /// Steps of the exact search over holes after which it gives up and lets the state pass, counted in [`Oracle::spills`].
 const SEARCH_STEPS_MAX: u32 = 100_000;
@@ -308,6 +317,7 @@ impl Oracle {
             acked: 0,
             visible: 0,
             durable: 0,
+            durable_before: VecDeque::new(),
             counting: false,
             checks: 0,
             spills: 0,
@@ -398,7 +408,7 @@ impl Oracle {
                 self.visible = self.visible.max(last);
                 if durable {
                     self.writes[index].durable = true;
-                    self.durable = self.durable.max(last);
+                    self.promise_durable(last);
                     self.settle_holes(record.invoked);
                 }
             }
@@ -465,8 +475,18 @@ impl Oracle {
 
     /// A sync or flush was acknowledged: everything acknowledged before it started is durable.
     pub fn end_sync(&mut self, ticket: SyncTicket) {
-        self.durable = self.durable.max(ticket.covers);
+        self.promise_durable(ticket.covers);
         self.settle_holes(ticket.invoked);
+    }
+
+    fn promise_durable(&mut self, seq: u64) {
+        if seq > self.durable {
+            if self.durable_before.len() == LAST_ACKNOWLEDGEMENTS {
+                self.durable_before.pop_front();
+            }
+            self.durable_before.push_back(self.durable);
+            self.durable = seq;
+        }
     }
 
     /// Holes whose absence was seen before `invoked` are absent for good.
@@ -869,6 +889,7 @@ impl Oracle {
         let floor = match promise {
             Promise::Acknowledged => self.acked,
             Promise::Durable => self.durable,
+            Promise::DurableButTheLast => self.durable_before.front().map_or(self.durable, |before| *before),
             Promise::Nothing => self.log_base,
         };
         let ceiling = self.newest().max(floor);
@@ -889,6 +910,7 @@ impl Oracle {
                 self.truncate(n, &present);
                 // O7.
                 self.durable = if solid { n } else { self.durable.min(n) };
+                self.durable_before.clear();
                 Ok(Recovered { n, floor, ceiling })
             }
             None => Err(self.explain(restart, floor, ceiling, &seen, &observed.unreadable)),

@@ -11,7 +11,7 @@
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
 use crate::disk::{CrashKind, CrashReport, Profile};
-use crate::fault::{FaultCount, FaultKind, FsOp};
+use crate::fault::{FaultCount, FaultKind, FileClass, FsOp};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark};
@@ -28,6 +28,10 @@ use std::time::Duration;
 
 /// Times that opening may fail for a reason that is explained before the faults pause.
 const OPEN_TRIES: u32 = 3;
+
+/// Crashes that may strike without the store being open in between, before the faults pause: a store that needs more calls
+/// to open than there are between two crashes would never come to it.
+const CRASHES_IN_A_ROW_MAX: u64 = 12;
 
 /// Virtual time within which a store that was disturbed must take writes again.
 const ACCEPT_MAX: Duration = Duration::from_secs(120);
@@ -157,6 +161,7 @@ pub fn run_plan(
                 Ok(report) => {
                     let mut court = run.court.lock();
                     court.crashes += 1;
+                    court.crashes_in_a_row += 1;
                     // Crashes while opening add up: what the first one took, no later one brings back.
                     court.restart = match kind {
                         CrashKind::Process if court.restart != Restart::PowerLoss => Restart::Process,
@@ -238,6 +243,8 @@ struct Court {
     failure: Option<Finding>,
     failed_at: u64,
     lives: u64,
+    /// Crashes since the store was last seen to be right.
+    crashes_in_a_row: u64,
 }
 
 /// How often faults struck, by what they can explain.
@@ -312,6 +319,7 @@ impl Run {
             failure: None,
             failed_at: 0,
             lives: 0,
+            crashes_in_a_row: 0,
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
         Run { world, plan, kind, oracle: Mutex::new(oracle), court: Mutex::new(court), durable_by_default, stamps_end }
@@ -441,6 +449,9 @@ impl Run {
             if !faults {
                 self.calm();
             }
+            if self.court.lock().crashes_in_a_row >= CRASHES_IN_A_ROW_MAX {
+                self.world.set_faults_enabled(false);
+            }
             let result = self.kind.open(&self.world, &self.plan.options);
             if self.crashed() {
                 if let Ok(store) = result {
@@ -567,6 +578,7 @@ impl Run {
             let lies = strikes.lies > 0 || self.plan.profile == Profile::LyingFsync;
             let promise = match restart {
                 Restart::PowerLoss if lies => Promise::Nothing,
+                _ if self.log_is_damaged() => Promise::DurableButTheLast,
                 Restart::PowerLoss => Promise::Durable,
                 // A failed sync may have thrown away what the operating system had been given.
                 _ if syncs_failed => Promise::Durable,
@@ -585,6 +597,7 @@ impl Run {
                 court.syncs_failed = strikes.syncs;
             }
             court.restart = Restart::Close;
+            court.crashes_in_a_row = 0;
             for slots in &mut court.slots {
                 slots.fill(None);
             }
@@ -596,6 +609,15 @@ impl Run {
             return Ok(Verified::Damaged);
         }
         Ok(Verified::Whole)
+    }
+
+    /// Whether a bit has flipped in a log, and was not overwritten since.
+    fn log_is_damaged(&self) -> bool {
+        let flips = self.world.with_disk(|disk| disk.flips().to_vec());
+        flips.iter().any(|flip| {
+            let name = flip.path.rsplit('/').next().unwrap_or_default();
+            self.kind.classify(name) == FileClass::Wal
+        })
     }
 
     /// Keys that can be read, and those that cannot.

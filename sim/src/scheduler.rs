@@ -259,6 +259,10 @@ impl Scheduler {
         if let (true, Some(deadline_ns)) = (hurried, deadline_ns) {
             task.state = State::Ready;
             task.due_ns = deadline_ns;
+            // A task that waits in order to try again would otherwise keep all below it from ever coming to their end.
+            self.lowest_priority -= 1;
+            let lowest = self.lowest_priority;
+            self.get_mut(running).priority = lowest;
             self.ready.push_back(running);
             return;
         }
@@ -334,7 +338,8 @@ impl Scheduler {
         let id = match self.chosen.take() {
             Some(id) => id,
             None => {
-                if self.ready.is_empty() {
+                // The noted deadline may be of a task that was woken before it came: then there is a later one, or none.
+                while self.ready.is_empty() {
                     if self.parked.is_empty() {
                         return Next::Nobody;
                     }

@@ -75,6 +75,7 @@ pub fn shrink(plan: &Plan, seed: Option<u64>, report: &RunReport, kind: &Arc<dyn
     let replays = shrinker.try_script(plan.clone(), decisions);
     if replays {
         shrinker.cut_after_failure(&report.started);
+        shrinker.drop_labels();
         for _ in 0..3 {
             let size = shrinker.size();
             shrinker.drop_ops();
@@ -221,7 +222,8 @@ impl Shrinker<'_> {
         }
     }
 
-    fn drop_decisions(&mut self) {
+    /// Leaves out all decisions of a name; it is often the scheduling, which there is most of, that does not matter.
+    fn drop_labels(&mut self) {
         let mut labels: Vec<String> = self.decisions.iter().map(|decision| decision.label.clone()).collect();
         labels.sort_unstable();
         labels.dedup();
@@ -234,6 +236,10 @@ impl Shrinker<'_> {
             let plan = self.plan.clone();
             self.try_script(plan, decisions);
         }
+    }
+
+    fn drop_decisions(&mut self) {
+        self.drop_labels();
         let mut size = self.decisions.len().div_ceil(2).max(1);
         loop {
             let mut start = 0;

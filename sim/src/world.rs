@@ -423,32 +423,27 @@ impl World {
         self.wait(Wait::Address(address, name), timeout)
     }
 
-    /// Wakes one task that is parked on the address, if there is one, and is a switch point.
+    /// Wakes one task that is parked on the address, if there is one. No switch point: whoever waits for a condition lets go
+    /// of its lock this way and must be parked before anybody else runs, or it misses what it waits for.
     pub fn unpark_one(&self, address: usize) {
-        {
-            let mut state = self.inner.state.lock();
-            let State { scheduler, decisions, .. } = &mut *state;
-            let Some(woken) = scheduler.wake_one(address, decisions) else { return };
-            state.happened(Happening::Wake, u64::from(woken.0), 0, |state| {
-                format!("{} wakes {}", state.scheduler.name(state.scheduler.running()), state.scheduler.name(woken))
-            });
-        }
-        self.yield_point("a wake-up");
+        let mut state = self.inner.state.lock();
+        let State { scheduler, decisions, .. } = &mut *state;
+        let Some(woken) = scheduler.wake_one(address, decisions) else { return };
+        state.happened(Happening::Wake, u64::from(woken.0), 0, |state| {
+            format!("{} wakes {}", state.scheduler.name(state.scheduler.running()), state.scheduler.name(woken))
+        });
     }
 
-    /// Wakes all tasks that are parked on the address, and is a switch point.
+    /// Wakes all tasks that are parked on the address. No switch point either.
     pub fn unpark_all(&self, address: usize) {
-        {
-            let mut state = self.inner.state.lock();
-            let woken = state.scheduler.wake_all(address);
-            if woken == 0 {
-                return;
-            }
-            state.happened(Happening::Wake, u64::MAX >> 32, woken as u64, |state| {
-                format!("{} wakes {woken} tasks", state.scheduler.name(state.scheduler.running()))
-            });
+        let mut state = self.inner.state.lock();
+        let woken = state.scheduler.wake_all(address);
+        if woken == 0 {
+            return;
         }
-        self.yield_point("a wake-up");
+        state.happened(Happening::Wake, u64::MAX >> 32, woken as u64, |state| {
+            format!("{} wakes {woken} tasks", state.scheduler.name(state.scheduler.running()))
+        });
     }
 
     /// Suspends the calling task for so long.

@@ -90,7 +90,9 @@ pub fn plan_range(
         }
         with_overlap(version, level, upper)
     } else {
-        let stale: Vec<_> = version.levels[level].iter().filter(|&table| old(table)).cloned().collect();
+        // A run of neighbours: what is written reaches from the first to the last of them, so none may lie between (P2).
+        let run = version.levels[level].iter().skip_while(|&table| !old(table)).take_while(|&table| old(table));
+        let stale: Vec<_> = run.cloned().collect();
         if stale.is_empty() {
             return None;
         }

@@ -145,11 +145,9 @@ fn flush_all(state: &State) -> Result<()> {
         state.work_changed.notify_all();
     }
     let resume = std::mem::take(&mut state.work.lock().resume_due);
-    if resume {
-        if let Err(error) = write::resume(state) {
-            state.work.lock().resume_due = true;
-            return Err(error);
-        }
+    if resume && let Err(error) = write::resume(state) {
+        state.work.lock().resume_due = true;
+        return Err(error);
     }
     Ok(())
 }

@@ -24,20 +24,20 @@ fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Opti
         }
     }
     for table in &view.version.levels[0] {
-        if user_key(&table.smallest) <= key && key <= user_key(&table.largest) {
-            if let Some(found) = find_in(state, table, key, seqno)? {
-                return Ok(Some(found));
-            }
+        if user_key(&table.smallest) <= key
+            && key <= user_key(&table.largest)
+            && let Some(found) = find_in(state, table, key, seqno)?
+        {
+            return Ok(Some(found));
         }
     }
     for tables in &view.version.levels[1..] {
         let index = tables.partition_point(|table| user_key(&table.largest) < key);
-        if let Some(table) = tables.get(index) {
-            if user_key(&table.smallest) <= key {
-                if let Some(found) = find_in(state, table, key, seqno)? {
-                    return Ok(Some(found));
-                }
-            }
+        if let Some(table) = tables.get(index)
+            && user_key(&table.smallest) <= key
+            && let Some(found) = find_in(state, table, key, seqno)?
+        {
+            return Ok(Some(found));
         }
     }
     Ok(None)

@@ -162,9 +162,15 @@ impl Recovery<'_> {
             dropped_bytes: 0,
         };
         let mut memtable = Arc::new(Memtable::new());
+        let newest = self.versions.wals().keys().next_back().copied();
         let mut floor = 0;
         for (&number, closed) in self.versions.wals() {
-            let expect = closed.map_or(ReplayExpect::Newest, |closed| ReplayExpect::Sealed { bytes: closed.bytes });
+            let expect = match closed {
+                Some(closed) => ReplayExpect::Sealed { bytes: closed.bytes },
+                // Only the log that was being written may end in the middle of something.
+                None if Some(number) == newest => ReplayExpect::Newest,
+                None => ReplayExpect::Closed,
+            };
             let path = FileKind::Wal(number).path(self.dir);
             let replayed =
                 replay(self.env, self.dir, number, self.versions.uuid(), expect, &mut |seqno, count, payload| {
@@ -192,12 +198,12 @@ impl Recovery<'_> {
                     }
                     Ok(())
                 })?;
-            if let Some(closed) = closed {
-                if replayed.last_seqno.is_some_and(|last| last != closed.last_seqno) {
-                    let expected =
-                        format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
-                    return Err(Error::corruption(&path, replayed.valid_bytes, expected));
-                }
+            if let Some(closed) = closed
+                && replayed.last_seqno.is_some_and(|last| last != closed.last_seqno)
+            {
+                let expected =
+                    format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
+                return Err(Error::corruption(&path, replayed.valid_bytes, expected));
             }
             floor = replayed.last_seqno.unwrap_or(floor);
             replay_state.dropped_bytes += replayed.dropped_bytes;

@@ -220,11 +220,8 @@ impl State {
         gone.extend(edit.removed.iter().filter(|(_, n)| !stays(*n)).map(|&(_, number)| FileKind::Sst(number)));
         {
             let mut versions = self.versions.lock();
-            let manifest = versions.manifest_number();
             versions.commit(edit)?;
-            if versions.manifest_number() != manifest {
-                gone.insert(FileKind::Manifest(manifest));
-            }
+            gone.extend(versions.take_retired());
             let version = versions.current().clone();
             self.view.rcu(|view| ReadView {
                 memtable: view.memtable.clone(),

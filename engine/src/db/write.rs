@@ -15,6 +15,7 @@ use crate::batch::WriteBatch;
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::memtable::Memtable;
@@ -264,7 +265,8 @@ pub(crate) fn sync_if_due(state: &State) {
         return;
     }
     Counters::add(&state.counters.syncs, 1);
-    if let Err(error) = wal.sync() {
+    // The mark lets a later open tell damage in what was just synced from a torn tail, though no write follows.
+    if let Err(error) = wal.sync().and_then(|()| wal.mark()) {
         state.tell_failure("a periodic sync of the log", &error);
         abandon_wal(state, &mut commit, &error);
     }
@@ -342,9 +344,12 @@ fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
 
 fn create_wal(state: &State, next_seqno: SeqNo) -> Result<WalWriter> {
     let number = state.numbers.next();
-    let wal = WalWriter::create(&state.env, &state.dir, number, state.store, next_seqno)?;
-    state.env.sync_dir(&state.dir)?;
-    Ok(wal)
+    let created = WalWriter::create(&state.env, &state.dir, number, state.store, next_seqno);
+    let durable = created.and_then(|wal| state.env.sync_dir(&state.dir).map(|()| wal));
+    if durable.is_err() {
+        state.work.lock().obsolete.insert(FileKind::Wal(number));
+    }
+    durable
 }
 
 /// Brings a store whose log failed back to work, once everything in memory has been flushed: begins a new log, and takes the

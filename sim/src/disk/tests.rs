@@ -532,7 +532,7 @@ fn a_lost_sync_leaves_everything_pending_and_is_told() {
     let ino = disk.open("a").unwrap();
     disk.lose_sync(ino, Origin::new(77, None));
     let (image, report) = disk.crash_with(ImageChoice::Min);
-    assert_eq!(read(&image, "a").unwrap(), []);
+    assert_eq!(read(&image, "a").unwrap(), b"");
     assert_eq!(
         report.to_string(),
         "power loss\n  lost: write a @0+10 (op 2)\n  lost: length of a: 10 became 0\n  \

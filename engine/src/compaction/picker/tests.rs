@@ -140,6 +140,9 @@ fn a_manual_compaction_rewrites_the_last_level_of_its_range_in_place() {
     insta::assert_snapshot!(plan(1, "x", "y", 6), @"nothing");
     insta::assert_snapshot!(plan(2, "a", "z", 9), @"L2: 1 2 -> L2");
     insta::assert_snapshot!(plan(2, "a", "z", 2), @"L2: 1 -> L2");
+    let parted = self::version(&["", "5[a-c] 9[d-e] 6[f-g] 7[h-i]", ""]);
+    // A table that is new already parts two runs.
+    insta::assert_snapshot!(told(plan_range(&parted, 1, None, None, 8, &options())), @"L1: 5 -> L1");
     insta::assert_snapshot!(plan(3, "a", "z", 9), @"nothing");
 }
 
