@@ -247,7 +247,7 @@ fn main() {
         "sizes      {} operations, 16 B keys, {} B values ({} MiB), median of {} rounds, in {}",
         grouped(sizes.ops),
         sizes.value_bytes,
-        sizes.ops * (16 + sizes.value_bytes as u64) >> 20,
+        (sizes.ops * (16 + sizes.value_bytes as u64)) >> 20,
         sizes.rounds,
         sizes.dir.display()
     );

@@ -10,9 +10,7 @@ use crate::env::testing::{Call, MemoryFs, memory_env};
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::iter::internal::InternalIterator;
-use crate::key::{
-    InternalKey, KEY_LEN_MAX, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare, user_key,
-};
+use crate::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare, user_key};
 use crate::options::{Compression, Options};
 use proptest::prelude::*;
 use std::cmp::Ordering;
@@ -534,20 +532,6 @@ fn an_index_that_names_impossible_places_is_refused_before_anything_is_allocated
     }
 }
 
-/// The largest value that is allowed, for a machine with memory to spare.
-#[test]
-#[ignore = "takes several gigabytes of memory"]
-fn the_largest_key_and_value_fit() {
-    let key = put(vec![b'k'; KEY_LEN_MAX], 5);
-    for compression in [Compression::None, Compression::Lz4] {
-        let model = vec![(key.clone(), vec![b'v'; VALUE_LEN_MAX]), (put("z", 1), b"small".to_vec())];
-        let (_, _, table, summary) = table_of(&model, &TableOptions { compression, ..tiny() });
-        assert_eq!(table.get(user_key(&key), 9).expect("sound"), Some(Lookup::Found(model[0].1.clone().into())));
-        assert_eq!(table.get(b"z", 9).expect("sound"), Some(Lookup::Found(b"small".to_vec().into())));
-        assert_eq!(table.verify().expect("sound"), summary);
-    }
-}
-
 #[test]
 fn short_reads_and_writes_change_nothing() {
     let (env, fs) = memory_env();
@@ -649,53 +633,4 @@ fn the_bytes_of_a_table_are_fixed_for_ever() {
     assert_eq!(properties.largest, model[4].0);
     assert_eq!((properties.entries, properties.deletes, properties.data_blocks), (5, 1, 3));
     insta::assert_snapshot!(format!("{} bytes, checksum {:08x}", summary.bytes, summary.checksum), @"457 bytes, checksum d7e2976c");
-}
-
-/// Not a test but a measurement: run it alone, optimised, with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_a_table_in_the_cache() {
-    let os = Env::os();
-    for count in [1_000, 10_000, 100_000] {
-        let (env, _) = memory_env();
-        let model = numbered(count, 100);
-        let summary = write(&env, &model, &TableOptions::at_level(&Options::default(), 0));
-        let table = open_cached(&env, summary.bytes, 1 << 30).expect("sound");
-        let users: Vec<&[u8]> = (0..model.len()).map(|n| user_key(&model[(n * 7919) % model.len()].0)).collect();
-        let absent: Vec<Vec<u8>> = users.iter().map(|user| [user, &b"x"[..]].concat()).collect();
-        let mut iter = table.iter(true);
-        let per_call = |body: &mut dyn FnMut()| {
-            body();
-            let start = os.now();
-            (0..5).for_each(|_| body());
-            (os.now() - start).as_nanos() as usize / (5 * model.len())
-        };
-        let get = per_call(&mut || {
-            for user in &users {
-                assert!(table.get(user, SEQNO_MAX).expect("sound").is_some());
-            }
-        });
-        let get_absent = per_call(&mut || {
-            for user in &absent {
-                assert!(table.get(user, SEQNO_MAX).expect("sound").is_none());
-            }
-        });
-        let next = per_call(&mut || {
-            iter.seek_to_first().expect("sound");
-            while iter.valid() {
-                std::hint::black_box((iter.key(), iter.value()));
-                iter.next().expect("sound");
-            }
-        });
-        let prev = per_call(&mut || {
-            iter.seek_to_last().expect("sound");
-            while iter.valid() {
-                std::hint::black_box((iter.key(), iter.value()));
-                iter.prev().expect("sound");
-            }
-        });
-        println!(
-            "{count} entries, ns per call: get {get}, get of an absent key {get_absent}, next {next}, prev {prev}"
-        );
-    }
 }
