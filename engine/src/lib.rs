@@ -24,7 +24,7 @@
 //! words      error  coding  checksum  options  filename  event  cache  sync
 //! ```
 //!
-//! The engine reaches the operating system through [`env`] only. The simulator puts a disk of its own there, with power cuts,
+//! The engine reaches the operating system through [`mod@env`] only. The simulator puts a disk of its own there, with power cuts,
 //! torn writes and lying syncs, and a scheduler behind [`sync`]: the code that is tested is the code that ships.
 //!
 //! Every file on disk is drawn byte by byte in `engine/FORMAT.md`, with what is assumed of the medium.

@@ -275,6 +275,8 @@ pub struct Oracle {
     durable: u64,
     /// What `durable` was before it grew, the last times.
     durable_before: VecDeque<u64>,
+    /// With `keep_history`: what was known before each recovery. A disk that lies can bring a former life back.
+    former: Vec<Oracle>,
     /// The store does not tell sequence numbers, so they are counted here. Exact for one client.
     counting: bool,
     checks: u64,
@@ -283,6 +285,9 @@ pub struct Oracle {
 
 /// Acknowledgements that one sync may have brought about: at most one for each client, twice over.
 const LAST_ACKNOWLEDGEMENTS: usize = 32;
+
+/// Former lives that are remembered where the disk may lie.
+const FORMER_LIVES_MAX: usize = 24;
 
 /// Steps of the exact search over holes after which it gives up and lets the state pass, counted in [`Oracle::spills`].
 const SEARCH_STEPS_MAX: u32 = 100_000;
@@ -318,6 +323,7 @@ impl Oracle {
             visible: 0,
             durable: 0,
             durable_before: VecDeque::new(),
+            former: Vec::new(),
             counting: false,
             checks: 0,
             spills: 0,
@@ -905,7 +911,20 @@ impl Oracle {
         for (key, stamp) in &observed.digest {
             seen[*key as usize] = *stamp;
         }
-        match self.search(floor, &seen, &observed.unreadable) {
+        let mut found = self.search(floor, &seen, &observed.unreadable);
+        if self.keep_history {
+            let former = std::mem::take(&mut self.former);
+            let now = self.clone();
+            if found.is_none() && promise == Promise::Nothing {
+                found = self.remember(&former, &seen, &observed.unreadable);
+            }
+            self.former = former;
+            self.former.push(now);
+            if self.former.len() > FORMER_LIVES_MAX {
+                self.former.remove(0);
+            }
+        }
+        match found {
             Some((n, present)) => {
                 self.truncate(n, &present);
                 // O7.
@@ -915,6 +934,17 @@ impl Oracle {
             }
             None => Err(self.explain(restart, floor, ceiling, &seen, &observed.unreadable)),
         }
+    }
+
+    /// Looks for the state in former lives, the newest first, and takes that life over.
+    fn remember(&mut self, former: &[Oracle], seen: &[Stamp], unreadable: &[KeyId]) -> Option<(u64, Vec<u32>)> {
+        former.iter().rev().find_map(|life| {
+            let mut life = life.clone();
+            let found = life.search(0, seen, unreadable)?;
+            let Oracle { tick, checks, spills, .. } = *self;
+            *self = Oracle { tick, checks, spills, stamps: std::mem::take(&mut self.stamps), ..life };
+            Some(found)
+        })
     }
 
     /// O6: the lowest `n`, not below the floor, whose state this is, and the holes that are present in it. The lowest,
@@ -1065,41 +1095,44 @@ impl Oracle {
         format!("{what} ({} at sequence number {}, {fate})", record.label, version.seq)
     }
 
-    /// Where a stamp that was read comes from, if from this key.
+    /// The write that gave this value to this key, also where recovery has given it up, with its sequence number.
+    fn author(&self, key: KeyId, stamp: Stamp) -> Option<(&WriteRecord, u64)> {
+        self.writes.iter().rev().find_map(|record| {
+            let range = record.start as usize..(record.start + record.count) as usize;
+            let index = self.entries[range].iter().position(|entry| *entry == (key, stamp))?;
+            Some((record, record.first + index as u64))
+        })
+    }
+
+    /// Where a stamp that was read comes from.
     fn origin_text(&self, key: KeyId, stamp: Stamp) -> String {
         if stamp == TOMBSTONE {
             return "nothing".into();
         }
-        let own = self.versions[key as usize].iter().rev().find(|version| version.stamp == stamp);
-        match own {
-            Some(version) => self.version_text(Some(*version)),
-            None => {
-                let of = self.entries.iter().position(|(other, written)| *written == stamp && *other != key);
-                match of {
-                    Some(index) => {
-                        format!("{}, a value of {}", self.value_text(stamp), self.key_text(self.entries[index].0))
-                    }
-                    None => format!("{}, which is no longer or not yet there", self.value_text(stamp)),
-                }
-            }
+        if let Some(version) = self.versions[key as usize].iter().rev().find(|version| version.stamp == stamp) {
+            return self.version_text(Some(*version));
+        }
+        let value = self.value_text(stamp);
+        if let Some((record, seq)) = self.author(key, stamp) {
+            return format!("{value} ({} at sequence number {seq}, overwritten or given up since)", record.label);
+        }
+        match self.entries.iter().find(|(_, written)| *written == stamp) {
+            Some((other, _)) => format!("{value}, a value of {}", self.key_text(*other)),
+            None => format!("{value}, which is not yet there"),
         }
     }
 
     fn class_of(&self, key: KeyId, stamp: Stamp, expected: Option<Version>) -> &'static str {
-        let expected_stamp = expected.map_or(TOMBSTONE, |version| version.stamp);
-        let own = self.versions[key as usize].iter().rev().find(|version| version.stamp == stamp);
         if stamp == TOMBSTONE {
-            "value missing"
-        } else if let Some(found) = own {
-            match expected {
-                Some(expected) if found.seq < expected.seq && expected_stamp == TOMBSTONE => "deleted value came back",
-                Some(expected) if found.seq < expected.seq => "older value",
-                _ => "newer value",
-            }
-        } else if expected_stamp == TOMBSTONE {
-            "value of nobody"
-        } else {
-            "another value"
+            return "value missing";
+        }
+        let Some((record, seq)) = self.author(key, stamp) else { return "value of another key" };
+        match expected {
+            _ if record.fate == Fate::Absent => "value of a write that failed",
+            Some(expected) if expected.seq < seq => "newer value",
+            Some(expected) if expected.stamp == TOMBSTONE => "deleted value came back",
+            Some(_) => "older value",
+            None => "newer value",
         }
     }
 

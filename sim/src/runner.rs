@@ -1089,4 +1089,4 @@ fn kind_word(kind: FailureKind) -> &'static str {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod toy;
+pub(crate) mod toy;

@@ -339,11 +339,43 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused_with_the_line_and_the_nearest_name() {
         let message = |text: &str| Scenario::parse("wrong", text).expect_err("a bad scenario").to_string();
-        insta::assert_snapshot!(message("about = 'A'\nclient = 3"), @"");
-        insta::assert_snapshot!(message("about = 'A'\nworkload = [{ op = 'putt' }]"), @"");
-        insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @"");
-        insta::assert_snapshot!(message("about = 'A'\nkeys = 'many'"), @"");
-        insta::assert_snapshot!(message("keys = 3"), @"");
+        insta::assert_snapshot!(message("about = 'A'\nclient = 3"), @r"
+        wrong: TOML parse error at line 2, column 1
+          |
+        2 | client = 3
+          | ^^^^^^
+        unknown field `client`, expected one of `about`, `store`, `profile`, `seeds`, `clients`, `ops`, `keys`, `value_bytes`, `swarm`, `options`, `workload`, `faults`, `checks`
+        did you mean `clients`?
+        ");
+        insta::assert_snapshot!(message("about = 'A'\nworkload = [{ op = 'putt' }]"), @r"
+        wrong: TOML parse error at line 2, column 20
+          |
+        2 | workload = [{ op = 'putt' }]
+          |                    ^^^^^^
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `reopen`, `check`
+        did you mean `put`?
+        ");
+        insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"
+        wrong: TOML parse error at line 2, column 8
+          |
+        2 | keys = [9, 3]
+          |        ^^^^^^
+        the range [9, 3] is empty
+        ");
+        insta::assert_snapshot!(message("about = 'A'\nkeys = 'many'"), @r#"
+        wrong: TOML parse error at line 2, column 8
+          |
+        2 | keys = 'many'
+          |        ^^^^^^
+        invalid type: string "many", expected a number, or a range such as [10, 200]
+        "#);
+        insta::assert_snapshot!(message("keys = 3"), @r"
+        wrong: TOML parse error at line 1, column 1
+          |
+        1 | keys = 3
+          | ^
+        missing field `about`
+        ");
     }
 
     #[test]

@@ -109,6 +109,15 @@ impl Shrinker<'_> {
         (self.dice >> 33) % n.max(1)
     }
 
+    /// Ways in which a candidate is tried: a small one is worth more of them, and costs less.
+    fn efforts(&self) -> u64 {
+        match self.plan.ops() {
+            0..12 => 24,
+            12..40 => 12,
+            _ => 4,
+        }
+    }
+
     /// Runs a candidate and takes it over if it fails in the same way.
     fn try_run(&mut self, plan: &Arc<Plan>, decisions: Decisions) -> bool {
         self.runs += 1;
@@ -142,6 +151,9 @@ impl Shrinker<'_> {
         }
         let calls = self.calls;
         for effort in 0..efforts {
+            if self.is_late() {
+                return false;
+            }
             let moved: Vec<Decision> = kept
                 .iter()
                 .map(|decision| {
@@ -153,17 +165,19 @@ impl Shrinker<'_> {
                     decision
                 })
                 .collect();
-            if self.try_run(&plan, Decisions::scripted(script(&moved), Rest::Zero)) {
-                return true;
-            }
-            if effort % 4 == 0 {
-                let seed = self.roll(u64::MAX);
-                if self.try_run(&plan, Decisions::from_seed(seed)) {
-                    return true;
+            let seed = self.roll(u64::MAX);
+            let decisions = match effort % 4 {
+                // The same faults, and everything else anew: what a crash keeps, who runs when.
+                2 => {
+                    let faults: Vec<Decision> =
+                        moved.into_iter().filter(|decision| is_counted_fault(&decision.label)).collect();
+                    Decisions::scripted(script(&faults), Rest::Seed(seed))
                 }
-            }
-            if self.is_late() {
-                return false;
+                3 => Decisions::from_seed(seed),
+                _ => Decisions::scripted(script(&moved), Rest::Zero),
+            };
+            if self.try_run(&plan, decisions) {
+                return true;
             }
         }
         false
@@ -192,7 +206,7 @@ impl Shrinker<'_> {
                         !(start..start + size).contains(&(index - 1))
                     });
                 }
-                let efforts = if self.plan.ops() < 40 { 12 } else { 4 };
+                let efforts = self.efforts();
                 if !self.try_somehow(plan, efforts) {
                     start += size;
                 }
@@ -281,7 +295,8 @@ impl Shrinker<'_> {
                     }
                     let mut plan = self.plan.clone();
                     plan.clients[client][index] = simpler;
-                    self.try_somehow(plan, 1);
+                    let efforts = self.efforts() / 4;
+                    self.try_somehow(plan, efforts);
                 }
             }
         }
@@ -362,3 +377,6 @@ fn simpler_ops(op: &Op) -> Vec<Op> {
     simpler.retain(|simpler| simpler != op);
     simpler
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,8 @@ fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
 }
 
 fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> Result<()> {
-    let mut edit = VersionEdit { wals_removed: vec![frozen.wal], ..VersionEdit::default() };
+    let mut edit =
+        VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
     let mut told = (None, 0);
     if frozen.memtable.entries() > 0 {
         let number = drawn.draw();
@@ -173,7 +174,6 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
             state.env.sync_dir(&state.dir)?;
             Counters::add(&state.counters.flush_bytes, table.bytes);
             told = (Some(number), table.bytes);
-            edit.last_seqno = Some(table.seqno_max);
             edit.added.push((0, table));
         }
     }

@@ -1,6 +1,6 @@
 //! An open store: [`Db`], and beneath it the parts that make one up.
 //!
-//! A write goes from [`write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
+//! A write goes from [`mod@write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
 //! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, and [`check`] looks at
 //! all of it at once.

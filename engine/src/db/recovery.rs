@@ -10,7 +10,8 @@
 //!     succeed without writing it. New files have no such past.
 //! R2. For the same reason the manifest is always begun anew.
 //! R3. No file number is used twice: the counter starts above every number that is found on disk or in the manifest.
-//! R4. A directory without CURRENT, but with a log or a table, is a damaged store and not a new one: a new store has its
+//! R4. A manifest that ends in a damaged record is told from one that ends in a torn one by the logs that are there.
+//! R5. A directory without CURRENT, but with a log or a table, is a damaged store and not a new one: a new store has its
 //!     CURRENT, durable, before it has its first log.
 
 use crate::batch;
@@ -108,6 +109,7 @@ impl Recovery<'_> {
             self.versions.bump_past(highest);
         }
         self.see_that_tables_are_there()?;
+        self.see_that_no_log_was_forgotten()?;
         let mut replayed = self.replay_logs()?;
 
         let number = self.versions.new_file_number();
@@ -148,6 +150,36 @@ impl Recovery<'_> {
                     return Err(Error::corruption(&path, len.min(table.bytes), expected));
                 }
                 None => return Err(Error::corruption(&path, 0, "the table that the manifest names, found no file")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a manifest whose last record was damaged from one whose last record was never finished. A log takes batches only
+    /// after the edit that adds it is durable, and an edit that removes a log knows the last seqno in it. So a log that is not
+    /// listed and holds a newer batch was listed by the record that is gone.
+    fn see_that_no_log_was_forgotten(&self) -> Result<()> {
+        let Some(torn_at) = self.versions.torn_at() else { return Ok(()) };
+        for file in &self.found {
+            let FileKind::Wal(number) = *file else { continue };
+            if self.versions.wals().contains_key(&number) {
+                continue;
+            }
+            let ignore = &mut |_, _, _| Ok(());
+            let held = replay(self.env, self.dir, number, self.versions.uuid(), ReplayExpect::Newest, ignore);
+            let last_seqno = match held {
+                Ok(held) => held.last_seqno,
+                // Nobody needs it, so nobody misses what is damaged in it.
+                Err(Error::Corruption(_)) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(last_seqno) = last_seqno.filter(|&last| last > self.versions.last_seqno()) {
+                let manifest = FileKind::Manifest(self.versions.manifest_number()).path(self.dir);
+                let expected = format!(
+                    "the edit that adds {}, which holds batches up to seqno {last_seqno}, found no whole record",
+                    file.name()
+                );
+                return Err(Error::corruption(&manifest, torn_at, expected));
             }
         }
         Ok(())

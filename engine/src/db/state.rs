@@ -7,7 +7,8 @@
 //!     holds every entry up to that seqno that any reader at it may see.
 //! S2. Entries are in the memtable before `visible` covers them; nothing that failed is in a memtable.
 //! S3. A memtable is dropped from the view in the same step in which its table enters it.
-//! S4. A frozen memtable's log is removed from the manifest by the edit that adds its table, never before.
+//! S4. A frozen memtable's log is removed from the manifest by the edit that adds its table, never before. Such an edit says
+//!     the last seqno that the log can hold, also of writes that failed.
 
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
@@ -73,6 +74,8 @@ pub(crate) struct Frozen {
     pub(crate) memtable: Arc<Memtable>,
     /// The log that holds the same entries.
     pub(crate) wal: u64,
+    /// The last seqno that can be in that log, those of failed writes counted.
+    pub(crate) last_seqno: SeqNo,
 }
 
 /// What the one who writes to the log owns.

@@ -287,16 +287,20 @@ fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     commit.wal = None;
     commit.sync_due = None;
     commit.failure = Some(error.clone());
-    freeze(state, commit.wal_number);
+    freeze(state, commit);
     state.work.lock().resume_due = true;
     state.work_changed.notify_all();
 }
 
 /// The active memtable takes no more writes, and an empty one takes its place.
-fn freeze(state: &State, wal: u64) {
+fn freeze(state: &State, commit: &Commit) {
     let memtable = Arc::new(Memtable::new());
     state.view.rcu(|view| {
-        let frozen = Arc::new(Frozen { memtable: view.memtable.clone(), wal });
+        let frozen = Arc::new(Frozen {
+            memtable: view.memtable.clone(),
+            wal: commit.wal_number,
+            last_seqno: commit.next_seqno - 1,
+        });
         ReadView {
             memtable: memtable.clone(),
             frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
@@ -311,7 +315,7 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
     let result = begin_wal_behind(state, commit);
     match result {
         Ok(wal) => {
-            freeze(state, commit.wal_number);
+            freeze(state, commit);
             state.events.tell(|| Event::WalRotated { wal: wal.number() });
             state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
             commit.wal_number = wal.number();

@@ -3,7 +3,7 @@
 //! The engine reaches the operating system through an [`Env`] and through nothing else, so that a simulator can stand in
 //! for all of it. [`os`] is the one file that touches the real thing. The traits ([`Fs`], [`FsFile`], [`Clock`],
 //! [`Runtime`]) are small contracts for those who implement a world; [`Env`] and [`File`] are what the engine calls: they
-//! loop over short reads and writes, and turn an [`std::io::Error`] into an [`Error`](crate::error::Error) that names the
+//! loop over short reads and writes, and turn an [`std::io::Error`] into an [`Error`] that names the
 //! operation, the file and the offset.
 
 pub mod clock;

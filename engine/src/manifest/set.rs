@@ -205,6 +205,8 @@ pub struct VersionSet {
     manifest: u64,
     /// `None`: the next commit begins a new manifest.
     writer: Option<ManifestWriter>,
+    /// Where the manifest that was recovered ends in something that is no record.
+    torn_at: Option<u64>,
     doubt: Option<Doubt>,
     retired: BTreeSet<FileKind>,
 }
@@ -240,6 +242,7 @@ impl VersionSet {
             older: Vec::new(),
             manifest: 0,
             writer: None,
+            torn_at: None,
             doubt: None,
             retired: BTreeSet::new(),
         };
@@ -286,6 +289,7 @@ impl VersionSet {
             older: Vec::new(),
             manifest: current.manifest,
             writer: None,
+            torn_at: (read.dropped_bytes > 0).then_some(read.valid_bytes),
             doubt: None,
             retired: BTreeSet::new(),
         })
@@ -333,6 +337,12 @@ impl VersionSet {
                 Err(error)
             }
         }
+    }
+
+    /// Where the recovered manifest has a last record that is not whole. A power cut leaves that behind when it strikes during
+    /// an append, and so does damage to a record that was whole: the list itself cannot tell, what else is there may.
+    pub fn torn_at(&self) -> Option<u64> {
+        self.torn_at
     }
 
     /// The list as it is now.

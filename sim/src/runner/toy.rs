@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     None,
     /// Durable writes are acknowledged without a sync.
     NoSync,
@@ -62,7 +62,7 @@ pub(super) enum Flaw {
 }
 
 impl Flaw {
-    pub(super) const ALL: [Flaw; 21] = [
+    pub(crate) const ALL: [Flaw; 21] = [
         Flaw::None,
         Flaw::NoSync,
         Flaw::AckEarly,
@@ -87,7 +87,7 @@ impl Flaw {
     ];
 }
 
-pub(super) struct ToyKind(pub(super) Flaw);
+pub(crate) struct ToyKind(pub(crate) Flaw);
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -391,12 +391,12 @@ impl Store for Toy {
                 }
             }
         }
-        if seq % 16 == 0 {
+        if seq.is_multiple_of(16) {
             state.stale = state.map.clone();
         }
         drop(state);
         self.leave();
-        if self.flaw == Flaw::ErrorInvented && seq % 64 == 0 {
+        if self.flaw == Flaw::ErrorInvented && seq.is_multiple_of(64) {
             result = Err(failure(io::Error::other("a bad day"), LOG));
         }
         Commit { seq: Some(seq), result }
