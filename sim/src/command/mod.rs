@@ -1,0 +1,135 @@
+//! The subcommands of `shake`, and what they share: how arguments are read, and how scenarios and failures are found.
+//!
+//! A subcommand returns whether it found nothing wrong, or why it could not do its work.
+
+pub(crate) mod list;
+pub(crate) mod replay;
+pub(crate) mod run;
+pub(crate) mod shrink;
+
+use shaketable::artifact::{self, Artifact};
+use shaketable::report::Dress;
+use shaketable::rng::Decisions;
+use shaketable::runner::{RunOptions, RunReport, run_plan};
+use shaketable::scenario::{self, Scenario, nearest};
+use shaketable::shrink::Shrunk;
+use shaketable::store::StoreKind;
+use shaketable::strata::StrataKind;
+use shaketable::trace::Keep;
+use shaketable::workload::{self, Plan};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.parse().map_err(|_| format!("a time such as 60s, 5m or 8h expected, found {text:?}"))?;
+    let seconds = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("{unit:?} is no unit; there are ms, s, m and h")),
+    };
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+}
+
+pub(crate) fn seeds(text: &str) -> Result<Range<u64>, String> {
+    if text == "random" {
+        return Ok(random_start()..u64::MAX);
+    }
+    let wrong = || format!("a number, a range such as 100..200, or random expected, found {text:?}");
+    let range = match text.split_once("..") {
+        None => 0..text.parse().map_err(|_| wrong())?,
+        Some((start, "")) => start.parse().map_err(|_| wrong())?..u64::MAX,
+        Some((start, end)) => start.parse().map_err(|_| wrong())?..end.parse().map_err(|_| wrong())?,
+    };
+    if range.is_empty() { Err(format!("there is no seed in {text}")) } else { Ok(range) }
+}
+
+/// A seed that no other day has used; short enough to be typed.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that asks for a real random start")]
+pub(crate) fn random_start() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_micros() as u64) % 1_000_000_000_000
+}
+
+/// Stores that scenarios can name.
+pub(crate) fn kind_of(store: &str) -> Result<Arc<dyn StoreKind>, String> {
+    let kinds: [Arc<dyn StoreKind>; 1] = [Arc::new(StrataKind)];
+    let names: Vec<String> = kinds.iter().map(|kind| kind.name().to_string()).collect();
+    kinds
+        .into_iter()
+        .find(|kind| kind.name() == store)
+        .ok_or_else(|| format!("no store {store:?}; there are {names:?}"))
+}
+
+/// The scenarios of a directory, each of which its store accepts.
+pub(crate) fn load(dir: &Path) -> Result<Vec<Scenario>, String> {
+    let scenarios = scenario::load_all(dir).map_err(|bad| bad.to_string())?;
+    for scenario in &scenarios {
+        workload::check_options(scenario, kind_of(&scenario.store)?.as_ref())
+            .map_err(|message| format!("{}: {message}", scenario.name))?;
+    }
+    Ok(scenarios)
+}
+
+pub(crate) fn find(dir: &Path, name: &str) -> Result<Scenario, String> {
+    let scenarios = load(dir)?;
+    match scenarios.iter().find(|scenario| scenario.name == name) {
+        Some(scenario) => Ok(scenario.clone()),
+        None => {
+            let hint = nearest(name, scenarios.iter().map(|scenario| scenario.name.as_str()));
+            Err(format!(
+                "no scenario {name:?}{}",
+                hint.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+            ))
+        }
+    }
+}
+
+pub(crate) fn dress(terminal: bool) -> Dress {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if terminal && !refused { Dress::Colour } else { Dress::Plain }
+}
+
+pub(crate) fn save(shrunk: &Shrunk, dir: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    if !shrunk.replays {
+        return Ok(None);
+    }
+    let dir = dir.map_or_else(artifact::home, Path::to_path_buf);
+    let path = shrunk.artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
+    Ok(Some(tidy(&path)))
+}
+
+/// The path as seen from here, where that is shorter.
+pub(crate) fn tidy(path: &Path) -> PathBuf {
+    let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let here = std::env::current_dir().unwrap_or_default();
+    canonical.strip_prefix(&here).map_or_else(|_| canonical.clone(), Path::to_path_buf)
+}
+
+pub(crate) fn run_recorded(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> (Plan, RunReport) {
+    let mut decisions = Decisions::from_seed(seed);
+    let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+    let options = RunOptions { keep: Keep::Nothing, record: true };
+    let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
+    (plan, report)
+}
+
+/// A failure to look at: from a file, or from a seed.
+pub(crate) enum Case {
+    File(Box<Artifact>),
+    Seed(Box<Scenario>, u64),
+}
+
+pub(crate) fn case_of(dir: &Path, what: &str) -> Result<Case, String> {
+    match what.rsplit_once('#') {
+        Some((name, seed)) => {
+            let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
+            Ok(Case::Seed(Box::new(find(dir, name)?), seed))
+        }
+        None => Artifact::load(Path::new(what)).map(|artifact| Case::File(Box::new(artifact))),
+    }
+}

@@ -1,0 +1,206 @@
+//! `shake run`: a campaign, what it comes to, and each new failure shrunk and written down.
+
+use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use shaketable::campaign::{self, Campaign, Totals, real_now};
+use shaketable::report::{self, Dress};
+use shaketable::scenario::Scenario;
+use shaketable::shrink::shrink;
+use shaketable::store::StoreKind;
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What `shake run` does when nothing is said.
+const TIME: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// Scenarios by name, or part of a name; all where none is given.
+    scenario: Vec<String>,
+    /// How many seeds, or which: N, A..B or `random`.
+    #[arg(long, value_name = "N | A..B | random", value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// For how long: 60s, 5m, 8h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
+    /// OS threads; all cores where it is not given.
+    #[arg(long, short)]
+    jobs: Option<usize>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Runs each seed twice, and names the first event that differs.
+    #[arg(long)]
+    check_determinism: bool,
+    /// How long each failure may be shrunk; 0s leaves it as it is.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    shrink: Duration,
+    /// Stops at the first failure.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Where shrunk failures are written.
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Prints failures only.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Prints more: every failing seed, and the shrunk operations.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
+    let mut scenarios = load(dir)?;
+    if !args.scenario.is_empty() {
+        for name in &args.scenario {
+            if !scenarios.iter().any(|scenario| scenario.name.contains(name.as_str())) {
+                find(dir, name)?;
+            }
+        }
+        scenarios.retain(|scenario| args.scenario.iter().any(|name| scenario.name.contains(name.as_str())));
+        let exact = |scenario: &Scenario| args.scenario.contains(&scenario.name);
+        if scenarios.iter().any(exact) && args.scenario.len() == 1 {
+            scenarios.retain(exact);
+        }
+    }
+    let kinds = scenarios.iter().map(|scenario| kind_of(&scenario.store)).collect::<Result<Vec<_>, _>>()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = args.jobs.unwrap_or(cores).max(1);
+    let endless = args.seeds.as_ref().is_none_or(|seeds| seeds.end == u64::MAX);
+    let time = args.time.or(endless.then_some(TIME));
+    let seeds = args.seeds.clone().unwrap_or(0..u64::MAX);
+    let campaign = Campaign { scenarios, seeds: seeds.clone(), time, jobs, check_determinism: args.check_determinism };
+    let loud = !args.quiet && !args.json;
+    let dress_out = dress(std::io::stdout().is_terminal());
+    let bar = if loud && std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template(" {spinner} {msg}").expect("a template that was tried"));
+    if loud {
+        let count = campaign.scenarios.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let until = match (time, seeds.end) {
+            (Some(time), _) => format!("{} s", time.as_secs_f64()),
+            (None, end) => format!("up to {end}"),
+        };
+        println!(
+            "{count} scenario{plural}, seeds {}.., {jobs} jobs, {until}   {}",
+            seeds.start,
+            dress_out
+                .faint(&format!("(the same seeds next time: --seeds {}..; other ones: --seeds random)", seeds.start))
+        );
+    }
+    let started = real_now();
+    let mut totals = vec![Totals::default(); campaign.scenarios.len()];
+    let mut known = BTreeSet::new();
+    let mut failures = Vec::new();
+    let mut paused = Duration::ZERO;
+    campaign::run(&campaign, &kinds, |done| {
+        totals[done.scenario].add(&done);
+        let scenario = &campaign.scenarios[done.scenario];
+        if let Some(difference) = &done.divergence {
+            bar.suspend(|| {
+                println!(
+                    "{} {}#{} is not deterministic\n{difference}",
+                    dress_out.bad("FAILED"),
+                    scenario.name,
+                    done.seed
+                )
+            });
+        }
+        if let Some(failure) = &done.report.failure {
+            let new = known.insert((done.scenario, failure.finding.fingerprint()));
+            if new {
+                let pause = real_now();
+                let told = tell(args, &campaign.scenarios[done.scenario], &kinds[done.scenario], done.seed, dress_out);
+                match told {
+                    Ok((text, json)) => {
+                        failures.push(json);
+                        if !args.json {
+                            bar.suspend(|| println!("{text}"));
+                        }
+                    }
+                    Err(message) => bar.suspend(|| eprintln!("shake: {message}")),
+                }
+                paused += real_now() - pause;
+            } else if args.verbose && !args.json {
+                bar.suspend(|| {
+                    println!("failed too: {}#{} {}", scenario.name, done.seed, failure.finding.fingerprint())
+                });
+            }
+        }
+        if !bar.is_hidden() {
+            let mut all = Totals::default();
+            totals.iter().for_each(|totals| all.merge(totals));
+            let elapsed = real_now() - started;
+            bar.set_message(format!(
+                "{}   {} seeds   {} operations   {} crashes   {} failures   {} seeds/s   {:.0} s",
+                scenario.name,
+                report::count(all.seeds),
+                report::count(all.ops),
+                report::count(all.crashes),
+                all.failures,
+                report::rate(all.seeds, elapsed),
+                elapsed.as_secs_f64()
+            ));
+            bar.tick();
+        }
+        !args.fail_fast || known.is_empty()
+    });
+    bar.finish_and_clear();
+    let elapsed = real_now() - started;
+    let names = campaign.scenarios.iter().map(|scenario| scenario.name.clone());
+    let rows: Vec<(String, Totals)> = names.zip(totals).collect();
+    let failed: u64 = rows.iter().map(|(_, totals)| totals.failures).sum();
+    if args.json {
+        let scenarios: Vec<_> = rows.iter().map(|(name, totals)| report::totals_json(name, totals)).collect();
+        let all = serde_json::json!({
+            "scenarios": scenarios,
+            "failures": failures,
+            "seconds": elapsed.as_secs_f64(),
+            "jobs": jobs,
+        });
+        println!("{all:#}");
+    } else if loud {
+        let work = elapsed.saturating_sub(paused) * jobs as u32;
+        println!("{}", report::summary(&rows, work));
+        let verdict = if failed == 0 {
+            dress_out.good("no failure")
+        } else {
+            dress_out.bad(&format!("{failed} seeds failed, in {} ways", known.len()))
+        };
+        println!("{} scenarios, {verdict}.", rows.len());
+    }
+    Ok(failed == 0)
+}
+
+/// Runs a failing seed again, with everything recorded, and shrinks it.
+fn tell(
+    args: &RunArgs,
+    scenario: &Scenario,
+    kind: &Arc<dyn StoreKind>,
+    seed: u64,
+    dress: Dress,
+) -> Result<(String, serde_json::Value), String> {
+    let name = format!("{}#{seed}", scenario.name);
+    let (plan, report) = run_recorded(scenario, kind, seed);
+    let Some(failure) = report.failure.clone() else {
+        return Err(format!("{name} failed once and passes now: run it with --check-determinism"));
+    };
+    let mut text = report::failure_block(&name, &failure, report.planned, dress);
+    text.push_str(&format!("  replay:   cargo shake replay '{name}'\n"));
+    let mut path = None;
+    if !args.shrink.is_zero() {
+        let shrunk = shrink(&plan, Some(seed), &report, kind, args.shrink);
+        path = save(&shrunk, args.artifacts.as_deref())?;
+        text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
+        if args.verbose {
+            text.push_str(&report::artifact_lines(&shrunk.artifact));
+        }
+    }
+    let json = report::failure_json(&scenario.name, seed, &failure, path.as_deref());
+    Ok((text, json))
+}
