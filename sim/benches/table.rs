@@ -15,6 +15,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+use shaketable::oracle::Restart;
 use shaketable::runner::{RunOptions, run_seed};
 use shaketable::scenario::{self, Scenario};
 use shaketable::store::StoreKind;
@@ -48,7 +49,8 @@ impl Round {
             round.seeds += 1;
             round.ops += report.ops;
             round.judged += report.checks;
-            round.cycles += report.crashes.min(report.recoveries.len() as u64);
+            round.cycles +=
+                report.recoveries.iter().filter(|recovery| recovery.restart != Restart::Close).count() as u64;
             round.calls += report.calls;
             round.simulated += report.virtual_time;
         }
