@@ -7,7 +7,7 @@ use crate::fault::FaultKind;
 use crate::runner::{RunOptions, RunReport, run_seed};
 use crate::scenario::Scenario;
 use crate::store::StoreKind;
-use crate::trace::Keep;
+use crate::trace::{Keep, fold};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Done {
     pub report: RunReport,
     /// The first event that differed when it was run again.
     pub divergence: Option<String>,
+    /// Real time that the run took.
+    pub took: Duration,
 }
 
 /// Sums over the seeds of one scenario.
@@ -70,6 +72,11 @@ pub struct Totals {
     pub events: u64,
     /// Virtual time.
     pub virtual_time: Duration,
+    /// Real time that the runs took, of all threads together.
+    pub busy: Duration,
+    /// The hashes of all traces as one number, whatever the order in which the seeds ended: what two builds of the same
+    /// commit, or two numbers of jobs, must agree in.
+    pub hash: u64,
 }
 
 impl Totals {
@@ -90,6 +97,9 @@ impl Totals {
         self.calls += report.calls;
         self.events += report.trace.events;
         self.virtual_time += report.virtual_time;
+        self.busy += done.took;
+        let [low, high] = [report.trace.hash as u64, (report.trace.hash >> 64) as u64];
+        self.hash = self.hash.wrapping_add(fold(low ^ done.seed, high ^ SCATTER));
     }
 
     /// Adds the sums of another scenario.
@@ -108,8 +118,13 @@ impl Totals {
         self.calls += other.calls;
         self.events += other.events;
         self.virtual_time += other.virtual_time;
+        self.busy += other.busy;
+        self.hash = self.hash.wrapping_add(other.hash);
     }
 }
+
+/// Keeps the factor of a hash from being 0 or small.
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Real time, which a campaign is bounded by.
 #[expect(clippy::disallowed_methods, reason = "a campaign lasts for a real time")]
@@ -160,12 +175,14 @@ fn run_one(campaign: &Campaign, kind: &Arc<dyn StoreKind>, index: usize, seed: u
     let scenario = &campaign.scenarios[index];
     // A panic in a task is a finding; one outside of all tasks is a bug of the harness, and stops it.
     let run = || run_seed(scenario, kind, seed, &RunOptions::default());
+    let started = real_now();
     let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         eprintln!("the harness itself panicked in {}#{seed}", scenario.name);
         std::panic::resume_unwind(panic)
     });
+    let took = started.elapsed();
     let divergence = if campaign.check_determinism { divergence(scenario, kind, seed, &report) } else { None };
-    Done { scenario: index, seed, report, divergence }
+    Done { scenario: index, seed, report, divergence, took }
 }
 
 /// Runs a seed again; where the two runs differ, says at which event.
@@ -177,5 +194,34 @@ pub fn divergence(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, fir
     match lines[0].first_different_line(&lines[1]) {
         Some((one, other)) => Some(format!("one run says  {one}\nanother says  {other}")),
         None => Some(format!("the runs differ between events {} and {}", events.start, events.end)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strata::StrataKind;
+
+    fn totals(jobs: usize, seeds: Range<u64>) -> Totals {
+        let text = "about = 'A'\nops = 40\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
+        let scenarios = vec![Scenario::parse("test", text).expect("a scenario")];
+        let campaign = Campaign { scenarios, seeds, time: None, jobs, check_determinism: false };
+        let mut totals = Totals::default();
+        run(&campaign, &[Arc::new(StrataKind)], |done| {
+            totals.add(&done);
+            true
+        });
+        totals
+    }
+
+    #[test]
+    fn the_hash_of_a_campaign_depends_on_its_seeds_and_not_on_its_jobs() {
+        let one = totals(1, 0..12);
+        assert_eq!(one.seeds, 12);
+        assert_eq!(one.hash, totals(3, 0..12).hash);
+        assert_ne!(one.hash, totals(1, 1..13).hash);
+        let (mut first, second) = (totals(1, 0..5), totals(2, 5..12));
+        first.merge(&second);
+        assert_eq!((first.hash, first.ops), (one.hash, one.ops));
     }
 }

@@ -172,7 +172,18 @@ pub fn rate(number: u64, time: Duration) -> String {
 pub fn summary(rows: &[(String, Totals)], work: Duration) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let head = ["scenario", "seeds", "operations", "crashes", "recoveries", "answers judged", "failures", "faults"];
+    let head = [
+        "scenario",
+        "seeds",
+        "operations",
+        "crashes",
+        "recoveries",
+        "checks",
+        "failures",
+        "verified ops/s",
+        "recoveries/s",
+        "faults",
+    ];
     table.set_header(head);
     let number = |number: u64| Cell::new(count(number)).set_alignment(CellAlignment::Right);
     let mut all = Totals::default();
@@ -182,6 +193,9 @@ pub fn summary(rows: &[(String, Totals)], work: Duration) -> String {
         let numbers =
             [totals.seeds, totals.ops, totals.crashes, totals.recoveries, totals.checks, totals.failures].map(number);
         row.extend(numbers);
+        for per_second in [totals.ops, totals.recoveries] {
+            row.push(Cell::new(rate(per_second, totals.busy)).set_alignment(CellAlignment::Right));
+        }
         row.push(Cell::new(faults(totals)));
         table.add_row(row);
     }
@@ -198,6 +212,7 @@ pub fn summary(rows: &[(String, Totals)], work: Duration) -> String {
         rate(all.crashes, work),
         all.virtual_time.as_secs_f64() / 3600.0
     ));
+    word(format!("hash of all traces {:016x}\n", all.hash));
     if all.damage_reported > 0 {
         word(format!(
             "{} runs ended early, with the store reporting damage that was done to it\n",
@@ -233,6 +248,8 @@ pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Value {
         "system_calls": totals.calls,
         "events": totals.events,
         "virtual_seconds": totals.virtual_time.as_secs_f64(),
+        "busy_seconds": totals.busy.as_secs_f64(),
+        "trace_hash": format!("{:016x}", totals.hash),
     })
 }
 
