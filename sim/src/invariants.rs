@@ -6,8 +6,8 @@
 //! * I4 the next sequence number is above every one that was seen;
 //! * I5 a scan, the scan in reverse and a get of each key agree with the model.
 //!
-//! Not verified: the content of files, which is the business of the store's own check; I3 in a life in which a call failed,
-//! for a store may well keep what it is not sure about until it is opened again.
+//! Not verified: the content of files, which is the business of the store's own check; I3 for files on which a call has
+//! failed in this life, for a store may well keep what it is not sure about until it is opened again.
 
 use crate::op::{Bounds, KeyId};
 use crate::oracle::{Finding, Label, Oracle};
@@ -30,13 +30,13 @@ pub fn files_on_disk(world: &World) -> BTreeSet<String> {
     items.map(|items| items.into_iter().map(|item| item.name.to_string()).collect()).unwrap_or_default()
 }
 
-/// I1 to I4. `clean` says that no call failed since the store was opened, so that I3 can be asked for. Called from a task.
+/// I1 to I4. `may_be_left` says which files a fault may have left behind, by their names. Called from a task.
 /// An error that the store reports is left to the caller to judge.
 pub fn check_quiet(
     world: &World,
     store: &dyn Store,
     visible: u64,
-    clean: bool,
+    may_be_left: &dyn Fn(&str) -> bool,
 ) -> Result<Result<CheckReport, Failure>, Finding> {
     let deadline = world.now() + REST_MAX;
     let mut pause = Duration::from_millis(1);
@@ -61,8 +61,8 @@ pub fn check_quiet(
         let named: BTreeSet<String> = report.files.iter().cloned().collect();
         let found = files_on_disk(world);
         let missing: Vec<&String> = named.difference(&found).collect();
-        let leaked: Vec<&String> = found.difference(&named).collect();
-        if missing.is_empty() && (leaked.is_empty() || !clean) {
+        let leaked: Vec<&String> = found.difference(&named).filter(|file| !may_be_left(file)).collect();
+        if missing.is_empty() && leaked.is_empty() {
             return Ok(Ok(report));
         }
         if world.now() >= deadline {

@@ -12,10 +12,12 @@ pub mod world;
 
 pub mod disk;
 pub mod fault;
+pub mod ledger;
 pub mod rng;
 
 pub mod artifact;
 pub mod campaign;
+pub mod excuse;
 pub mod invariants;
 pub mod op;
 pub mod oracle;

@@ -32,7 +32,6 @@
 
 use crate::op::{Bounds, Entry, KeyId, Keys, Stamp, Stamps, TOMBSTONE};
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 /// Something that cannot be so.
@@ -223,11 +222,6 @@ pub enum Promise {
     Acknowledged,
     /// Everything that was acknowledged as durable.
     Durable,
-    /// The same but for what the last few acknowledgements made durable: a bit has flipped in a log, and damage in the part
-    /// that was synced last, with nothing behind it, looks like a write that was torn.
-    DurableButTheLast,
-    /// Nothing: the disk lied. Any earlier state will do, but no wrong one.
-    Nothing,
 }
 
 /// What a store shows once it is open again.
@@ -237,6 +231,17 @@ pub struct Observed {
     pub digest: Digest,
     /// Keys of which a read failed, legitimately; nothing is known about them.
     pub unreadable: Vec<KeyId>,
+}
+
+/// How much was promised, as of a moment.
+#[derive(Clone, Copy, Debug)]
+struct Promised {
+    /// System calls that had been made by then.
+    calls: u64,
+    acked: u64,
+    durable: u64,
+    /// Whether this is what a recovery found, and no acknowledgement.
+    recovered: bool,
 }
 
 /// What a crash has cost.
@@ -273,8 +278,10 @@ pub struct Oracle {
     visible: u64,
     /// The newest that a power loss must keep.
     durable: u64,
-    /// What `durable` was before it grew, the last times.
-    durable_before: VecDeque<u64>,
+    /// System calls that were made by now.
+    calls: u64,
+    /// Each growth of `acked` or `durable`, since the last recovery or, with `keep_history`, ever.
+    promised: Vec<Promised>,
     /// With `keep_history`: what was known before each recovery. A disk that lies can bring a former life back.
     former: Vec<Oracle>,
     /// The store does not tell sequence numbers, so they are counted here. Exact for one client.
@@ -282,9 +289,6 @@ pub struct Oracle {
     checks: u64,
     spills: u64,
 }
-
-/// Acknowledgements that one sync may have brought about: at most one for each client, twice over.
-const LAST_ACKNOWLEDGEMENTS: usize = 32;
 
 /// Former lives that are remembered where the disk may lie.
 const FORMER_LIVES_MAX: usize = 24;
@@ -322,7 +326,8 @@ impl Oracle {
             acked: 0,
             visible: 0,
             durable: 0,
-            durable_before: VecDeque::new(),
+            calls: 0,
+            promised: Vec::new(),
             former: Vec::new(),
             counting: false,
             checks: 0,
@@ -333,6 +338,12 @@ impl Oracle {
     /// The keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// How many system calls were made by now. What is promised from now on is dated with it, so that a fault at a call can
+    /// be told to excuse only what was promised later.
+    pub fn tell_time(&mut self, calls: u64) {
+        self.calls = calls;
     }
 
     /// Makes a value known that is not part of the plan.
@@ -410,11 +421,10 @@ impl Oracle {
         self.place(ticket.0, &record, last)?;
         match outcome {
             Outcome::Acknowledged { durable } => {
-                self.acked = self.acked.max(last);
                 self.visible = self.visible.max(last);
+                self.promise(last, if durable { last } else { 0 });
                 if durable {
                     self.writes[index].durable = true;
-                    self.promise_durable(last);
                     self.settle_holes(record.invoked);
                 }
             }
@@ -481,18 +491,32 @@ impl Oracle {
 
     /// A sync or flush was acknowledged: everything acknowledged before it started is durable.
     pub fn end_sync(&mut self, ticket: SyncTicket) {
-        self.promise_durable(ticket.covers);
+        self.promise(0, ticket.covers);
         self.settle_holes(ticket.invoked);
     }
 
-    fn promise_durable(&mut self, seq: u64) {
-        if seq > self.durable {
-            if self.durable_before.len() == LAST_ACKNOWLEDGEMENTS {
-                self.durable_before.pop_front();
-            }
-            self.durable_before.push_back(self.durable);
-            self.durable = seq;
+    fn promise(&mut self, acked: u64, durable: u64) {
+        if acked > self.acked || durable > self.durable {
+            self.acked = self.acked.max(acked);
+            self.durable = self.durable.max(durable);
+            self.date_promise(false);
         }
+    }
+
+    fn date_promise(&mut self, recovered: bool) {
+        let Oracle { calls, acked, durable, .. } = *self;
+        self.promised.push(Promised { calls, acked, durable, recovered });
+    }
+
+    /// The least that was promised at any moment since just before this call.
+    fn promised_before(&self, call: u64, promise: Promise) -> u64 {
+        let end = self.promised.partition_point(|promised| promised.calls < call);
+        let of = |promised: &Promised| match promise {
+            Promise::Acknowledged => promised.acked,
+            Promise::Durable => promised.durable,
+        };
+        let before = end.checked_sub(1).map_or(0, |last| of(&self.promised[last]));
+        self.promised[end..].iter().filter(|promised| promised.recovered).map(of).fold(before, u64::min)
     }
 
     /// Holes whose absence was seen before `invoked` are absent for good.
@@ -880,24 +904,26 @@ impl Oracle {
 
     // --- Recovery -----------------------------------------------------------------------------------------------------------
 
-    /// The store is open again. All calls of its former life have returned. `solid` says that what is shown now counts as
-    /// durable (O7); it does not where a failed sync may have left bytes that can be read and are not on the disk.
+    /// The store is open again. All calls of its former life have returned. What was promised from the call
+    /// `forgiven_from` on may be gone: damage excuses it. `solid` says that what is shown now counts as durable (O7); it does
+    /// not where a failed sync may have left bytes that can be read and are not on the disk.
     pub fn recover(
         &mut self,
         restart: Restart,
         promise: Promise,
+        forgiven_from: Option<u64>,
         solid: bool,
         observed: &Observed,
     ) -> Result<Recovered, Finding> {
         assert!(self.in_flight.is_empty(), "{} writes have not returned", self.in_flight.len());
         assert!(self.deferred.is_empty(), "{} reads were not judged", self.deferred.len());
         self.checks += self.keys.count() as u64;
-        let floor = match promise {
+        let promised = match promise {
             Promise::Acknowledged => self.acked,
             Promise::Durable => self.durable,
-            Promise::DurableButTheLast => self.durable_before.front().map_or(self.durable, |before| *before),
-            Promise::Nothing => self.log_base,
         };
+        let forgiven = forgiven_from.map_or(u64::MAX, |call| self.promised_before(call, promise));
+        let floor = promised.min(forgiven).max(self.log_base);
         let ceiling = self.newest().max(floor);
         let mut order = observed.digest.windows(2);
         if let Some(pair) = order.find(|pair| pair[0].0 >= pair[1].0) {
@@ -915,8 +941,8 @@ impl Oracle {
         if self.keep_history {
             let former = std::mem::take(&mut self.former);
             let now = self.clone();
-            if found.is_none() && promise == Promise::Nothing {
-                found = self.remember(&former, &seen, &observed.unreadable);
+            if let (None, Some(call)) = (&found, forgiven_from) {
+                found = self.remember(&former, call, promise, &seen, &observed.unreadable);
             }
             self.former = former;
             self.former.push(now);
@@ -929,22 +955,45 @@ impl Oracle {
                 self.truncate(n, &present);
                 // O7.
                 self.durable = if solid { n } else { self.durable.min(n) };
-                self.durable_before.clear();
+                if !self.keep_history {
+                    self.promised.clear();
+                }
+                self.date_promise(true);
                 Ok(Recovered { n, floor, ceiling })
             }
             None => Err(self.explain(restart, floor, ceiling, &seen, &observed.unreadable)),
         }
     }
 
-    /// Looks for the state in former lives, the newest first, and takes that life over.
-    fn remember(&mut self, former: &[Oracle], seen: &[Stamp], unreadable: &[KeyId]) -> Option<(u64, Vec<u32>)> {
-        former.iter().rev().find_map(|life| {
+    /// Looks for the state in former lives, the newest first, and takes that life over. A life can come back only where all
+    /// that was promised in the lives after it is forgiven.
+    fn remember(
+        &mut self,
+        former: &[Oracle],
+        forgiven_from: u64,
+        promise: Promise,
+        seen: &[Stamp],
+        unreadable: &[KeyId],
+    ) -> Option<(u64, Vec<u32>)> {
+        let mut next_began = self.began_at();
+        for life in former.iter().rev() {
+            if forgiven_from > next_began {
+                return None;
+            }
+            next_began = life.began_at();
             let mut life = life.clone();
-            let found = life.search(0, seen, unreadable)?;
-            let Oracle { tick, checks, spills, .. } = *self;
-            *self = Oracle { tick, checks, spills, stamps: std::mem::take(&mut self.stamps), ..life };
-            Some(found)
-        })
+            let floor = life.promised_before(forgiven_from, promise);
+            let Some(found) = life.search(floor, seen, unreadable) else { continue };
+            let Oracle { tick, checks, spills, calls, .. } = *self;
+            *self = Oracle { tick, checks, spills, calls, stamps: std::mem::take(&mut self.stamps), ..life };
+            return Some(found);
+        }
+        None
+    }
+
+    /// The call after which this life began.
+    fn began_at(&self) -> u64 {
+        self.promised.iter().rev().find(|promised| promised.recovered).map_or(0, |promised| promised.calls)
     }
 
     /// O6: the lowest `n`, not below the floor, whose state this is, and the holes that are present in it. The lowest,

@@ -6,15 +6,16 @@
 //! the faults stop and the store must work: take writes, pay its debts, read as the model says, close, and open again to the
 //! same state.
 //!
-//! An error that the store reports is accepted only where a fault that was really injected explains it.
+//! An error that the store reports is accepted only where a fault that was really injected explains it, see [`crate::excuse`].
 //!
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
-use crate::disk::{CrashKind, CrashReport, Profile};
-use crate::fault::{FaultCount, FaultKind, FileClass, FsOp};
+use crate::disk::{CrashKind, CrashReport};
+use crate::excuse::Circumstances;
+use crate::fault::{FaultCount, FileClass};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
-use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark};
+use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket};
 use crate::rng::{Decision, Decisions, Recording};
 use crate::scenario::{Check, Scenario};
 use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
@@ -234,10 +235,6 @@ struct Court {
     ops: u64,
     crashes: u64,
     recoveries: Vec<Recovery>,
-    /// Faults that struck before the store was opened, against which those of this life count.
-    before: Strikes,
-    /// Failed syncs before the last power loss: bytes may be readable and not on the disk.
-    syncs_failed: u64,
     shape: String,
     damage_reported: bool,
     failure: Option<Finding>,
@@ -245,47 +242,6 @@ struct Court {
     lives: u64,
     /// Crashes since the store was last seen to be right.
     crashes_in_a_row: u64,
-}
-
-/// How often faults struck, by what they can explain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Strikes {
-    io: u64,
-    full: u64,
-    /// Writes and syncs that failed.
-    writes: u64,
-    syncs: u64,
-    lies: u64,
-    flips: u64,
-}
-
-impl Strikes {
-    fn of(world: &World) -> Strikes {
-        let flips = world.with_disk(|disk| disk.flips().len() as u64);
-        world.with_injector(|injector| {
-            let mut strikes = Strikes { flips, ..Strikes::default() };
-            for count in injector.counts() {
-                let sync = matches!(count.op, FsOp::SyncData | FsOp::SyncAll | FsOp::SyncDir);
-                let changes = !matches!(count.op, FsOp::Read | FsOp::Open | FsOp::ReadDir | FsOp::Stat | FsOp::Lock);
-                match count.kind {
-                    FaultKind::IoError | FaultKind::FsyncError => {
-                        strikes.io += count.hits;
-                        strikes.syncs += if sync { count.hits } else { 0 };
-                    }
-                    FaultKind::DiskFull => {
-                        strikes.full += count.hits;
-                        strikes.syncs += if sync { count.hits } else { 0 };
-                    }
-                    FaultKind::FsyncLoss => strikes.lies += count.hits,
-                    _ => continue,
-                }
-                if changes && count.kind != FaultKind::FsyncLoss {
-                    strikes.writes += count.hits;
-                }
-            }
-            strikes
-        })
-    }
 }
 
 struct Run {
@@ -312,8 +268,6 @@ impl Run {
             ops: 0,
             crashes: 0,
             recoveries: Vec::new(),
-            before: Strikes::default(),
-            syncs_failed: 0,
             shape: String::new(),
             damage_reported: false,
             failure: None,
@@ -357,34 +311,32 @@ impl Run {
 
     // --- Errors -----------------------------------------------------------------------------------------------------------
 
-    /// Whether what went wrong with the disk explains this error. Nothing has to be explained after a crash.
+    /// What went wrong with the machine so far.
+    fn with_circumstances<T>(&self, judge: impl FnOnce(&Circumstances<'_>) -> T) -> T {
+        let refusals = self.world.with_ledger(|ledger| ledger.of_this_life().to_vec());
+        let damage = self.world.with_disk(|disk| disk.damage().to_vec());
+        let classify = |name: &str| self.kind.classify(name);
+        judge(&Circumstances { refusals: &refusals, damage: &damage, classify: &classify })
+    }
+
+    /// Whether what went wrong with the machine explains this error. Nothing has to be explained after a crash.
     fn accept(&self, failure: &Failure, doing: &'static str) -> Result<(), LifeEnd> {
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
-        let now = Strikes::of(&self.world);
-        let before = self.court.lock().before;
-        let lies = now.lies > 0 || self.plan.profile == Profile::LyingFsync;
-        let explained = match failure.kind {
-            FailureKind::Io => now.io + now.full > before.io + before.full,
-            FailureKind::OutOfSpace => now.full > before.full || now.io > before.io,
-            FailureKind::ReadOnly => now.writes > before.writes || now.flips > 0 || lies,
-            FailureKind::Corruption => now.flips > 0 || lies,
-            FailureKind::Other => lies && doing == "open",
-            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid => false,
-        };
-        if explained {
-            return Ok(());
-        }
-        Err(self.fail(
-            Finding::new(
-                "error-without-a-cause",
-                kind_word(failure.kind),
-                format!("{doing} failed, though no fault explains it: {}", failure.message),
-            )
-            .with(format!("file {}", failure.file.as_deref().unwrap_or("not named")))
-            .with(format!("faults in this life and before: {now:?}, {before:?}")),
-        ))
+        let sentences = self.with_circumstances(|circumstances| {
+            if circumstances.explain(failure, doing == "open") { None } else { Some(circumstances.sentences()) }
+        });
+        let Some(sentences) = sentences else { return Ok(()) };
+        let file = failure.file.as_deref().map_or("no file was named".into(), |file| format!("file {file}"));
+        let mut finding = Finding::new(
+            "error-without-a-cause",
+            kind_word(failure.kind),
+            format!("{doing} failed, though no fault explains it: {}", failure.message),
+        );
+        finding.details.push(file);
+        finding.details.extend(sentences);
+        Err(self.fail(finding))
     }
 
     // --- A life -----------------------------------------------------------------------------------------------------------
@@ -437,11 +389,8 @@ impl Run {
     }
 
     fn open(&self) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
-        {
-            let strikes = Strikes::of(&self.world);
-            let mut court = self.court.lock();
-            court.before = strikes;
-        }
+        self.world.with_ledger(|ledger| ledger.begin_life());
+        self.world.with_disk(|disk| disk.weigh_damage());
         let mut tries = 0;
         loop {
             tries += 1;
@@ -571,31 +520,29 @@ impl Run {
                 self.read_one_by_one(store)?
             }
         };
-        let strikes = Strikes::of(&self.world);
-        let (promise, solid) = {
-            let court = self.court.lock();
-            let syncs_failed = strikes.syncs > court.syncs_failed;
-            let lies = strikes.lies > 0 || self.plan.profile == Profile::LyingFsync;
-            let promise = match restart {
-                Restart::PowerLoss if lies => Promise::Nothing,
-                _ if self.log_is_damaged() => Promise::DurableButTheLast,
-                Restart::PowerLoss => Promise::Durable,
-                // A failed sync may have thrown away what the operating system had been given.
-                _ if syncs_failed => Promise::Durable,
-                _ => Promise::Acknowledged,
-            };
-            (promise, restart == Restart::PowerLoss || !syncs_failed)
+        // A failed sync may have thrown away what the operating system had been given.
+        let dubious = self.world.with_ledger(|ledger| {
+            let of_a_log = |class| matches!(class, FileClass::Wal | FileClass::Other);
+            ledger.since_power_loss().iter().any(|refusal| refusal.lost_data && of_a_log(refusal.class))
+        });
+        let promise = match restart {
+            Restart::PowerLoss => Promise::Durable,
+            _ if dubious => Promise::Durable,
+            _ => Promise::Acknowledged,
         };
-        let recovered = self.oracle.lock().recover(restart, promise, solid, &observed);
+        let forgiven_from = self.with_circumstances(|circumstances| circumstances.forgiven_from());
+        let calls = self.world.calls();
+        let recovered = {
+            let mut oracle = self.oracle.lock();
+            oracle.tell_time(calls);
+            oracle.recover(restart, promise, forgiven_from, !dubious, &observed)
+        };
         let recovered = self.judge(recovered)?;
         self.world.note(3, || format!("recovered {recovered:?} after {restart:?}"));
         {
             let mut court = self.court.lock();
             let ops = court.ops;
             court.recoveries.push(Recovery { restart, recovered, ops });
-            if restart == Restart::PowerLoss {
-                court.syncs_failed = strikes.syncs;
-            }
             court.restart = Restart::Close;
             court.crashes_in_a_row = 0;
             for slots in &mut court.slots {
@@ -608,16 +555,8 @@ impl Run {
         if self.plan.checks(Check::Invariants) && !self.quiet(store)? {
             return Ok(Verified::Damaged);
         }
+        self.world.with_disk(|disk| disk.settle_damage());
         Ok(Verified::Whole)
-    }
-
-    /// Whether a bit has flipped in a log, and was not overwritten since.
-    fn log_is_damaged(&self) -> bool {
-        let flips = self.world.with_disk(|disk| disk.flips().to_vec());
-        flips.iter().any(|flip| {
-            let name = flip.path.rsplit('/').next().unwrap_or_default();
-            self.kind.classify(name) == FileClass::Wal
-        })
     }
 
     /// Keys that can be read, and those that cannot.
@@ -644,8 +583,8 @@ impl Run {
     /// Invariants in a quiet moment, with the faults off. Returns whether the store is whole.
     fn quiet(&self, store: &Arc<dyn Store>) -> Result<bool, LifeEnd> {
         let visible = self.oracle.lock().visible();
-        let clean = Strikes::of(&self.world) == self.court.lock().before;
-        let result = check_quiet(&self.world, store.as_ref(), visible, clean);
+        let may_be_left = |file: &str| self.with_circumstances(|circumstances| circumstances.may_be_left(file));
+        let result = check_quiet(&self.world, store.as_ref(), visible, &may_be_left);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
@@ -824,7 +763,7 @@ impl Run {
                 let result = store.sync();
                 self.heard(&result, "sync", |()| 0)?;
                 if result.is_ok() {
-                    self.oracle.lock().end_sync(ticket);
+                    self.end_sync(ticket);
                 }
                 self.mind(&result);
                 Ok(())
@@ -834,7 +773,7 @@ impl Run {
                 let result = store.flush();
                 self.heard(&result, "flush", |()| 0)?;
                 if result.is_ok() {
-                    self.oracle.lock().end_sync(ticket);
+                    self.end_sync(ticket);
                 }
                 self.mind(&result);
                 Ok(())
@@ -851,6 +790,13 @@ impl Run {
             }
             Op::Reopen | Op::Check => Ok(()),
         }
+    }
+
+    fn end_sync(&self, ticket: SyncTicket) {
+        let calls = self.world.calls();
+        let mut oracle = self.oracle.lock();
+        oracle.tell_time(calls);
+        oracle.end_sync(ticket);
     }
 
     fn write_of(&self, entry: &Entry) -> Write {
@@ -883,7 +829,12 @@ impl Run {
             Ok(()) => format!("written at {:?}", commit.seq),
             Err(failure) => format!("not written, at {:?}: {failure}", commit.seq),
         });
-        let judged = self.oracle.lock().end_write(ticket, commit.seq, outcome);
+        let calls = self.world.calls();
+        let judged = {
+            let mut oracle = self.oracle.lock();
+            oracle.tell_time(calls);
+            oracle.end_write(ticket, commit.seq, outcome)
+        };
         self.judge(judged)?;
         if crashed {
             return Err(LifeEnd::Crashed);
@@ -1001,10 +952,6 @@ impl Run {
                 self.world.sleep(pause);
                 pause = (2 * pause).min(Duration::from_secs(1));
             }
-        }
-        if Strikes::of(&self.world).flips > 0 {
-            // What is damaged cannot be compacted, and may be owed for ever.
-            return Ok(Some(store));
         }
         let rest = wait_for_rest(&self.world, store.as_ref());
         if let Err(failure) = self.judge(rest)? {

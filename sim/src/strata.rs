@@ -113,19 +113,24 @@ fn table_of(options: &Options) -> toml::Table {
 
 /// What a judge needs to know of an error.
 fn failure(error: Error) -> Failure {
+    let (kind, file) = kind_of(&error);
+    Failure { kind, message: error.to_string(), file }
+}
+
+/// The kind of an error, and the file that it names.
+fn kind_of(error: &Error) -> (FailureKind, Option<String>) {
     let file_of = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
-    let (kind, file) = match &error {
+    match error {
         Error::Io(failure) => (FailureKind::Io, file_of(&failure.path)),
         Error::OutOfSpace(failure) => (FailureKind::OutOfSpace, file_of(&failure.path)),
         Error::Corruption(damage) => (FailureKind::Corruption, file_of(&damage.path)),
-        Error::ReadOnly { .. } => (FailureKind::ReadOnly, None),
+        Error::ReadOnly { cause } => (FailureKind::ReadOnly, kind_of(cause).1),
         Error::Closed => (FailureKind::Closed, None),
         Error::Locked { path } => (FailureKind::Locked, file_of(path)),
         Error::InvalidArgument(_) => (FailureKind::Invalid, None),
         Error::NotAStore { path, .. } | Error::NewerFormat { path, .. } => (FailureKind::Other, file_of(path)),
         _ => (FailureKind::Other, None),
-    };
-    Failure { kind, message: error.to_string(), file }
+    }
 }
 
 impl StrataStore {

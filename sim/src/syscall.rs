@@ -11,8 +11,9 @@
 //! What this does not do: loop over short reads and writes, which is the caller's part, as it is on a real system.
 
 use crate::clock::Clock;
-use crate::disk::{CrashKind, DirItem, DiskError, Ino, Origin, SyncFailure, SyncScope};
+use crate::disk::{CrashKind, Damage, DirItem, DiskError, Harm, Ino, Origin, SyncFailure, SyncScope};
 use crate::fault::{Call, FileClass, FsOp, Injected};
+use crate::ledger::Refusal;
 use crate::scheduler::Doing;
 use crate::trace::{fold, hash_bytes};
 use crate::world::{State, World};
@@ -69,8 +70,10 @@ struct Asked<'a> {
     /// The offset, or what else there is to tell it from others.
     offset: u64,
     bytes: u64,
-    /// Hash of what is written, or of a second path.
+    /// Hash of what is written.
     content: u64,
+    /// The old path of a rename or link.
+    from: Option<&'a str>,
     at: CallSite,
 }
 
@@ -92,10 +95,30 @@ enum Manner {
 /// What an injected error says of itself.
 const INJECTED: &str = "an injected fault";
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn of(op: FsOp, name: &'a Named, at: CallSite) -> Asked<'a> {
+        Asked { op, name, offset: 0, bytes: 0, content: 0, from: None, at }
+    }
+
     fn as_call(&self, ordinal: u64, clock: &Clock) -> Call {
         Call { op: self.op, class: self.name.class, bytes: self.bytes, ordinal, now_ms: clock.now_ns() / 1_000_000 }
     }
+
+    fn refused(&self, call: u64, error: io::ErrorKind, lost_data: bool) -> Refusal {
+        let Asked { op, name, from, .. } = *self;
+        Refusal { call, op, class: name.class, path: name.path.clone(), from: from.map(Arc::from), error, lost_data }
+    }
+}
+
+/// Whether the caller has brought this error upon itself, on a machine that is well.
+fn is_earned(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        AlreadyExists, DirectoryNotEmpty, InvalidInput, IsADirectory, NotADirectory, NotFound, WouldBlock,
+    };
+    matches!(
+        error,
+        AlreadyExists | DirectoryNotEmpty | InvalidInput | IsADirectory | NotADirectory | NotFound | WouldBlock
+    )
 }
 
 impl State {
@@ -113,10 +136,13 @@ impl State {
     fn flip_bit(&mut self, asked: &Asked<'_>, ordinal: u64, strikes: &dyn Fn(FileClass) -> bool) {
         let State { disk, decisions, classify, .. } = self;
         let eligible = |path: &str| strikes(classify(path.rsplit('/').next().unwrap_or(path)));
-        let flip = disk.flip_some(&eligible, decisions);
-        let word = flip.as_ref().map_or(0, |flip| flip.offset * 8 + u64::from(flip.bit) + 1);
-        self.trace_fault(asked, ordinal, word, || match flip {
-            Some(flip) => format!("comes as bit {} of byte {} of {} flips", flip.bit, flip.offset, flip.path),
+        let damage = disk.flip_some(&eligible, decisions, ordinal).cloned();
+        let word = match &damage {
+            Some(Damage { bytes, harm: Harm::Flip { bit, .. }, .. }) => bytes.start * 8 + u64::from(*bit) + 1,
+            _ => 0,
+        };
+        self.trace_fault(asked, ordinal, word, || match damage {
+            Some(damage) => format!("comes as {damage}"),
             None => "comes as a bit would flip, and finds none to flip".to_string(),
         });
     }
@@ -237,6 +263,10 @@ impl World {
                     let call = asked.as_call(ordinal, &state.clock);
                     state.injector.note_full(call, &mut state.decisions);
                 }
+                if !is_earned(error.kind) {
+                    let lost_data = matches!(manner, Manner::SyncFails { how, .. } if how != SyncFailure::KeepDirty);
+                    state.ledger.refused(asked.refused(ordinal, error.kind, lost_data));
+                }
                 hash_bytes(error.reason.as_bytes())
             }
         };
@@ -279,7 +309,7 @@ impl World {
     pub fn open(&self, path: &str, mode: OpenMode, at: CallSite) -> io::Result<OpenFile> {
         let name = self.named(path);
         let op = if matches!(mode, OpenMode::Read | OpenMode::Write) { FsOp::Open } else { FsOp::Create };
-        let asked = Asked { op, name: &name, offset: mode as u64, bytes: 0, content: 0, at };
+        let asked = Asked { offset: mode as u64, ..Asked::of(op, &name, at) };
         let ino = self.call(asked, |state, origin, _| {
             let disk = &mut state.disk;
             let ino = match mode {
@@ -303,7 +333,7 @@ impl World {
     pub fn rename(&self, from: &str, to: &str, at: CallSite) -> io::Result<()> {
         let name = self.named(to);
         let content = hash_bytes(from.as_bytes());
-        let asked = Asked { op: FsOp::Rename, name: &name, offset: 0, bytes: 0, content, at };
+        let asked = Asked { content, from: Some(from), ..Asked::of(FsOp::Rename, &name, at) };
         self.call(asked, |state, origin, _| Ok((state.disk.rename(from, to, origin)?, 0)))
     }
 
@@ -311,46 +341,46 @@ impl World {
     pub fn hard_link(&self, from: &str, to: &str, at: CallSite) -> io::Result<()> {
         let name = self.named(to);
         let content = hash_bytes(from.as_bytes());
-        let asked = Asked { op: FsOp::Link, name: &name, offset: 0, bytes: 0, content, at };
+        let asked = Asked { content, from: Some(from), ..Asked::of(FsOp::Link, &name, at) };
         self.call(asked, |state, origin, _| Ok((state.disk.link(from, to, origin)?, 0)))
     }
 
     /// Removes a name; open files stay usable.
     pub fn remove_file(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named(path);
-        let asked = Asked { op: FsOp::Unlink, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::Unlink, &name, at);
         self.call(asked, |state, origin, _| Ok((state.disk.unlink(path, origin)?, 0)))
     }
 
     /// Creates a directory in an existing one.
     pub fn create_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named_dir(path);
-        let asked = Asked { op: FsOp::Mkdir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::Mkdir, &name, at);
         self.call(asked, |state, origin, _| Ok((state.disk.mkdir(path, origin)?, 0)))
     }
 
     /// Removes an empty directory.
     pub fn remove_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named_dir(path);
-        let asked = Asked { op: FsOp::Rmdir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::Rmdir, &name, at);
         self.call(asked, |state, origin, _| Ok((state.disk.rmdir(path, origin)?, 0)))
     }
 
     /// Makes the names in a directory durable.
     pub fn sync_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named_dir(path);
-        let asked = Asked { op: FsOp::SyncDir, name: &name, offset: 0, bytes: 0, content: 0, at };
-        self.call(asked, |state, _, manner| match manner {
+        let asked = Asked::of(FsOp::SyncDir, &name, at);
+        self.call(asked, |state, origin, manner| match manner {
             Manner::SyncFails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
-            Manner::SyncLies => Ok(((), 1)),
-            _ => Ok((state.disk.sync_dir(path)?, 0)),
+            Manner::SyncLies => Ok((state.disk.lose_sync_dir(path, origin)?, 1)),
+            _ => Ok((state.disk.sync_dir(path, origin)?, 0)),
         })
     }
 
     /// Lists a directory, in an order that nobody may rely on.
     pub fn read_dir(&self, path: &str, at: CallSite) -> io::Result<Vec<DirItem>> {
         let name = self.named_dir(path);
-        let asked = Asked { op: FsOp::ReadDir, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::ReadDir, &name, at);
         self.call(asked, |state, _, _| {
             let mut items = state.disk.read_dir(path)?;
             if items.len() > 1 {
@@ -368,14 +398,14 @@ impl World {
     /// Length in bytes of what a name stands for.
     pub fn file_len(&self, path: &str, at: CallSite) -> io::Result<u64> {
         let name = self.named(path);
-        let asked = Asked { op: FsOp::Stat, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::Stat, &name, at);
         self.call(asked, |state, _, _| state.disk.stat(path).map(|stat| (stat.len, stat.len)))
     }
 
     /// Creates the file where it is missing, and locks it; `WouldBlock` where it is locked.
     pub fn lock_file(&self, path: &str, at: CallSite) -> io::Result<LockGuard> {
         let name = self.named(path);
-        let asked = Asked { op: FsOp::Lock, name: &name, offset: 0, bytes: 0, content: 0, at };
+        let asked = Asked::of(FsOp::Lock, &name, at);
         let ticket = self.call(asked, |state, origin, _| {
             if state.locks.contains_key(path) {
                 return Err(DiskError::new(io::ErrorKind::WouldBlock, "the file is locked"));
@@ -395,14 +425,14 @@ impl World {
     /// Bytes that can still be written.
     pub fn bytes_free(&self, path: &str, at: CallSite) -> io::Result<u64> {
         let name = self.named_dir(path);
-        let asked = Asked { op: FsOp::Stat, name: &name, offset: 1, bytes: 0, content: 0, at };
+        let asked = Asked { offset: 1, ..Asked::of(FsOp::Stat, &name, at) };
         self.call(asked, |state, _, _| Ok((state.disk.free(), state.disk.free())))
     }
 }
 
 impl OpenFile {
     fn asked(&self, op: FsOp, offset: u64, bytes: usize, at: CallSite) -> Asked<'_> {
-        Asked { op, name: &self.name, offset, bytes: bytes as u64, content: 0, at }
+        Asked { offset, bytes: bytes as u64, ..Asked::of(op, &self.name, at) }
     }
 
     fn call<T>(
@@ -475,7 +505,7 @@ impl OpenFile {
                 state.disk.lose_sync(self.ino, origin);
                 Ok(((), 1))
             }
-            _ => Ok((state.disk.sync_file(self.ino, scope)?, 0)),
+            _ => Ok((state.disk.sync_file(self.ino, scope, origin)?, 0)),
         })
     }
 

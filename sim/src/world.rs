@@ -20,6 +20,7 @@ use crate::clock::{Clock, Costs};
 use crate::disk::{CrashKind, CrashReport, Disk, Profile};
 use crate::fault::{FaultRule, FileClass, FsOp, Injector};
 use crate::fiber::{self, Fiber, Panic, ThreadBound};
+use crate::ledger::Ledger;
 use crate::rng::{Decisions, Site};
 use crate::scheduler::{Doing, Next, Policy, Scheduler, TaskId, Wait};
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
@@ -161,6 +162,7 @@ struct Fibers {
 pub(crate) struct State {
     pub(crate) disk: Disk,
     pub(crate) injector: Injector,
+    pub(crate) ledger: Ledger,
     pub(crate) decisions: Decisions,
     pub(crate) clock: Clock,
     pub(crate) costs: Costs,
@@ -284,9 +286,13 @@ impl World {
         if let Some(limit) = injector.capacity() {
             disk.set_capacity(Some(limit));
         }
+        if injector.does_damage() {
+            disk.keep_history();
+        }
         let state = State {
             disk,
             injector,
+            ledger: Ledger::default(),
             clock: Clock::default(),
             costs: config.costs,
             trace: Trace::new(config.keep),
@@ -607,6 +613,9 @@ impl World {
         let kind = state.crash.expect("a restart follows a crash");
         let State { disk, decisions, .. } = &mut *state;
         let (image, report) = disk.crash(kind, decisions);
+        if kind != CrashKind::Process {
+            state.ledger.power_lost();
+        }
         self.begin_incarnation(&mut state, image);
         Ok(report)
     }
@@ -747,6 +756,11 @@ impl World {
     /// Looks at the faults, such as their counts. `look` must not call the world.
     pub fn with_injector<T>(&self, look: impl FnOnce(&mut Injector) -> T) -> T {
         look(&mut self.inner.state.lock().injector)
+    }
+
+    /// Looks at the refused calls. `look` must not call the world.
+    pub fn with_ledger<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
+        look(&mut self.inner.state.lock().ledger)
     }
 
     /// Adds something to the trace: what the driver or a client did or saw, as a hash and in words.

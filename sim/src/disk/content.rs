@@ -138,6 +138,13 @@ impl Content {
         self.touching(sector).next().is_none_or(|first| bound <= first)
     }
 
+    /// Whether the byte is durable as it is read, with nothing pending or dropped around it.
+    pub(super) fn is_settled(&self, offset: u64) -> bool {
+        let sector = offset / SECTOR;
+        let durable = offset < self.synced_len.min(self.len) && self.pages.holds(offset);
+        durable && self.touching(sector).next().is_none() && !self.dropped.contains_key(&sector)
+    }
+
     /// The file as an image has it: nothing pending.
     pub(super) fn image(&self, kept: &Kept<'_>) -> Content {
         let mut pages = self.pages.clone();

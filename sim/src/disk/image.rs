@@ -346,8 +346,13 @@ impl Disk {
         report.broken_syncs = self.broken_syncs.clone();
         let mut disk = self.fork();
         disk.broken_syncs.clear();
+        disk.lies.clear();
         disk.settle_names(&plan.names);
         disk.sweep();
+        if !self.lies.is_empty() {
+            let kept: Vec<bool> = plan.names.iter().map(|&keep| keep == Keep::Yes).collect();
+            self.break_name_promises(&kept, &mut disk);
+        }
         for (op, &keep) in self.meta.iter().zip(&plan.names) {
             let fate = Fate { thing: self.words(op, keep), origin: Some(op.origin) };
             if keep == Keep::Yes { report.kept.push(fate) } else { report.lost.push(fate) }
@@ -374,8 +379,11 @@ impl Disk {
                 continue;
             }
             let file = FileImage { disk: self, ino: Ino(index as u32), content, plan, first_number };
-            let settled = file.settle(newest == Some(Ino(index as u32)), decisions, &mut report);
+            let (settled, lost) = file.settle(newest == Some(Ino(index as u32)), decisions, &mut report);
             disk.slots[index].node = Node::File(Arc::new(settled));
+            if !self.lies.is_empty() {
+                self.break_promises(Ino(index as u32), &lost, content, &mut disk);
+            }
         }
         disk.used_pages = disk.slots.iter().map(|slot| pages_of(&slot.node)).sum();
         (disk, report)
@@ -476,7 +484,8 @@ struct Steps {
 }
 
 impl FileImage<'_> {
-    fn settle(&self, newest: bool, decisions: &mut Decisions, report: &mut CrashReport) -> Content {
+    /// The file as the image has it, and the ids of the changes that are not wholly in it.
+    fn settle(&self, newest: bool, decisions: &mut Decisions, report: &mut CrashReport) -> (Content, Vec<u64>) {
         let content = self.content;
         let total = content.pending.len();
         let wanted = self.draw_bound(newest, decisions);
@@ -511,8 +520,11 @@ impl FileImage<'_> {
         };
         let mut image = content.image(&Kept { len, bound: &bound, tear });
         self.fill_holes(&mut image, &bound, decisions, report);
-        self.tell(len, &bound, tear, report);
-        image
+        let mut lost = self.tell(len, &bound, tear, report);
+        // A change of nothing but the length is lost where the length does not follow it.
+        let resized = content.pending.iter().skip(steps.count);
+        lost.extend(resized.filter(|record| !matches!(record.change, Change::Write { .. })).map(|record| record.id));
+        (image, lost)
     }
 
     /// Fewest and most records whose effect on the length an image may keep, and how many of them are wholly flushed.
@@ -710,7 +722,15 @@ impl FileImage<'_> {
         report.lost.push(Fate { thing, origin: None });
     }
 
-    fn tell(&self, len: u64, bound: &dyn Fn(u64) -> usize, tear: Option<(usize, u64)>, report: &mut CrashReport) {
+    /// Tells what became of each write. Returns the ids of those that are not wholly kept.
+    fn tell(
+        &self,
+        len: u64,
+        bound: &dyn Fn(u64) -> usize,
+        tear: Option<(usize, u64)>,
+        report: &mut CrashReport,
+    ) -> Vec<u64> {
+        let mut lost = Vec::new();
         let content = self.content;
         let path = self.disk.path_of(self.ino);
         for (index, record) in content.pending.iter().enumerate() {
@@ -729,7 +749,12 @@ impl FileImage<'_> {
             let whole = sectors_kept == sectors && record.range().end.min(content.len) <= len && torn_at.is_none();
             let thing = Thing::Write { path: path.clone(), offset, len: bytes, sectors_kept, sectors, torn_at };
             let fate = Fate { thing, origin };
-            if whole { report.kept.push(fate) } else { report.lost.push(fate) }
+            if whole {
+                report.kept.push(fate);
+            } else {
+                report.lost.push(fate);
+                lost.push(record.id);
+            }
         }
         if !content.dropped.is_empty() {
             let thing = Thing::Dropped { path: path.clone(), sectors: content.dropped.len() as u64 };
@@ -738,6 +763,7 @@ impl FileImage<'_> {
         if len != content.len {
             report.lost.push(Fate { thing: Thing::Length { path, from: content.len, to: len }, origin: None });
         }
+        lost
     }
 }
 

@@ -16,24 +16,30 @@
 //!   [`CrashKind::TornPowerLoss`] cuts one write in the middle of a sector.
 //! - D7: a fork and its original never see each other's changes.
 //!
+//! What it does to bytes behind everybody's back, and which of its promises it breaks, is in its ledger ([`Damage`]), so that
+//! a judge can tell an error that must come from one that must not.
+//!
 //! What it does not model: permissions, times, symbolic links, sparse accounting below a page, and background writeback as
 //! an event of its own (a crash may keep any pending change, which comes to the same).
 
 mod content;
+mod damage;
 mod error;
 mod image;
 mod pages;
 mod pending;
 mod profile;
+mod promise;
 mod report;
 #[cfg(test)]
 mod tests;
 mod volume;
 
+pub use damage::{Damage, Harm};
 pub use error::DiskError;
 pub use image::{CrashKind, ImageChoice};
 pub use pages::{PAGE_BYTES, SECTOR_BYTES};
 pub use pending::Origin;
 pub use profile::{DataRule, DirSync, FileSync, Hole, MetaRule, Profile, Rules};
 pub use report::{CrashReport, Fate, Thing};
-pub use volume::{DirItem, Disk, Flip, Ino, Stat, SyncFailure, SyncScope};
+pub use volume::{DirItem, Disk, Ino, Stat, SyncFailure, SyncScope};

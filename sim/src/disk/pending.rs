@@ -117,6 +117,8 @@ pub(super) struct Entry {
 /// A pending change of names.
 #[derive(Clone)]
 pub(super) struct MetaOp {
+    /// Grows over all changes of the disk, those of bytes too.
+    pub(super) id: u64,
     pub(super) origin: Origin,
     pub(super) kind: MetaKind,
     pub(super) ino: Ino,

@@ -49,10 +49,10 @@ fn apply(disk: &mut Disk, number: u64, step: &Step) {
         }
         Sync(path) => {
             if let Some(ino) = open(disk, path) {
-                disk.sync_file(ino, SyncScope::Data).unwrap();
+                disk.sync_file(ino, SyncScope::Data, origin).unwrap();
             }
         }
-        SyncDir(path) => drop(disk.sync_dir(path)),
+        SyncDir(path) => drop(disk.sync_dir(path, origin)),
         Rename(from, to) => drop(disk.rename(from, to, origin)),
         Link(from, to) => drop(disk.link(from, to, origin)),
         Unlink(path) => drop(disk.unlink(path, origin)),
@@ -265,10 +265,10 @@ fn handles_of_removed_files_stay_good_until_they_are_closed() {
     let origin = Origin::default();
     let ino = disk.create("a", origin).unwrap();
     disk.write(ino, 0, b"hello", origin).unwrap();
-    disk.sync_file(ino, SyncScope::All).unwrap();
-    disk.sync_dir("").unwrap();
+    disk.sync_file(ino, SyncScope::All, origin).unwrap();
+    disk.sync_dir("", origin).unwrap();
     disk.unlink("a", origin).unwrap();
-    disk.sync_dir("").unwrap();
+    disk.sync_dir("", origin).unwrap();
     let mut bytes = [0; 5];
     assert_eq!(disk.read(ino, 0, &mut bytes).unwrap(), 5);
     assert_eq!(&bytes, b"hello");
@@ -318,8 +318,8 @@ fn a_torn_write_leaves_each_sector_old_or_new() {
         let origin = Origin::default();
         let ino = disk.create("a", origin).unwrap();
         disk.write(ino, 0, &old, origin).unwrap();
-        disk.sync_file(ino, SyncScope::All).unwrap();
-        disk.sync_dir("").unwrap();
+        disk.sync_file(ino, SyncScope::All, origin).unwrap();
+        disk.sync_dir("", origin).unwrap();
         disk.write(ino, 300, &[2; 1200], origin).unwrap();
         let mut seen = BTreeSet::new();
         for view in images(&disk) {
@@ -344,8 +344,8 @@ fn a_tear_within_a_sector_keeps_a_prefix_of_one_write_and_no_other_byte_changes(
     let origin = Origin::default();
     let ino = disk.create("a", origin).unwrap();
     disk.write(ino, 0, &[1; 2048], origin).unwrap();
-    disk.sync_file(ino, SyncScope::All).unwrap();
-    disk.sync_dir("").unwrap();
+    disk.sync_file(ino, SyncScope::All, origin).unwrap();
+    disk.sync_dir("", origin).unwrap();
     disk.write(ino, 300, &[2; 1200], origin).unwrap();
     let mut ends = BTreeSet::new();
     for seed in 0..400 {
@@ -486,13 +486,13 @@ fn a_failed_sync_marks_pages_clean_and_a_second_one_says_ok_without_saving_them(
     let origin = Origin::default();
     let ino = disk.create("a", origin).unwrap();
     disk.write(ino, 0, &[1; 1024], origin).unwrap();
-    disk.sync_file(ino, SyncScope::All).unwrap();
-    disk.sync_dir("").unwrap();
+    disk.sync_file(ino, SyncScope::All, origin).unwrap();
+    disk.sync_dir("", origin).unwrap();
     disk.write(ino, 0, &[2; 1024], origin).unwrap();
     let mut decisions = Decisions::from_seed(1);
     assert_eq!(disk.fail_sync(ino, SyncFailure::CleanKeepNew, &mut decisions, origin), DiskError::io());
     assert_eq!(read(&disk, "a").unwrap(), vec![2; 1024], "reads still show the new bytes");
-    disk.sync_file(ino, SyncScope::All).unwrap();
+    disk.sync_file(ino, SyncScope::All, origin).unwrap();
     let (image, report) = disk.crash_with(ImageChoice::All);
     let bytes = read(&image, "a").unwrap();
     assert_eq!(bytes[512..], [1; 512], "the newest sector is always lost");
@@ -501,7 +501,7 @@ fn a_failed_sync_marks_pages_clean_and_a_second_one_says_ok_without_saving_them(
     assert!(evicted.evict(ino).unwrap() > 0);
     assert_eq!(read(&evicted, "a").unwrap(), bytes, "without the cache the loss is seen at once");
     disk.write(ino, 600, &[3; 10], origin).unwrap();
-    disk.sync_file(ino, SyncScope::All).unwrap();
+    disk.sync_file(ino, SyncScope::All, origin).unwrap();
     let (image, _) = disk.crash_with(ImageChoice::Min);
     assert_eq!(
         read(&image, "a").unwrap()[512..],
@@ -519,7 +519,7 @@ fn a_failed_sync_can_keep_everything_dirty_or_go_back_to_the_old_bytes() {
     let mut dirty = disk.fork();
     dirty.fail_sync(ino, SyncFailure::KeepDirty, &mut decisions, Origin::default());
     assert_eq!(images(&dirty), images(&disk));
-    dirty.sync_file(ino, SyncScope::Data).unwrap();
+    dirty.sync_file(ino, SyncScope::Data, Origin::default()).unwrap();
     assert_eq!(images(&dirty), BTreeSet::from([view(&disk)]), "a retry has saved everything");
     disk.fail_sync(ino, SyncFailure::CleanRevertOld, &mut decisions, Origin::default());
     assert_eq!(read(&disk, "a").unwrap(), vec![2; 10]);
@@ -571,18 +571,84 @@ fn a_flipped_bit_is_read_and_stays_in_every_image_and_in_the_ledger() {
     let mut disk =
         after(Profile::PosixWeak, &[Create("a"), Write("a", 0, 2000), Sync("a"), SyncDir(""), Write("a", 1030, 4)]);
     let ino = disk.open("a").unwrap();
-    assert_eq!(disk.flip_bit(ino, 1100, 0), None, "the sector is pending");
-    assert_eq!(disk.flip_bit(ino, 5000, 0), None, "behind the end");
-    let flip = disk.flip_bit(ino, 100, 3).unwrap();
-    assert_eq!((flip.path.as_str(), flip.now), ("a", 2 ^ 8));
+    assert_eq!(disk.flip_bit(ino, 1100, 0, 7), None, "the sector is pending");
+    assert_eq!(disk.flip_bit(ino, 5000, 0, 7), None, "behind the end");
+    let flip = disk.flip_bit(ino, 100, 3, 7).unwrap().clone();
+    assert_eq!((flip.path.as_str(), flip.bytes.clone(), flip.harm), ("a", 100..101, Harm::Flip { bit: 3, now: 2 ^ 8 }));
     assert!(images(&disk).iter().all(|view| view["a"].as_ref().expect("a file")[100] == 2 ^ 8));
-    assert_eq!(disk.live_flips(), [flip]);
+    disk.weigh_damage();
+    assert_eq!(disk.damage(), [flip]);
     disk.write(ino, 90, &[7; 20], Origin::default()).unwrap();
-    assert_eq!(disk.live_flips(), []);
-    assert_eq!(disk.flips().len(), 1);
-    let drawn = disk.flip_some(&|path| path == "a", &mut Decisions::from_seed(1)).unwrap();
-    assert!(drawn.offset >= 512, "{drawn:?}");
-    assert_eq!(disk.flip_some(&|_| false, &mut Decisions::from_seed(1)), None);
+    disk.weigh_damage();
+    assert!(disk.damage()[0].over, "written over");
+    let drawn = disk.flip_some(&|path| path == "a", &mut Decisions::from_seed(1), 8).unwrap();
+    assert!(drawn.bytes.start >= 512, "{drawn:?}");
+    assert_eq!(disk.flip_some(&|_| false, &mut Decisions::from_seed(1), 9), None);
+}
+
+/// A log, written by hand: a write of 100 bytes by call 10, a sync, and what the test adds.
+fn log_with_history() -> (Disk, Ino) {
+    let mut disk = Disk::new(Profile::PosixWeak, None);
+    disk.keep_history();
+    let ino = disk.create("log", Origin::new(9, None)).unwrap();
+    disk.write(ino, 0, &[1; 100], Origin::new(10, None)).unwrap();
+    disk.sync_file(ino, SyncScope::Data, Origin::new(11, None)).unwrap();
+    disk.sync_dir("", Origin::new(12, None)).unwrap();
+    (disk, ino)
+}
+
+#[test]
+fn damage_in_what_a_log_synced_last_may_cost_what_was_acknowledged_since_it_was_written() {
+    let (mut disk, ino) = log_with_history();
+    disk.write(ino, 100, &[2; 100], Origin::new(20, None)).unwrap();
+    disk.sync_file(ino, SyncScope::Data, Origin::new(21, None)).unwrap();
+    let last = disk.flip_bit(ino, 150, 0, 30).unwrap().forgives;
+    assert_eq!(last, Some(20), "nothing behind it can tell");
+    let first = disk.flip_bit(ino, 50, 0, 31).unwrap().forgives;
+    assert_eq!(first, Some(10), "the write that could tell is damaged itself");
+}
+
+#[test]
+fn damage_in_front_of_a_write_that_was_begun_after_a_sync_must_be_noticed() {
+    let (mut disk, ino) = log_with_history();
+    disk.write(ino, 100, &[2; 100], Origin::new(20, None)).unwrap();
+    assert_eq!(disk.flip_bit(ino, 50, 0, 30), None, "its sector is pending");
+    disk.sync_file(ino, SyncScope::Data, Origin::new(21, None)).unwrap();
+    assert_eq!(disk.flip_bit(ino, 50, 0, 31).unwrap().forgives, None);
+    let (mut lost, ino) = log_with_history();
+    lost.write(ino, 600, &[2; 100], Origin::new(20, None)).unwrap();
+    assert_eq!(lost.flip_bit(ino, 50, 0, 31).unwrap().forgives, None, "it can be read, though it is not durable");
+    let (mut image, _) = lost.crash_with(ImageChoice::Min);
+    image.weigh_damage();
+    assert_eq!(image.damage()[0].forgives, Some(10), "the power cut took what could tell");
+    image.unlink("log", Origin::default()).unwrap();
+    image.weigh_damage();
+    assert!(image.damage()[0].over && image.damage()[0].forgives.is_none());
+}
+
+#[test]
+fn a_promise_that_a_crash_breaks_is_in_the_ledger_and_one_that_it_keeps_is_not() {
+    let mut disk = after(Profile::PosixWeak, &[Create("a"), SyncDir(""), Write("a", 0, 10)]);
+    let ino = disk.open("a").unwrap();
+    disk.lose_sync(ino, Origin::new(77, None));
+    disk.write(ino, 600, &[1; 10], Origin::new(78, None)).unwrap();
+    let broken = |choice: ImageChoice| disk.crash_with(choice).0.damage().to_vec();
+    assert_eq!(broken(ImageChoice::All), []);
+    assert_eq!(broken(ImageChoice::DropWrite(1)), [], "nobody had promised the second write");
+    let [damage] = broken(ImageChoice::Min).try_into().expect("one promise");
+    assert_eq!((damage.name(), damage.forgives), ("a", Some(77)));
+    assert_eq!(damage.harm, Harm::BrokenPromise { of_names: false });
+    let mut mended = disk.fork();
+    mended.sync_file(ino, SyncScope::Data, Origin::new(79, None)).unwrap();
+    assert_eq!(mended.crash_with(ImageChoice::Min).0.damage(), []);
+
+    let mut names = after(Profile::PosixWeak, &[Create("a")]);
+    names.lose_sync_dir("", Origin::new(5, None)).unwrap();
+    assert_eq!(names.crash_with(ImageChoice::All).0.damage(), []);
+    let [damage] = names.crash_with(ImageChoice::Min).0.damage().to_vec().try_into().expect("one promise");
+    assert_eq!((damage.forgives, damage.harm), (Some(0), Harm::BrokenPromise { of_names: true }));
+    names.sync_dir("", Origin::new(6, None)).unwrap();
+    assert_eq!(names.crash_with(ImageChoice::Min).0.damage(), []);
 }
 
 #[test]
@@ -674,7 +740,7 @@ struct Model {
 
 fn run_random(disk: &mut Disk, model: &mut Model, ops: &[Random], failures: bool) {
     disk.mkdir("d", Origin::default()).unwrap();
-    disk.sync_dir("").unwrap();
+    disk.sync_dir("", Origin::default()).unwrap();
     let mut decisions = Decisions::from_seed(ops.len() as u64);
     for (number, op) in ops.iter().enumerate() {
         let origin = Origin::new(number as u64, None);
@@ -704,12 +770,12 @@ fn run_random(disk: &mut Disk, model: &mut Model, ops: &[Random], failures: bool
             }
             Random::Sync(path) => {
                 if let Ok(stat) = disk.stat(PATHS[path]) {
-                    disk.sync_file(stat.ino, SyncScope::Data).unwrap();
+                    disk.sync_file(stat.ino, SyncScope::Data, origin).unwrap();
                 }
             }
             Random::SyncDir => {
-                disk.sync_dir("d").unwrap();
-                disk.sync_dir("").unwrap();
+                disk.sync_dir("d", origin).unwrap();
+                disk.sync_dir("", origin).unwrap();
             }
             Random::Rename(from, to) => {
                 let done = disk.rename(PATHS[from], PATHS[to], origin);

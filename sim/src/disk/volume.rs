@@ -1,12 +1,13 @@
 //! The file system as system calls see it, and the log of names that are not durable yet.
 
 use super::content::Content;
+use super::damage::{Damage, History};
 use super::error::DiskError;
-use super::pages::{PAGE_BYTES, SECTOR_BYTES};
+use super::pages::PAGE_BYTES;
 use super::pending::{Entry, MetaKind, MetaOp, Origin};
-use super::profile::{DirSync, FileSync, Profile, Rules};
-use super::report::{Fate, Thing};
-use crate::rng::Decisions;
+use super::profile::{FileSync, Profile, Rules};
+use super::promise::Lie;
+use super::report::Fate;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -60,21 +61,6 @@ pub enum SyncFailure {
     KeepDirty,
 }
 
-/// A bit that was flipped at rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flip {
-    /// The file.
-    pub ino: Ino,
-    /// Its path when it happened.
-    pub path: String,
-    /// The byte.
-    pub offset: u64,
-    /// The bit, 0 to 7.
-    pub bit: u8,
-    /// The byte as it is since.
-    pub now: u8,
-}
-
 /// What an inode is.
 #[derive(Clone)]
 pub(super) enum Node {
@@ -105,8 +91,11 @@ pub struct Disk {
     pub(super) next_id: u64,
     pub(super) used_pages: u64,
     capacity_pages: Option<u64>,
-    poison: BTreeSet<(Ino, u64)>,
-    flips: Vec<Flip>,
+    pub(super) poison: BTreeSet<(Ino, u64)>,
+    pub(super) damage: Vec<Damage>,
+    pub(super) history: Option<History>,
+    /// Promises that no honest sync has kept yet.
+    pub(super) lies: Vec<Lie>,
     /// The file whose space was freed last: what a stale hole may show.
     pub(super) freed: Option<Arc<Content>>,
     pub(super) broken_syncs: Vec<Fate>,
@@ -132,7 +121,9 @@ impl Disk {
             used_pages: 0,
             capacity_pages: None,
             poison: BTreeSet::new(),
-            flips: Vec::new(),
+            damage: Vec::new(),
+            history: None,
+            lies: Vec::new(),
             freed: None,
             broken_syncs: Vec::new(),
         };
@@ -158,7 +149,7 @@ impl Disk {
 
     // ---- names ----
 
-    fn dir(&self, ino: Ino) -> Result<&BTreeMap<Arc<str>, Ino>, DiskError> {
+    pub(super) fn dir(&self, ino: Ino) -> Result<&BTreeMap<Arc<str>, Ino>, DiskError> {
         match &self.slots[ino.0 as usize].node {
             Node::Dir(entries) => Ok(entries),
             _ => Err(DiskError::new(ErrorKind::NotADirectory, "a part of the path is not a directory")),
@@ -182,7 +173,7 @@ impl Disk {
         Ok((self.walk(dirs)?, name))
     }
 
-    fn walk(&self, path: &str) -> Result<Ino, DiskError> {
+    pub(super) fn walk(&self, path: &str) -> Result<Ino, DiskError> {
         let mut at = ROOT;
         for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
             at = self.dir(at)?.get(part).copied().ok_or(not_found())?;
@@ -210,7 +201,7 @@ impl Disk {
         }
     }
 
-    fn content_mut(&mut self, ino: Ino) -> Result<&mut Content, DiskError> {
+    pub(super) fn content_mut(&mut self, ino: Ino) -> Result<&mut Content, DiskError> {
         match &mut self.slots[ino.0 as usize].node {
             Node::File(content) => Ok(Arc::make_mut(content)),
             Node::Dir(_) => Err(DiskError::new(ErrorKind::IsADirectory, "a directory is used as a file")),
@@ -282,7 +273,7 @@ impl Disk {
             _ => MetaKind::Create(entry),
         };
         self.slots.push(Slot { node, name, parent: dir, links: 1, opens: 0 });
-        self.meta.push(MetaOp { origin, kind, ino });
+        self.note_name(origin, kind, ino);
         Ok(ino)
     }
 
@@ -331,7 +322,7 @@ impl Disk {
         let flushes = self.rules.rename_over_flushes && replaced.is_some();
         let flush_below = if flushes { self.next_id } else { 0 };
         let kind = MetaKind::Rename { from, to: Entry { dir: to_dir, name }, replaced, flush_below };
-        self.meta.push(MetaOp { origin, kind, ino });
+        self.note_name(origin, kind, ino);
         if let Some(replaced) = replaced {
             self.slot_mut(replaced).links -= 1;
             self.let_go(replaced);
@@ -353,7 +344,7 @@ impl Disk {
         let name: Arc<str> = Arc::from(name);
         self.dir_mut(dir).insert(name.clone(), ino);
         self.slot_mut(ino).links += 1;
-        self.meta.push(MetaOp { origin, kind: MetaKind::Link(Entry { dir, name }), ino });
+        self.note_name(origin, MetaKind::Link(Entry { dir, name }), ino);
         Ok(())
     }
 
@@ -363,7 +354,7 @@ impl Disk {
         let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
         self.content(ino)?;
         let (name, _) = self.dir_mut(dir).remove_entry(name).expect("the name was just found");
-        self.meta.push(MetaOp { origin, kind: MetaKind::Unlink(Entry { dir, name }), ino });
+        self.note_name(origin, MetaKind::Unlink(Entry { dir, name }), ino);
         self.slot_mut(ino).links -= 1;
         self.let_go(ino);
         Ok(())
@@ -377,7 +368,7 @@ impl Disk {
             return Err(DiskError::new(ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
         }
         let (name, _) = self.dir_mut(dir).remove_entry(name).expect("the name was just found");
-        self.meta.push(MetaOp { origin, kind: MetaKind::Rmdir(Entry { dir, name }), ino });
+        self.note_name(origin, MetaKind::Rmdir(Entry { dir, name }), ino);
         self.slot_mut(ino).links -= 1;
         self.let_go(ino);
         Ok(())
@@ -402,13 +393,16 @@ impl Disk {
     }
 
     /// Drops an inode that nobody can reach and that no crash can bring back.
-    fn forget(&mut self, ino: Ino) {
+    pub(super) fn forget(&mut self, ino: Ino) {
         let slot = self.slot(ino);
         if slot.links > 0 || slot.opens > 0 || self.meta.iter().any(|op| op.needs(ino)) {
             return;
         }
         if let Node::File(content) = std::mem::replace(&mut self.slot_mut(ino).node, Node::Free) {
             self.freed = Some(content);
+            if let Some(history) = &mut self.history {
+                history.forget(ino);
+            }
         }
     }
 
@@ -421,12 +415,8 @@ impl Disk {
 
     /// Reads at most `buf.len()` bytes; 0 only at or behind the end. A poisoned sector fails the whole read.
     pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
-        if !self.poison.is_empty() && !buf.is_empty() {
-            let first = offset / SECTOR_BYTES as u64;
-            let last = (offset + buf.len() as u64 - 1) / SECTOR_BYTES as u64;
-            if self.poison.range((ino, first)..=(ino, last)).next().is_some() {
-                return Err(DiskError::io());
-            }
+        if self.is_poisoned(ino, offset, buf.len()) {
+            return Err(DiskError::io());
         }
         Ok(self.content(ino)?.read(offset, buf))
     }
@@ -446,6 +436,9 @@ impl Disk {
         let id = self.take_id();
         let taken = self.content_mut(ino)?.write(offset, &data[..count], id, origin);
         self.used_pages += taken;
+        if let Some(history) = &mut self.history {
+            history.wrote(ino, offset, &data[..count], data.len(), origin.op);
+        }
         Ok(count)
     }
 
@@ -459,140 +452,20 @@ impl Disk {
         let given = self.content_mut(ino)?.set_len(len, id, origin);
         self.used_pages -= given;
         if len < before && self.rules.file_sync == FileSync::Journal {
-            self.meta.push(MetaOp { origin, kind: MetaKind::Cut { id }, ino });
+            self.note_name(origin, MetaKind::Cut { id }, ino);
         }
         Ok(())
+    }
+
+    fn note_name(&mut self, origin: Origin, kind: MetaKind, ino: Ino) {
+        let id = self.take_id();
+        self.meta.push(MetaOp { id, origin, kind, ino });
     }
 
     fn take_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    // ---- syncs ----
-
-    /// Makes a file durable, as far as the rules of the profile say.
-    pub fn sync_file(&mut self, ino: Ino, scope: SyncScope) -> Result<(), DiskError> {
-        match self.rules.file_sync {
-            FileSync::Nothing => self.content(ino).map(|_| ()),
-            FileSync::Data => {
-                self.content_mut(ino)?.sync();
-                Ok(())
-            }
-            FileSync::Journal => {
-                let content = self.content_mut(ino)?;
-                let grown = content.len != content.synced_len || content.pending.iter().any(|record| record.is_cut());
-                content.sync();
-                if grown || scope == SyncScope::All || self.meta.iter().any(|op| op.ino == ino) {
-                    self.commit_journal();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes the names in a directory durable, as far as the rules of the profile say.
-    pub fn sync_dir(&mut self, path: &str) -> Result<(), DiskError> {
-        let dir = self.walk(path)?;
-        self.dir(dir)?;
-        match self.rules.dir_sync {
-            DirSync::Nothing => {}
-            DirSync::Dir => self.commit_dir(dir),
-            DirSync::Journal => self.commit_journal(),
-        }
-        Ok(())
-    }
-
-    fn commit_journal(&mut self) {
-        let mut done = std::mem::take(&mut self.meta);
-        for op in &done {
-            let Node::File(content) = &mut self.slots[op.ino.0 as usize].node else { continue };
-            match op.kind {
-                MetaKind::Cut { id } => Arc::make_mut(content).commit_cut(id),
-                MetaKind::Rename { flush_below, .. } if flush_below > 0 => {
-                    Arc::make_mut(content).sync_below(flush_below)
-                }
-                _ => {}
-            }
-        }
-        self.forget_after(&done);
-        done.clear();
-        if self.meta.is_empty() {
-            self.meta = done;
-        }
-    }
-
-    /// The changes in this directory, and with them the earlier ones of the same names elsewhere, become durable.
-    fn commit_dir(&mut self, dir: Ino) {
-        if self.meta.iter().all(|op| op.touches(dir)) {
-            return self.commit_journal();
-        }
-        let wanted: Vec<bool> = self.meta.iter().map(|op| op.touches(dir)).collect();
-        let flags = with_requirements(&self.meta, wanted);
-        let mut done = Vec::new();
-        let mut rest = Vec::new();
-        for (op, durable) in std::mem::take(&mut self.meta).into_iter().zip(flags) {
-            if durable { done.push(op) } else { rest.push(op) }
-        }
-        self.meta = rest;
-        self.forget_after(&done);
-    }
-
-    fn forget_after(&mut self, done: &[MetaOp]) {
-        for op in done {
-            self.forget(op.ino);
-            if let MetaKind::Rename { replaced: Some(replaced), .. } = op.kind {
-                self.forget(replaced);
-            }
-        }
-    }
-
-    /// Makes the sync of a file fail, and returns the error that the caller sees.
-    pub fn fail_sync(&mut self, ino: Ino, how: SyncFailure, decisions: &mut Decisions, origin: Origin) -> DiskError {
-        let path = self.path_of(ino);
-        let Ok(content) = self.content(ino) else { return DiskError::io() };
-        let words = match how {
-            SyncFailure::KeepDirty => "failed, everything stays pending",
-            SyncFailure::CleanRevertOld => {
-                let durable = content.durable();
-                let (before, after) = (content.pages.taken(), durable.pages.taken());
-                self.slot_mut(ino).node = Node::File(Arc::new(durable));
-                self.used_pages = self.used_pages - before + after;
-                "failed, and the file went back to what was durable"
-            }
-            SyncFailure::CleanKeepNew => {
-                let lose = decisions.site("sync.lose");
-                // The answer 0 keeps a sector; with no sector lost this would be no failure at all, so that the newest
-                // one always is.
-                let touched = content.touched();
-                let last = touched.last().copied();
-                let kept = |sector: &u64| Some(*sector) == last || decisions.decide(lose, 2) == 1;
-                let lost: BTreeSet<u64> = touched.into_iter().filter(kept).collect();
-                let with_len = decisions.decide(lose, 2) == 0;
-                if let Ok(content) = self.content_mut(ino) {
-                    content.drop_sectors(&lost, with_len);
-                }
-                "failed, and what it did not write is marked clean"
-            }
-        };
-        self.broken_syncs.push(Fate { thing: Thing::BrokenSync { path, how: words }, origin: Some(origin) });
-        DiskError::io()
-    }
-
-    /// A sync says `Ok` and does nothing. What was pending stays pending.
-    pub fn lose_sync(&mut self, ino: Ino, origin: Origin) {
-        let thing = Thing::BrokenSync { path: self.path_of(ino), how: "said Ok and did nothing" };
-        self.broken_syncs.push(Fate { thing, origin: Some(origin) });
-    }
-
-    /// Clean pages of a file leave the cache, so that reads show what a failed sync did not write. Returns how many
-    /// sectors changed their content.
-    pub fn evict(&mut self, ino: Ino) -> Result<usize, DiskError> {
-        if self.content(ino)?.dropped.is_empty() {
-            return Ok(0);
-        }
-        Ok(self.content_mut(ino)?.evict())
     }
 
     /// How many changes are pending: of names, and of data and lengths in files.
@@ -628,78 +501,6 @@ impl Disk {
 
     fn spare_pages(&self) -> u64 {
         self.capacity_pages.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_pages))
-    }
-
-    // ---- damage ----
-
-    /// Makes every read of this sector fail from now on.
-    pub fn poison(&mut self, ino: Ino, sector: u64) {
-        self.poison.insert((ino, sector));
-    }
-
-    /// Takes all poison away.
-    pub fn heal(&mut self) {
-        self.poison.clear();
-    }
-
-    /// Flips one bit of a byte that is durable, and not pending, on the disk and in what is read. `None` where the byte is
-    /// not of that kind.
-    pub fn flip_bit(&mut self, ino: Ino, offset: u64, bit: u8) -> Option<Flip> {
-        assert!(bit < 8, "a byte has no bit {bit}");
-        let path = self.path_of(ino);
-        let content = self.content_mut(ino).ok()?;
-        let sector = offset / SECTOR_BYTES as u64;
-        let durable = offset < content.synced_len.min(content.len) && content.pages.holds(offset);
-        if !durable || content.touching(sector).next().is_some() || content.dropped.contains_key(&sector) {
-            return None;
-        }
-        let mut byte = [0];
-        content.pages.read(offset, &mut byte);
-        byte[0] ^= 1 << bit;
-        content.pages.write(offset, &byte);
-        let flip = Flip { ino, path, offset, bit, now: byte[0] };
-        self.flips.push(flip.clone());
-        Some(flip)
-    }
-
-    /// Flips one bit of a durable byte in one of the files that are eligible by their path. `None` where a few tries have
-    /// found no such byte.
-    pub fn flip_some(&mut self, eligible: &dyn Fn(&str) -> bool, decisions: &mut Decisions) -> Option<Flip> {
-        let candidate = |ino: &Ino| {
-            let slot = self.slot(*ino);
-            let synced = matches!(&slot.node, Node::File(content) if content.synced_len > 0);
-            synced && slot.links > 0 && eligible(&self.path_of(*ino))
-        };
-        let files: Vec<Ino> = (0..self.slots.len() as u32).map(Ino).filter(candidate).collect();
-        if files.is_empty() {
-            return None;
-        }
-        let site = decisions.site("flip");
-        for _ in 0..8 {
-            let ino = *decisions.pick(site, &files);
-            let synced_len = self.content(ino).ok()?.synced_len;
-            let offset = decisions.decide(site, synced_len);
-            let bit = decisions.decide(site, 8) as u8;
-            if let Some(flip) = self.flip_bit(ino, offset, bit) {
-                return Some(flip);
-            }
-        }
-        None
-    }
-
-    /// Every bit that was ever flipped.
-    pub fn flips(&self) -> &[Flip] {
-        &self.flips
-    }
-
-    /// The flips that can still be read: in a file with a name, and not written over.
-    pub fn live_flips(&self) -> Vec<Flip> {
-        let live = |flip: &&Flip| {
-            let mut byte = [0];
-            let read = self.content(flip.ino).is_ok_and(|content| content.read(flip.offset, &mut byte) == 1);
-            read && self.slot(flip.ino).links > 0 && byte[0] == flip.now
-        };
-        self.flips.iter().filter(live).cloned().collect()
     }
 
     // ---- identity ----

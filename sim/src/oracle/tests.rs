@@ -55,7 +55,7 @@ fn scan(oracle: &mut Oracle, at: u64, digest: &[(KeyId, Stamp)]) -> Result<(), F
 
 fn recover(oracle: &mut Oracle, restart: Restart, digest: &[(KeyId, Stamp)]) -> Result<Recovered, Finding> {
     let promise = if restart == Restart::PowerLoss { Promise::Durable } else { Promise::Acknowledged };
-    oracle.recover(restart, promise, true, &Observed { digest: digest.to_vec(), unreadable: Vec::new() })
+    oracle.recover(restart, promise, None, true, &Observed { digest: digest.to_vec(), unreadable: Vec::new() })
 }
 
 fn print<T: std::fmt::Debug>(result: Result<T, Finding>) -> String {
@@ -373,7 +373,8 @@ fn a_disk_that_lies_excuses_an_older_state_but_no_wrong_one() {
     let recover = |oracle: &mut Oracle, digest: &[(KeyId, Stamp)]| {
         oracle.recover(
             Restart::PowerLoss,
-            Promise::Nothing,
+            Promise::Durable,
+            Some(0),
             true,
             &Observed { digest: digest.to_vec(), unreadable: Vec::new() },
         )
@@ -392,7 +393,8 @@ fn a_disk_that_lies_may_bring_back_a_life_that_was_given_up() {
     let recover = |oracle: &mut Oracle, digest: &[(KeyId, Stamp)]| {
         oracle.recover(
             Restart::PowerLoss,
-            Promise::Nothing,
+            Promise::Durable,
+            Some(0),
             true,
             &Observed { digest: digest.to_vec(), unreadable: Vec::new() },
         )
@@ -412,8 +414,8 @@ fn unreadable_keys_are_left_out_and_nothing_else() {
     let mut oracle = oracle(false);
     write(&mut oracle, 1, &[put(0, 2), put(1, 3)], DURABLE).unwrap();
     let observed = |digest: &[(KeyId, Stamp)]| Observed { digest: digest.to_vec(), unreadable: vec![1] };
-    oracle.clone().recover(Restart::Process, Promise::Acknowledged, true, &observed(&[(0, 2)])).unwrap();
-    oracle.clone().recover(Restart::Process, Promise::Acknowledged, true, &observed(&[])).unwrap_err();
+    oracle.clone().recover(Restart::Process, Promise::Acknowledged, None, true, &observed(&[(0, 2)])).unwrap();
+    oracle.clone().recover(Restart::Process, Promise::Acknowledged, None, true, &observed(&[])).unwrap_err();
 }
 
 #[test]

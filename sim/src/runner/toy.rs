@@ -112,11 +112,13 @@ struct Toy {
 }
 
 const LOG: &str = "db/store.wal";
+const LOG_NAME: &str = "store.wal";
 const TEMP: &str = "db/store.tmp";
 
-fn failure(error: io::Error, file: &str) -> Failure {
+/// An error of the log, or of whatever else where `file` is not known.
+fn failure(error: io::Error, file: Option<&str>) -> Failure {
     let kind = if error.kind() == io::ErrorKind::StorageFull { FailureKind::OutOfSpace } else { FailureKind::Io };
-    Failure { kind, message: error.to_string(), file: Some(file.into()) }
+    Failure { kind, message: error.to_string(), file: file.map(str::to_string) }
 }
 
 /// length, hash of the rest, sequence number, entries
@@ -273,9 +275,9 @@ impl StoreKind for ToyKind {
     }
 
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
-        let toy = self.start(world, options).map_err(|error| failure(error, LOG))?;
+        let toy = self.start(world, options).map_err(|error| failure(error, None))?;
         if self.0 == Flaw::NeverRecovers && world.with_injector(|injector| !injector.counts().is_empty()) {
-            toy.state.lock().broken = Some(failure(io::Error::other("once bitten"), LOG));
+            toy.state.lock().broken = Some(failure(io::Error::other("once bitten"), Some(LOG_NAME)));
         }
         Ok(Arc::new(toy))
     }
@@ -378,7 +380,7 @@ impl Store for Toy {
             Ok(()) => apply(&mut state.map, batch),
             Err(_) if self.flaw == Flaw::ErrorSwallowed => apply(&mut state.map, batch),
             Err(error) => {
-                let error = failure(error, LOG);
+                let error = failure(error, Some(LOG_NAME));
                 if self.flaw == Flaw::FailedWriteFlickers {
                     state.stale = state.map.clone();
                     apply(&mut state.map, batch);
@@ -397,7 +399,7 @@ impl Store for Toy {
         drop(state);
         self.leave();
         if self.flaw == Flaw::ErrorInvented && seq.is_multiple_of(64) {
-            result = Err(failure(io::Error::other("a bad day"), LOG));
+            result = Err(failure(io::Error::other("a bad day"), Some(LOG_NAME)));
         }
         Commit { seq: Some(seq), result }
     }
@@ -491,7 +493,7 @@ impl Store for Toy {
         let broken = self.state.lock().broken.clone();
         let result = match broken {
             Some(cause) => Err(Failure { kind: FailureKind::ReadOnly, ..cause }),
-            None => self.log.sync_data(Location::caller()).map_err(|error| failure(error, LOG)),
+            None => self.log.sync_data(Location::caller()).map_err(|error| failure(error, Some(LOG_NAME))),
         };
         if let Err(error) = &result {
             self.state.lock().broken.get_or_insert(error.clone());

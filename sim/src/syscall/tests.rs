@@ -152,11 +152,11 @@ fn the_wall_clock_jumps_and_a_bit_flips_where_it_may() {
     let mut buf = [0; 1000];
     table.read_at(&mut buf, 0, here()).expect("a read");
     assert_eq!(buf.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
-    assert_eq!(world.with_disk(|disk| disk.flips().len()), 1);
+    assert_eq!(world.with_disk(|disk| disk.damage().len()), 1);
     let lines = world.trace().lines.join("\n");
     assert!(lines.contains("driver: create of 1.sst finds the wall clock set by -5000 ms"), "{lines}");
     assert!(lines.contains("driver: write 1.sst @0+1000 -> ok   "), "{lines}");
-    assert!(lines.contains("of 1.sst flips"), "{lines}");
+    assert!(lines.contains("of 1.sst flipped"), "{lines}");
 }
 
 #[test]

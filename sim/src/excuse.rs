@@ -1,0 +1,116 @@
+//! Excuses: which fault explains which error, which lost acknowledgement and which forgotten file. Pure functions of the two
+//! ledgers, that of refused calls and that of damage.
+//!
+//! An excuse is bound to its fault: an error must name the file that was struck, a lost acknowledgement must have lain in the
+//! damaged part of a log, a file that is left over must have been part of a call that failed. What no fault explains is a
+//! finding.
+//!
+//! * E1 an input/output error is explained by a call that was refused in this life and took part in the file that is named;
+//! * E2 so is a refusal of writes, by a call that would have changed something;
+//! * E3 a corruption is explained by damage in the file that is named; or by damage in the list of files, for then any other
+//!   file may seem to be missing or too short;
+//! * E4 acknowledgements may be forgotten from the call on that wrote what was damaged in a log, where the log cannot tell; and
+//!   from the call on that promised what the disk then did not keep of a log. Where such a promise was about another file or
+//!   about names, all of them may be, but for the promises about tables, whose loss is always noticed;
+//! * E5 a file may be left over where a call on it failed, or one on the list of files, which leaves it unknown what counts.
+
+use crate::disk::{Damage, Harm};
+use crate::fault::FileClass;
+use crate::ledger::Refusal;
+use crate::store::{Failure, FailureKind};
+use std::io::ErrorKind;
+
+/// Sentences that a finding quotes of what happened.
+const SENTENCES_MAX: usize = 6;
+
+/// What went wrong with the machine, as far as it can explain anything now.
+pub struct Circumstances<'a> {
+    /// Calls that were refused in this life.
+    pub refusals: &'a [Refusal],
+    /// Damage that was ever done.
+    pub damage: &'a [Damage],
+    /// What a file is to the store, by its name.
+    pub classify: &'a dyn Fn(&str) -> FileClass,
+}
+
+impl Circumstances<'_> {
+    /// Whether something explains this error.
+    pub fn explain(&self, failure: &Failure, opening: bool) -> bool {
+        let file = failure.file.as_deref();
+        let refused = |fits: &dyn Fn(&Refusal) -> bool| {
+            self.refusals.iter().any(|refusal| fits(refusal) && file.is_none_or(|name| refusal.names(name)))
+        };
+        match failure.kind {
+            // E1.
+            FailureKind::Io => refused(&|refusal| refusal.error != ErrorKind::StorageFull),
+            FailureKind::OutOfSpace => refused(&|refusal| refusal.error == ErrorKind::StorageFull),
+            // E2.
+            FailureKind::ReadOnly => refused(&Refusal::changes),
+            // E3.
+            FailureKind::Corruption => self
+                .live_damage()
+                .any(|damage| file.is_none_or(|name| damage.name() == name) || self.is_of_the_list(damage)),
+            FailureKind::Other => opening && self.live_damage().any(|damage| self.is_broken_list(damage)),
+            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid => false,
+        }
+    }
+
+    /// E4: the call from which on acknowledgements may be forgotten, if there is one.
+    pub fn forgiven_from(&self) -> Option<u64> {
+        let cost = |damage: &Damage| match (damage.harm, (self.classify)(damage.name())) {
+            (_, FileClass::Wal) => damage.forgives,
+            (Harm::BrokenPromise { .. }, class) if class != FileClass::Sst => damage.forgives.map(|_| 0),
+            _ => None,
+        };
+        self.live_damage().filter_map(cost).min()
+    }
+
+    /// E5: whether the store may have left this file behind without being able to help it.
+    pub fn may_be_left(&self, file: &str) -> bool {
+        let of_the_list =
+            |class| matches!(class, FileClass::Manifest | FileClass::Current | FileClass::Temp | FileClass::Directory);
+        let failed = self.refusals.iter().filter(|refusal| refusal.changes());
+        failed.into_iter().any(|refusal| refusal.names(file) || of_the_list(refusal.class))
+    }
+
+    /// What happened, in sentences.
+    pub fn sentences(&self) -> Vec<String> {
+        let refusals = self.refusals.iter().map(Refusal::to_string);
+        let mut sentences: Vec<String> = refusals.chain(self.live_damage().map(Damage::to_string)).collect();
+        if sentences.is_empty() {
+            return vec![
+                "no call was failed since the store was opened, and no byte that it can read is damaged".into(),
+            ];
+        }
+        let more = sentences.len().saturating_sub(SENTENCES_MAX);
+        if more > 0 {
+            sentences.drain(..more);
+            sentences.insert(0, format!("{more} other calls were failed since the store was opened"));
+        }
+        sentences
+    }
+
+    fn live_damage(&self) -> impl Iterator<Item = &Damage> {
+        self.damage.iter().filter(|damage| !damage.over)
+    }
+
+    /// Damage of the list of files that count.
+    fn is_of_the_list(&self, damage: &Damage) -> bool {
+        (self.classify)(damage.name()) == FileClass::Manifest || self.is_broken_list(damage)
+    }
+
+    /// A broken promise about the list of files, or about their names.
+    fn is_broken_list(&self, damage: &Damage) -> bool {
+        use FileClass::{Current, Identity, Manifest, Temp};
+        match damage.harm {
+            Harm::BrokenPromise { of_names: true } => true,
+            Harm::BrokenPromise { of_names: false } => {
+                matches!((self.classify)(damage.name()), Manifest | Current | Identity | Temp)
+            }
+            Harm::Flip { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! Which rule strikes which call. One injector per run.
+
+use super::rule::{ErrorWord, FaultKind, FaultRule, OneOrMany, OneOrRange, Spelling};
+use super::target::{ClassSet, FileClass, FsOp};
+use crate::disk::{CrashKind, SyncFailure};
+use crate::rng::{Decisions, Rarity, Site};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+
+/// A call that is about to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// What it does.
+    pub op: FsOp,
+    /// To what kind of file.
+    pub class: FileClass,
+    /// How many bytes are to be read or written.
+    pub bytes: u64,
+    /// Number of the call in this run.
+    pub ordinal: u64,
+    /// Virtual time in milliseconds.
+    pub now_ms: u64,
+}
+
+/// What the world must do at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// Crash; the call is not made.
+    Crash(CrashKind),
+    /// The call fails. Of a write, the first `done` bytes reach the file all the same; anything else has no effect.
+    Fail {
+        /// The error.
+        kind: ErrorKind,
+        /// Bytes that are written although the call fails.
+        done: u64,
+    },
+    /// The read or write stops after so many bytes, at least one, and says so.
+    Short(u64),
+    /// The sync fails. For a file see [`crate::disk::Disk::fail_sync`]; the sync of a directory has no effect.
+    SyncFails {
+        /// What becomes of the data.
+        how: SyncFailure,
+        /// The error.
+        kind: ErrorKind,
+    },
+    /// The sync says `Ok` and does nothing. For a file see [`crate::disk::Disk::lose_sync`].
+    SyncLies,
+    /// A bit flips in a file of these classes, see [`crate::disk::Disk::flip_some`]; then the call is made.
+    FlipBit(ClassSet),
+    /// The call takes so many milliseconds.
+    Delay(u64),
+    /// The wall clock jumps by so many milliseconds; then the call is made.
+    ClockJump(i64),
+    /// The disk has all the space that it wants again; then the call is made.
+    SpaceReturns,
+}
+
+/// How often a fault struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct FaultCount {
+    /// What happened.
+    pub kind: FaultKind,
+    /// To what kind of file.
+    pub class: FileClass,
+    /// At which call.
+    pub op: FsOp,
+    /// How often.
+    pub hits: u64,
+}
+
+const OPS: usize = FsOp::ALL.len();
+const CELLS: usize = FileClass::ALL.len() * OPS;
+
+/// When a rule strikes.
+enum When {
+    /// By chance, decided per cell of the table under a site of its own, which is interned at the first call.
+    Chance { probability: f64, sites: Vec<Option<Site>> },
+    /// After so many calls.
+    Counted(Site),
+    /// At these calls, ascending, counted from 1.
+    Nth(Vec<u64>),
+    /// By itself.
+    Never,
+}
+
+/// A rule in use.
+struct Rule {
+    kind: FaultKind,
+    label: String,
+    how: Site,
+    when: When,
+    budget: u64,
+    calls: u64,
+    sticky: bool,
+    stuck: bool,
+    targets: ClassSet,
+    modes: Vec<SyncFailure>,
+    errors: Vec<ErrorKind>,
+    max_ms: u64,
+    jump: (i64, i64),
+    returns_after_ops: Option<(u64, u64)>,
+    returns_after_ms: Option<(u64, u64)>,
+    /// Until which call and which moment there is no space, once there is none.
+    full_until: Option<(u64, u64)>,
+}
+
+/// Applies the rules of a scenario. One per run.
+pub struct Injector {
+    rules: Vec<Rule>,
+    /// For each cell of class and operation, a bit per rule.
+    table: Box<[u32]>,
+    seen: Box<[u64]>,
+    hits: BTreeMap<(FaultKind, FileClass, FsOp), u64>,
+    enabled: bool,
+    /// Index of the torn-write rule, its site and its probability.
+    torn: Option<(usize, Site, f64)>,
+    capacity: Option<u64>,
+    /// Index of the rule that limits the capacity.
+    limiting: Option<usize>,
+    space_waits: bool,
+}
+
+impl Injector {
+    /// Compiles the rules. At most 32 of them.
+    pub fn new(rules: Vec<FaultRule>, decisions: &mut Decisions) -> Injector {
+        assert!(rules.len() <= 32, "a scenario has at most 32 fault rules, and not {}", rules.len());
+        let mut injector = Injector {
+            rules: Vec::with_capacity(rules.len()),
+            table: vec![0; CELLS].into_boxed_slice(),
+            seen: vec![0; CELLS].into_boxed_slice(),
+            hits: BTreeMap::new(),
+            enabled: true,
+            torn: None,
+            capacity: None,
+            limiting: None,
+            space_waits: false,
+        };
+        for rule in rules {
+            injector.add(&rule.spelling, decisions);
+        }
+        injector
+    }
+
+    fn add(&mut self, spelling: &Spelling, decisions: &mut Decisions) {
+        let index = self.rules.len();
+        let kind = spelling.kind;
+        let same = self.rules.iter().filter(|rule| rule.kind == kind).count();
+        let label = match same {
+            0 => format!("fault.{}", kind.name()),
+            _ => format!("fault.{}#{}", kind.name(), same + 1),
+        };
+        let how = decisions.site(&format!("{label}.how"));
+        let classes = spelling.classes.as_ref().map(OneOrMany::list).unwrap_or_default();
+        let targets = ClassSet::of(&classes);
+        let when = match (spelling.chance, spelling.every_ops, &spelling.nth) {
+            (Some(probability), ..) => When::Chance { probability, sites: vec![None; CELLS] },
+            (_, Some(every), _) => {
+                let (low, high) = every.ends();
+                When::Counted(decisions.rare_site(&label, Rarity::Every(low, high)))
+            }
+            (_, _, Some(nth)) => {
+                let mut nth = nth.list();
+                nth.sort_unstable();
+                When::Nth(nth)
+            }
+            _ => When::Never,
+        };
+        if kind == FaultKind::TornWrite {
+            let site = decisions.site(&label);
+            self.torn = Some((index, site, spelling.chance.unwrap_or(1.0)));
+        }
+        if let Some(capacity) = spelling.capacity {
+            let (low, high) = capacity.ends();
+            self.capacity = Some(decisions.range(how, low, high));
+            self.limiting = Some(index);
+        }
+        // Where a flip lands is a matter of classes; the call at which it happens may be any.
+        let struck = if kind == FaultKind::BitFlip { ClassSet::of(&[]) } else { targets };
+        for op in spelling.ops().expect("the rule was checked when it was read") {
+            for class in FileClass::ALL.into_iter().filter(|&class| struck.contains(class)) {
+                self.table[cell(class, op)] |= 1 << index;
+            }
+        }
+        let errors = spelling.error.as_ref().map(OneOrMany::list).unwrap_or(vec![ErrorWord::Io]);
+        self.rules.push(Rule {
+            kind,
+            label,
+            how,
+            when,
+            budget: spelling.budget.unwrap_or(u64::MAX),
+            calls: 0,
+            sticky: spelling.sticky.unwrap_or(false),
+            stuck: false,
+            targets,
+            modes: spelling.mode.as_ref().map(OneOrMany::list).unwrap_or(vec![SyncFailure::CleanKeepNew]),
+            errors: errors.into_iter().map(ErrorWord::kind).collect(),
+            max_ms: spelling.max_ms.unwrap_or(0),
+            jump: spelling.ms.map_or((0, 0), OneOrRange::ends),
+            returns_after_ops: spelling.returns_after_ops.map(OneOrRange::ends),
+            returns_after_ms: spelling.returns_after_ms.map(OneOrRange::ends),
+            full_until: None,
+        });
+    }
+
+    /// Switches all rules off, or on again.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+        if !enabled {
+            for rule in &mut self.rules {
+                rule.stuck = false;
+                rule.full_until = None;
+            }
+            self.space_waits = false;
+        }
+    }
+
+    /// The capacity that a `disk-full` rule gives the disk at the beginning of the run.
+    pub fn capacity(&self) -> Option<u64> {
+        self.capacity
+    }
+
+    /// Whether a rule changes bytes behind the back of whoever wrote them.
+    pub fn does_damage(&self) -> bool {
+        self.rules.iter().any(|rule| rule.kind == FaultKind::BitFlip)
+    }
+
+    /// What happens at this call; `None` for nothing.
+    #[inline]
+    pub fn before(&mut self, call: Call, decisions: &mut Decisions) -> Option<Injected> {
+        let cell = cell(call.class, call.op);
+        self.seen[cell] += 1;
+        let mask = self.table[cell];
+        if (mask == 0 && !self.space_waits) || !self.enabled {
+            return None;
+        }
+        self.strike(call, cell, mask, decisions)
+    }
+
+    fn strike(&mut self, call: Call, cell: usize, mut mask: u32, decisions: &mut Decisions) -> Option<Injected> {
+        if self.space_waits
+            && let Some(rule) = self.limiting.map(|index| &mut self.rules[index])
+            && rule.full_until.is_some_and(|(op, ms)| call.ordinal >= op && call.now_ms >= ms)
+        {
+            rule.full_until = None;
+            self.space_waits = false;
+            return Some(Injected::SpaceReturns);
+        }
+        while mask != 0 {
+            let index = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let rule = &mut self.rules[index];
+            if let Some(injected) = rule.strike(call, cell, decisions) {
+                let kind = rule.kind;
+                *self.hits.entry((kind, call.class, call.op)).or_default() += 1;
+                return Some(match injected {
+                    Injected::Crash(CrashKind::PowerLoss) => {
+                        Injected::Crash(self.power_loss(call.class, call.op, decisions))
+                    }
+                    other => other,
+                });
+            }
+        }
+        None
+    }
+
+    /// The kind of a power cut: torn, where a `torn-write` rule says so. For crashes that are not faults of a rule, too.
+    pub fn power_loss(&mut self, class: FileClass, op: FsOp, decisions: &mut Decisions) -> CrashKind {
+        let Some((index, site, chance)) = self.torn else { return CrashKind::PowerLoss };
+        let rule = &mut self.rules[index];
+        if !self.enabled || rule.budget == 0 || !decisions.chance(site, chance) {
+            return CrashKind::PowerLoss;
+        }
+        rule.budget -= 1;
+        *self.hits.entry((FaultKind::TornWrite, class, op)).or_default() += 1;
+        CrashKind::TornPowerLoss
+    }
+
+    /// The disk itself has said that it is full. Where a rule limits its capacity, the time until space returns begins.
+    pub fn note_full(&mut self, call: Call, decisions: &mut Decisions) {
+        let Some(index) = self.limiting else { return };
+        let rule = &mut self.rules[index];
+        *self.hits.entry((FaultKind::DiskFull, call.class, call.op)).or_default() += 1;
+        if rule.full_until.is_none() && self.enabled {
+            rule.full_until = rule.draw_until(call, decisions);
+            self.space_waits = rule.full_until.is_some();
+        }
+    }
+
+    /// How often each fault struck, by kind, file class and operation.
+    pub fn counts(&self) -> Vec<FaultCount> {
+        self.hits.iter().map(|(&(kind, class, op), &hits)| FaultCount { kind, class, op, hits }).collect()
+    }
+
+    /// How often a kind of fault struck.
+    pub fn hits(&self, kind: FaultKind) -> u64 {
+        self.hits.iter().filter(|((struck, ..), _)| *struck == kind).map(|(_, hits)| hits).sum()
+    }
+
+    /// How many calls of this operation were made on files of this class.
+    pub fn calls(&self, class: FileClass, op: FsOp) -> u64 {
+        self.seen[cell(class, op)]
+    }
+}
+
+impl Rule {
+    /// Whether the rule strikes at this call, and how.
+    fn strike(&mut self, call: Call, cell: usize, decisions: &mut Decisions) -> Option<Injected> {
+        if self.kind == FaultKind::DiskFull && !matches!(self.when, When::Never) && self.still_full(call) {
+            return self.effect(call, decisions);
+        }
+        self.calls += 1;
+        let due = match &mut self.when {
+            _ if self.stuck => true,
+            When::Never => false,
+            When::Nth(nth) => nth.binary_search(&self.calls).is_ok(),
+            When::Counted(site) => decisions.rare(*site),
+            When::Chance { probability, sites } => {
+                let site = match sites[cell] {
+                    Some(site) => site,
+                    None => {
+                        let label = format!("{}.{}.{}", self.label, call.class.name(), call.op.name());
+                        *sites[cell].insert(decisions.rare_site(&label, Rarity::Chance(*probability)))
+                    }
+                };
+                decisions.rare(site)
+            }
+        };
+        if !due || (self.budget == 0 && !self.stuck) {
+            return None;
+        }
+        let effect = self.effect(call, decisions)?;
+        if !self.stuck {
+            self.budget -= 1;
+            self.stuck = self.sticky;
+        }
+        if self.kind == FaultKind::DiskFull {
+            self.full_until = self.draw_until(call, decisions);
+        }
+        Some(effect)
+    }
+
+    fn still_full(&mut self, call: Call) -> bool {
+        match self.full_until {
+            Some((op, ms)) if call.ordinal < op || call.now_ms < ms => true,
+            Some(_) => {
+                self.full_until = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Until when there is no space, from now on; `None` where only this one call fails.
+    fn draw_until(&self, call: Call, decisions: &mut Decisions) -> Option<(u64, u64)> {
+        if self.returns_after_ops.is_none() && self.returns_after_ms.is_none() {
+            return None;
+        }
+        let op = self.returns_after_ops.map_or(0, |(low, high)| call.ordinal + decisions.range(self.how, low, high));
+        let ms = self.returns_after_ms.map_or(0, |(low, high)| call.now_ms + decisions.range(self.how, low, high));
+        Some((op, ms))
+    }
+
+    /// What the fault does to this call; `None` where it can do nothing to it.
+    fn effect(&self, call: Call, decisions: &mut Decisions) -> Option<Injected> {
+        let how = self.how;
+        let written = |decisions: &mut Decisions| match call.op {
+            FsOp::Write => decisions.decide(how, call.bytes + 1),
+            _ => 0,
+        };
+        Some(match self.kind {
+            FaultKind::PowerLoss => Injected::Crash(CrashKind::PowerLoss),
+            FaultKind::ProcessCrash => Injected::Crash(CrashKind::Process),
+            FaultKind::TornWrite => return None,
+            FaultKind::IoError => {
+                let kind = *decisions.pick(how, &self.errors);
+                Injected::Fail { kind, done: written(decisions) }
+            }
+            FaultKind::FsyncError => {
+                Injected::SyncFails { how: *decisions.pick(how, &self.modes), kind: ErrorKind::Other }
+            }
+            FaultKind::FsyncLoss => Injected::SyncLies,
+            FaultKind::DiskFull => match call.op {
+                FsOp::SyncData | FsOp::SyncAll => Injected::SyncFails {
+                    how: *decisions.pick(how, &[SyncFailure::KeepDirty, SyncFailure::CleanKeepNew]),
+                    kind: ErrorKind::StorageFull,
+                },
+                _ => Injected::Fail { kind: ErrorKind::StorageFull, done: written(decisions) },
+            },
+            FaultKind::ShortRead | FaultKind::ShortWrite if call.bytes < 2 => return None,
+            FaultKind::ShortRead | FaultKind::ShortWrite => {
+                Injected::Short(call.bytes - 1 - decisions.decide(how, call.bytes - 1))
+            }
+            FaultKind::BitFlip => Injected::FlipBit(self.targets),
+            FaultKind::SlowIo => Injected::Delay(1 + decisions.decide(how, self.max_ms)),
+            FaultKind::ClockJump => {
+                let (low, high) = self.jump;
+                Injected::ClockJump(low.saturating_add_unsigned(decisions.range(how, 0, high.abs_diff(low))))
+            }
+        })
+    }
+}
+
+fn cell(class: FileClass, op: FsOp) -> usize {
+    class as usize * OPS + op as usize
+}
