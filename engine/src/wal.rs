@@ -91,17 +91,20 @@ impl WalWriter {
     }
 
     /// Writes all that was pushed, in one call. It then survives the end of the process, but not yet a power cut.
+    #[track_caller]
     pub fn write(&mut self) -> Result<()> {
         self.records.write()
     }
 
     /// Writes what was pushed, and makes all of the log durable. Costs no sync where nothing is unsynced.
+    #[track_caller]
     pub fn sync(&mut self) -> Result<()> {
         self.records.sync()
     }
 
     /// Writes a mark: from now on, damage in all that was synced until now is told from a torn tail. The mark itself
     /// needs no sync.
+    #[track_caller]
     pub fn mark(&mut self) -> Result<()> {
         self.records.push(KIND_MARK, self.last_seqno, &[]);
         self.write()

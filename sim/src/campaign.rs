@@ -189,7 +189,7 @@ fn run_one(campaign: &Campaign, kind: &Arc<dyn StoreKind>, index: usize, seed: u
 pub fn divergence(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, first: &RunReport) -> Option<String> {
     let again = run_seed(scenario, kind, seed, &RunOptions::default());
     let events = first.trace.first_divergence(&again.trace)?;
-    let keep = RunOptions { keep: Keep::Events(events.clone()), record: false };
+    let keep = RunOptions { keep: Keep::Events(events.clone()), ..RunOptions::default() };
     let lines = [(); 2].map(|()| run_seed(scenario, kind, seed, &keep).trace);
     match lines[0].first_different_line(&lines[1]) {
         Some((one, other)) => Some(format!("one run says  {one}\nanother says  {other}")),

@@ -6,6 +6,7 @@ pub mod fiber;
 pub mod scheduler;
 pub mod store;
 pub mod strata;
+pub mod syncs;
 pub mod syscall;
 pub mod trace;
 pub mod world;
@@ -16,7 +17,9 @@ pub mod ledger;
 pub mod rng;
 
 pub mod artifact;
+pub mod audit;
 pub mod campaign;
+pub mod cpu;
 pub mod excuse;
 pub mod invariants;
 pub mod op;

@@ -31,6 +31,8 @@ enum Command {
     Replay(command::replay::ReplayArgs),
     /// Makes a failure small, and writes it to corpus/regressions.
     Shrink(command::shrink::ShrinkArgs),
+    /// Leaves out each sync of the store in turn, and says who noticed.
+    Audit(command::audit::AuditArgs),
     /// Lists the scenarios.
     List,
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Run(args) => command::run::run(&dir, &args),
         Command::Replay(args) => command::replay::replay(&dir, &args),
         Command::Shrink(args) => command::shrink::shrink_one(&dir, &args),
+        Command::Audit(args) => command::audit::audit(&dir, &args),
         Command::List => command::list::list(&dir),
     };
     match result {

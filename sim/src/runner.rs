@@ -19,6 +19,7 @@ use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovere
 use crate::rng::{Decision, Decisions, Recording};
 use crate::scenario::{Check, Scenario};
 use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
+use crate::syncs::Syncs;
 use crate::trace::{Keep, TraceSummary, hash_bytes};
 use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
@@ -44,11 +45,13 @@ pub struct RunOptions {
     pub keep: Keep,
     /// Whether the decisions that were not 0 are kept.
     pub record: bool,
+    /// What becomes of the store's syncs.
+    pub syncs: Syncs,
 }
 
 impl Default for RunOptions {
     fn default() -> RunOptions {
-        RunOptions { keep: Keep::Nothing, record: false }
+        RunOptions { keep: Keep::Nothing, record: false, syncs: Syncs::Done }
     }
 }
 
@@ -141,6 +144,7 @@ pub fn run_plan(
     config.faults.clone_from(&plan.faults);
     config.policy = plan.policy;
     config.keep = options.keep.clone();
+    config.syncs = options.syncs.clone();
     let classifier = kind.clone();
     config.classify = Arc::new(move |name| classifier.classify(name));
     let world = World::new(config);

@@ -90,6 +90,8 @@ enum Manner {
     SyncFails { how: SyncFailure, kind: io::ErrorKind },
     /// The sync does nothing and says `Ok`.
     SyncLies,
+    /// The same, and nobody is told: an audit leaves the sync out.
+    SyncSkipped,
 }
 
 /// What an injected error says of itself.
@@ -248,6 +250,9 @@ impl World {
         }
         let state = &mut *state;
         let is_sync = matches!(asked.op, FsOp::SyncData | FsOp::SyncAll | FsOp::SyncDir);
+        if is_sync && matches!(manner, Manner::Whole) && state.syncs.leave_out(asked.op, &asked.name.path, asked.at) {
+            manner = Manner::SyncSkipped;
+        }
         let sync_ns = if is_sync { state.costs.sync_ns } else { 0 };
         state.clock.advance(state.costs.call_ns + (asked.bytes >> 10) * state.costs.kib_ns + sync_ns);
         let origin = Origin::new(ordinal, Some(asked.at));
@@ -373,6 +378,7 @@ impl World {
         self.call(asked, |state, origin, manner| match manner {
             Manner::SyncFails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
             Manner::SyncLies => Ok((state.disk.lose_sync_dir(path, origin)?, 1)),
+            Manner::SyncSkipped => Ok(((), 1)),
             _ => Ok((state.disk.sync_dir(path, origin)?, 0)),
         })
     }
@@ -505,6 +511,7 @@ impl OpenFile {
                 state.disk.lose_sync(self.ino, origin);
                 Ok(((), 1))
             }
+            Manner::SyncSkipped => Ok(((), 1)),
             _ => Ok((state.disk.sync_file(self.ino, scope, origin)?, 0)),
         })
     }

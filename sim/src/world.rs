@@ -23,6 +23,7 @@ use crate::fiber::{self, Fiber, Panic, ThreadBound};
 use crate::ledger::Ledger;
 use crate::rng::{Decisions, Site};
 use crate::scheduler::{Doing, Next, Policy, Scheduler, TaskId, Wait};
+use crate::syncs::Syncs;
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
@@ -68,6 +69,8 @@ pub struct WorldConfig {
     pub steps_max: u64,
     /// A crash at the system call of this ordinal, counted from 1 over the whole run: for sweeps.
     pub crash_at_call: Option<(u64, CrashKind)>,
+    /// What becomes of syncs.
+    pub syncs: Syncs,
 }
 
 impl WorldConfig {
@@ -86,6 +89,7 @@ impl WorldConfig {
             keep: Keep::default(),
             steps_max: STEPS_MAX,
             crash_at_call: None,
+            syncs: Syncs::Done,
         }
     }
 }
@@ -175,6 +179,7 @@ pub(crate) struct State {
     /// System calls so far.
     pub(crate) calls: u64,
     pub(crate) crash_at_call: Option<(u64, CrashKind)>,
+    pub(crate) syncs: Syncs,
     /// The capacity that the disk has where no fault limits it.
     pub(crate) capacity: Option<u64>,
     /// Whether a call at which the machine crashed was made.
@@ -302,6 +307,7 @@ impl World {
             locks_taken: 0,
             calls: 0,
             crash_at_call: config.crash_at_call,
+            syncs: config.syncs,
             capacity,
             made_site,
             crash: None,

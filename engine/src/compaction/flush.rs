@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// Writes what readers can still see of a memtable to table `number`, and makes its bytes durable; its name is durable after
 /// a sync of the directory, which is the caller's. Returns `None`, and leaves no file, where the memtable is empty.
 /// Tombstones stay: older versions may lie anywhere below.
+#[track_caller]
 pub fn flush(
     env: &Env,
     dir: &Path,

@@ -190,6 +190,7 @@ pub fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<()> 
 }
 
 /// Replaces a small file as a whole: whoever looks, now or after a power cut, sees the old content or the new one.
+#[track_caller]
 fn replace(env: &Env, dir: &Path, temp: FileKind, kind: FileKind, content: &[u8]) -> Result<()> {
     let temp = temp.path(dir);
     let file = env.open(&temp, OpenMode::CreateOrTruncate)?;

@@ -9,7 +9,8 @@
 //! R2. The synced offset in a record is the end of what an earlier sync of this writer, which returned `Ok`, made
 //! durable. The reader takes it as proof that damage before that offset is no torn tail.
 //!
-//! It does not create the file, and does not make its name durable.
+//! It does not create the file, and does not make its name durable. Its calls carry the site of whoever asks, because a log
+//! and a manifest write and sync for many reasons, and the reason is what one wants to know.
 
 use super::format::{RECORD_ALIGN, RecordHeader, record_len};
 use crate::env::File;
@@ -64,6 +65,7 @@ impl RecordWriter {
     }
 
     /// Writes all that was pushed, in one call. Nothing pushed: nothing done. After an error see R1.
+    #[track_caller]
     pub fn write(&mut self) -> Result<()> {
         self.check()?;
         if self.pending.is_empty() {
@@ -82,6 +84,7 @@ impl RecordWriter {
 
     /// Writes what was pushed, and makes all that was written durable. Costs no sync where nothing is unsynced. After
     /// an error see R1.
+    #[track_caller]
     pub fn sync(&mut self) -> Result<()> {
         self.write()?;
         if self.synced == self.written {

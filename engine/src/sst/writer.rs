@@ -164,7 +164,9 @@ impl TableWriter {
     }
 
     /// Writes what is left and syncs the file. At least one entry must have been added. When this returns `Ok`, content
-    /// and length of the file are durable; its name is durable after a sync of the directory.
+    /// and length of the file are durable; its name is durable after a sync of the directory. The sync
+    /// carries the caller's site: a flush and a compaction need it for different reasons.
+    #[track_caller]
     pub fn finish(mut self) -> Result<TableSummary> {
         assert!(self.entries > 0, "table {} has no entries, so it has no smallest key: it must not exist", self.number);
         if let Some(error) = self.failed {

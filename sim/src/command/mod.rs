@@ -2,6 +2,7 @@
 //!
 //! A subcommand returns whether it found nothing wrong, or why it could not do its work.
 
+pub(crate) mod audit;
 pub(crate) mod list;
 pub(crate) mod replay;
 pub(crate) mod run;
@@ -15,7 +16,6 @@ use shaketable::scenario::{self, Scenario, nearest};
 use shaketable::shrink::Shrunk;
 use shaketable::store::StoreKind;
 use shaketable::strata::StrataKind;
-use shaketable::trace::Keep;
 use shaketable::workload::{self, Plan};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
 pub(crate) fn run_recorded(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> (Plan, RunReport) {
     let mut decisions = Decisions::from_seed(seed);
     let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
-    let options = RunOptions { keep: Keep::Nothing, record: true };
+    let options = RunOptions { record: true, ..RunOptions::default() };
     let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
     (plan, report)
 }

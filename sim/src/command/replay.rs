@@ -23,7 +23,7 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn replay(dir: &Path, args: &ReplayArgs) -> Result<bool, String> {
     let (what, trace) = (args.what.as_str(), args.trace);
     let keep = if trace { Keep::Everything } else { Keep::Nothing };
-    let options = RunOptions { keep, record: false };
+    let options = RunOptions { keep, ..RunOptions::default() };
     let report = match case_of(dir, what)? {
         Case::File(artifact) => artifact.run(&kind_of(&artifact.plan.store)?, &options),
         Case::Seed(scenario, seed) => {

@@ -5,7 +5,6 @@ use clap::Args;
 use shaketable::report;
 use shaketable::runner::RunOptions;
 use shaketable::shrink::shrink;
-use shaketable::trace::Keep;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +23,7 @@ pub(crate) struct ShrinkArgs {
 
 pub(crate) fn shrink_one(dir: &Path, args: &ShrinkArgs) -> Result<bool, String> {
     let what = args.what.as_str();
-    let options = RunOptions { keep: Keep::Nothing, record: true };
+    let options = RunOptions { record: true, ..RunOptions::default() };
     let (plan, seed, report, kind) = match case_of(dir, what)? {
         Case::File(artifact) => {
             let kind = kind_of(&artifact.plan.store)?;

@@ -34,7 +34,7 @@ fn a_store_without_a_flaw_survives_every_disaster() {
         for seed in 0..150 {
             let report = run_seed(&scenario, &kind(Flaw::None), seed, &RunOptions::default());
             if let Some(failure) = report.failure {
-                let keep = RunOptions { keep: Keep::Last(60), record: false };
+                let keep = RunOptions { keep: Keep::Last(60), ..RunOptions::default() };
                 let again = run_seed(&scenario, &kind(Flaw::None), seed, &keep);
                 panic!("seed {seed} of {disaster}\n{}\n{failure:#?}", again.trace.lines.join("\n"));
             }
