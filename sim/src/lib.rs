@@ -9,6 +9,7 @@ pub mod strata;
 pub mod syncs;
 pub mod syscall;
 pub mod trace;
+pub mod watch;
 pub mod world;
 
 pub mod disk;
@@ -28,4 +29,5 @@ pub mod report;
 pub mod runner;
 pub mod scenario;
 pub mod shrink;
+pub mod sweep;
 pub mod workload;

@@ -33,6 +33,8 @@ enum Command {
     Shrink(command::shrink::ShrinkArgs),
     /// Leaves out each sync of the store in turn, and says who noticed.
     Audit(command::audit::AuditArgs),
+    /// Cuts the power at every change of the disk of one run, and recovers every canonical image.
+    Sweep(command::sweep::SweepArgs),
     /// Lists the scenarios.
     List,
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => command::replay::replay(&dir, &args),
         Command::Shrink(args) => command::shrink::shrink_one(&dir, &args),
         Command::Audit(args) => command::audit::audit(&dir, &args),
+        Command::Sweep(args) => command::sweep::sweep(&dir, &args),
         Command::List => command::list::list(&dir),
     };
     match result {

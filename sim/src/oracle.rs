@@ -1378,5 +1378,8 @@ pub fn text(bytes: &[u8]) -> String {
     text
 }
 
+mod history;
 #[cfg(test)]
 mod tests;
+
+pub use history::{History, Mark};

@@ -170,6 +170,11 @@ impl Decisions {
         self.recorded.iter().map(name).collect()
     }
 
+    /// How many decisions were kept so far.
+    pub fn recorded_count(&self) -> usize {
+        self.recorded.len()
+    }
+
     /// Interns a label. Asking again gives the same site.
     pub fn site(&mut self, label: &str) -> Site {
         if let Some(&index) = self.sites.get(label) {

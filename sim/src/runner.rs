@@ -21,6 +21,7 @@ use crate::scenario::{Check, Scenario};
 use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, TraceSummary, hash_bytes};
+use crate::watch::Sight;
 use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
 use parking_lot::Mutex;
@@ -131,12 +132,34 @@ pub fn run_seed(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, optio
 }
 
 /// Runs a plan.
-pub fn run_plan(
+pub fn run_plan(plan: Arc<Plan>, kind: &Arc<dyn StoreKind>, decisions: Decisions, options: &RunOptions) -> RunReport {
+    run_with(plan, kind, decisions, options, None).0
+}
+
+/// Who witnesses a run: sees each call before it is made, what the oracle knows then, and how many operations had been
+/// started.
+pub type Witness = Box<dyn FnMut(&Sight<'_>, &Oracle, u64) + Send>;
+
+/// Runs a plan before a witness, and hands out the oracle as it was in the end.
+pub fn run_witnessed(
+    plan: Arc<Plan>,
+    kind: &Arc<dyn StoreKind>,
+    decisions: Decisions,
+    options: &RunOptions,
+    witness: Witness,
+) -> (RunReport, Oracle) {
+    let (report, run) = run_with(plan, kind, decisions, options, Some(witness));
+    let oracle = run.oracle.lock().clone();
+    (report, oracle)
+}
+
+fn run_with(
     plan: Arc<Plan>,
     kind: &Arc<dyn StoreKind>,
     mut decisions: Decisions,
     options: &RunOptions,
-) -> RunReport {
+    witness: Option<Witness>,
+) -> (RunReport, Arc<Run>) {
     if options.record {
         decisions.record(Recording::NonZero);
     }
@@ -149,6 +172,16 @@ pub fn run_plan(
     config.classify = Arc::new(move |name| classifier.classify(name));
     let world = World::new(config);
     let run = Arc::new(Run::new(world.clone(), plan, kind.clone()));
+    if let Some(mut witness) = witness {
+        // The world owns the watch, and the run holds the world.
+        let run = Arc::downgrade(&run);
+        world.set_watch(Some(Box::new(move |sight| {
+            if let Some(run) = run.upgrade() {
+                let ops = run.court.lock().ops;
+                witness(sight, &run.oracle.lock(), ops);
+            }
+        })));
+    }
     let mut last_crash = None;
     while run.next_life() {
         let body = run.clone();
@@ -181,10 +214,11 @@ pub fn run_plan(
             },
         }
     }
-    run.report(world, last_crash)
+    (run.report(world, last_crash), run)
 }
 
-fn finding_of(end: &RunEnd, when: &'static str) -> Finding {
+/// What a run that did not finish has found.
+pub(crate) fn finding_of(end: &RunEnd, when: &'static str) -> Finding {
     match end {
         RunEnd::Finished => unreachable!("a run that has finished is no finding"),
         RunEnd::Deadlock(tasks) => {
@@ -332,13 +366,7 @@ impl Run {
             if circumstances.explain(failure, doing == "open") { None } else { Some(circumstances.sentences()) }
         });
         let Some(sentences) = sentences else { return Ok(()) };
-        let file = failure.file.as_deref().map_or("no file was named".into(), |file| format!("file {file}"));
-        let mut finding = Finding::new(
-            "error-without-a-cause",
-            kind_word(failure.kind),
-            format!("{doing} failed, though no fault explains it: {}", failure.message),
-        );
-        finding.details.push(file);
+        let mut finding = without_a_cause(failure, doing);
         finding.details.extend(sentences);
         Err(self.fail(finding))
     }
@@ -629,13 +657,13 @@ impl Run {
 
     /// Closes the store, whatever the outcome; a failure must be explained.
     fn close(&self, store: Arc<dyn Store>) -> Result<(), LifeEnd> {
-        for slots in &mut self.court.lock().slots {
-            for slot in slots.iter_mut() {
-                if let Some((id, _)) = slot.take() {
-                    store.release(id);
-                }
-            }
-        }
+        let held: Vec<SnapshotId> = {
+            let mut court = self.court.lock();
+            let slots = court.slots.iter_mut().flatten();
+            slots.filter_map(|slot| slot.take().map(|(id, _)| id)).collect()
+        };
+        // The lock is not held meanwhile: the store may wait, or make calls.
+        held.into_iter().for_each(|id| store.release(id));
         let result = store.close();
         drop(store);
         if self.crashed() {
@@ -1022,6 +1050,16 @@ enum Verified {
     Whole,
     /// The store says that it is damaged, and it is.
     Damaged,
+}
+
+/// An error that nothing explains.
+pub(crate) fn without_a_cause(failure: &Failure, doing: &'static str) -> Finding {
+    Finding::new(
+        "error-without-a-cause",
+        kind_word(failure.kind),
+        format!("{doing} failed, though no fault explains it: {}", failure.message),
+    )
+    .with(failure.file.as_deref().map_or("no file was named".into(), |file| format!("file {file}")))
 }
 
 fn kind_word(kind: FailureKind) -> &'static str {

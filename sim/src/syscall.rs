@@ -16,6 +16,7 @@ use crate::fault::{Call, FileClass, FsOp, Injected};
 use crate::ledger::Refusal;
 use crate::scheduler::Doing;
 use crate::trace::{fold, hash_bytes};
+use crate::watch::Sight;
 use crate::world::{State, World};
 use std::fmt::Write as _;
 use std::io;
@@ -124,6 +125,23 @@ fn is_earned(error: io::ErrorKind) -> bool {
 }
 
 impl State {
+    /// Shows a call to whoever watches.
+    fn show(&mut self, asked: &Asked<'_>) {
+        let Some(mut watch) = self.watch.take() else { return };
+        watch(&Sight {
+            op: asked.op,
+            class: asked.name.class,
+            path: &asked.name.path,
+            offset: asked.offset,
+            bytes: asked.bytes,
+            at: asked.at,
+            is_exposed: self.injector.is_enabled(),
+            disk: &self.disk,
+            decisions: &self.decisions,
+        });
+        self.watch = Some(watch);
+    }
+
     /// What goes wrong at this call.
     fn injected_into(&mut self, asked: &Asked<'_>, ordinal: u64) -> Option<Injected> {
         if let Some((at, kind)) = self.crash_at_call
@@ -216,6 +234,7 @@ impl World {
         state.calls += 1;
         let ordinal = state.calls;
         state.scheduler.note(Doing { label, at: Some(asked.at) });
+        state.show(&asked);
         let injected = state.injected_into(&asked, ordinal);
         let mut manner = Manner::Whole;
         match injected {

@@ -25,6 +25,7 @@ use crate::rng::{Decisions, Site};
 use crate::scheduler::{Doing, Next, Policy, Scheduler, TaskId, Wait};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
+use crate::watch::Watch;
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -180,6 +181,7 @@ pub(crate) struct State {
     pub(crate) calls: u64,
     pub(crate) crash_at_call: Option<(u64, CrashKind)>,
     pub(crate) syncs: Syncs,
+    pub(crate) watch: Option<Watch>,
     /// The capacity that the disk has where no fault limits it.
     pub(crate) capacity: Option<u64>,
     /// Whether a call at which the machine crashed was made.
@@ -308,6 +310,7 @@ impl World {
             calls: 0,
             crash_at_call: config.crash_at_call,
             syncs: config.syncs,
+            watch: None,
             capacity,
             made_site,
             crash: None,
@@ -767,6 +770,11 @@ impl World {
     /// Looks at the refused calls. `look` must not call the world.
     pub fn with_ledger<T>(&self, look: impl FnOnce(&mut Ledger) -> T) -> T {
         look(&mut self.inner.state.lock().ledger)
+    }
+
+    /// Shows every call to `watch` from now on, before it is made; `None` ends that. The watch must not call the world.
+    pub fn set_watch(&self, watch: Option<Watch>) {
+        self.inner.state.lock().watch = watch;
     }
 
     /// Adds something to the trace: what the driver or a client did or saw, as a hash and in words.

@@ -7,6 +7,7 @@ pub(crate) mod list;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
+pub(crate) mod sweep;
 
 use shaketable::artifact::{self, Artifact};
 use shaketable::report::Dress;

@@ -68,6 +68,12 @@ pub enum ImageChoice {
     KeepWrite(usize),
     /// Everything, but of the newest write only the first so many sectors.
     TornLast(u64),
+    /// The same, and one byte of the next sector.
+    TornWithin(u64),
+    /// Like [`ImageChoice::NamesOnly`], with a pattern where data is missing.
+    PatternTail,
+    /// Like [`ImageChoice::NamesOnly`], with what a deleted file had there.
+    StaleTail,
 }
 
 /// Which data is kept, before the rules close it.
@@ -155,7 +161,9 @@ impl Disk {
         let (names, data, size) = match choice {
             ImageChoice::Min => (flags(&|_| false), DataPlan::None, SizePlan::None),
             ImageChoice::All => (all, DataPlan::All, SizePlan::All),
-            ImageChoice::NamesOnly => (all, DataPlan::None, SizePlan::All),
+            ImageChoice::NamesOnly | ImageChoice::PatternTail | ImageChoice::StaleTail => {
+                (all, DataPlan::None, SizePlan::All)
+            }
             ImageChoice::DataOnly => (flags(&|_| false), DataPlan::All, SizePlan::All),
             ImageChoice::MetaPrefix(keep) => (flags(&|index| index < keep), DataPlan::All, SizePlan::All),
             ImageChoice::DropMeta(drop) => (flags(&|index| index != drop), DataPlan::All, SizePlan::All),
@@ -164,7 +172,9 @@ impl Disk {
             }
             ImageChoice::DropWrite(drop) => (all, DataPlan::Drop(drop), SizePlan::Follow),
             ImageChoice::KeepWrite(keep) => (all, DataPlan::Keep(keep), SizePlan::Follow),
-            ImageChoice::TornLast(sectors) => (all, DataPlan::TornLast(Some(sectors)), SizePlan::Follow),
+            ImageChoice::TornLast(sectors) | ImageChoice::TornWithin(sectors) => {
+                (all, DataPlan::TornLast(Some(sectors)), SizePlan::Follow)
+            }
         };
         let wanted = names.into_iter().map(|keep| if keep { Keep::Yes } else { Keep::No }).collect();
         let names = self.close_names(wanted);
@@ -173,8 +183,54 @@ impl Disk {
             DataRule::None => (DataPlan::None, SizePlan::None),
             _ => (data, size),
         };
-        let mut zeros = Decisions::scripted(BTreeMap::new(), Rest::Zero);
-        self.image(CrashKind::PowerLoss, &Plan { names, data, size, within_sector: false }, &mut zeros)
+        let within_sector = matches!(choice, ImageChoice::TornWithin(_));
+        let kind = if within_sector { CrashKind::TornPowerLoss } else { CrashKind::PowerLoss };
+        let details = match choice {
+            ImageChoice::PatternTail | ImageChoice::StaleTail | ImageChoice::TornWithin(_) => self.script_of(choice),
+            _ => Vec::new(),
+        };
+        let details = details.into_iter().map(|(label, ordinal, value)| ((label.to_string(), ordinal), value));
+        let mut details = Decisions::scripted(details.collect(), Rest::Zero);
+        self.image(kind, &Plan { names, data, size, within_sector }, &mut details)
+    }
+
+    /// How many sectors the newest pending write touches.
+    pub(super) fn newest_write_sectors(&self) -> u64 {
+        let named = self.slots.iter().filter(|slot| slot.links > 0);
+        let newest = named.filter_map(|slot| match &slot.node {
+            Node::File(content) => content.pending.iter().rfind(|record| matches!(record.change, Change::Write { .. })),
+            _ => None,
+        });
+        newest.max_by_key(|record| record.id).map_or(0, |record| record.sectors().end - record.sectors().start)
+    }
+
+    /// What a change of names is, in words.
+    pub(super) fn thing_of(&self, op: &MetaOp) -> Thing {
+        self.words(op, Keep::Yes)
+    }
+
+    /// The files about whose content an image is asked, in the order in which it is, when these changes of names are lost.
+    pub(super) fn drawn_files(&self, lost: &BTreeSet<usize>) -> Vec<Ino> {
+        let wanted = (0..self.meta.len()).map(|index| if lost.contains(&index) { Keep::No } else { Keep::Yes });
+        let mut image = self.fork();
+        image.settle_names(&self.close_names(wanted.collect()));
+        image.sweep();
+        let files = self.slots.iter().zip(&image.slots).enumerate();
+        let drawn = files.filter(|(_, (slot, kept))| match &slot.node {
+            Node::File(content) => {
+                let is_settled =
+                    content.pending.is_empty() && content.dropped.is_empty() && content.len == content.synced_len;
+                kept.links > 0 && !is_settled
+            }
+            _ => false,
+        });
+        drawn.map(|(index, _)| Ino(index as u32)).collect()
+    }
+
+    /// Of a journal, how many changes of names it keeps when this one is kept.
+    pub(super) fn kept_alone(&self, index: usize) -> usize {
+        let flags = with_requirements(&self.meta, (0..self.meta.len()).map(|other| other == index).collect());
+        flags.iter().position(|keep| !keep).unwrap_or(flags.len())
     }
 
     fn end_of_process(&self) -> (Disk, CrashReport) {

@@ -22,10 +22,12 @@
 //! What it does not model: permissions, times, symbolic links, sparse accounting below a page, and background writeback as
 //! an event of its own (a crash may keep any pending change, which comes to the same).
 
+mod choice;
 mod content;
 mod damage;
 mod error;
 mod image;
+mod losses;
 mod pages;
 mod pending;
 mod profile;
@@ -38,6 +40,7 @@ mod volume;
 pub use damage::{Damage, Harm};
 pub use error::DiskError;
 pub use image::{CrashKind, ImageChoice};
+pub use losses::{Losses, PendingChange, Undecided};
 pub use pages::{PAGE_BYTES, SECTOR_BYTES};
 pub use pending::Origin;
 pub use profile::{DataRule, DirSync, FileSync, Hole, MetaRule, Profile, Rules};

@@ -215,6 +215,11 @@ impl Injector {
         }
     }
 
+    /// Whether rules may strike.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// The capacity that a `disk-full` rule gives the disk at the beginning of the run.
     pub fn capacity(&self) -> Option<u64> {
         self.capacity

@@ -77,6 +77,7 @@ fn every_flaw_is_found() {
     DeletesForgotten: deleted-key-came-back (after power loss)
     LiveSnapshot: wrong-answer (newer value)
     NoDirSync: acknowledged-write-lost (after power loss)
+    RenamedFirst: acknowledged-write-lost (after power loss)
     ErrorSwallowed: acknowledged-write-lost (after process crash)
     SyncRetried: acknowledged-write-lost (after power loss)
     SequenceRestarts: sequence-number-went-back (check)

@@ -37,6 +37,8 @@ pub(crate) enum Flaw {
     LiveSnapshot,
     /// The log is replaced without a sync of the directory.
     NoDirSync,
+    /// The log is replaced by a file that is not synced.
+    RenamedFirst,
     /// A failed write is acknowledged.
     ErrorSwallowed,
     /// After a failed sync the next one is believed.
@@ -62,7 +64,7 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Flaw; 21] = [
+    pub(crate) const ALL: [Flaw; 22] = [
         Flaw::None,
         Flaw::NoSync,
         Flaw::AckEarly,
@@ -73,6 +75,7 @@ impl Flaw {
         Flaw::DeletesForgotten,
         Flaw::LiveSnapshot,
         Flaw::NoDirSync,
+        Flaw::RenamedFirst,
         Flaw::ErrorSwallowed,
         Flaw::SyncRetried,
         Flaw::SequenceRestarts,
@@ -233,7 +236,9 @@ impl ToyKind {
         }
         let temp = world.open(TEMP, OpenMode::CreateOrTruncate, at)?;
         write_all(&temp, &image, 0)?;
-        temp.sync_all(at)?;
+        if self.0 != Flaw::RenamedFirst {
+            temp.sync_all(at)?;
+        }
         world.rename(TEMP, LOG, at)?;
         if self.0 != Flaw::NoDirSync {
             world.sync_dir("db", at)?;
