@@ -256,6 +256,25 @@ impl Decisions {
         self.settle(site, 2, u64::from(yes)) == 1
     }
 
+    /// The answer that a script gives, and 0 without one, whatever the seed or the bytes. For what only those ask who change a
+    /// run on purpose: it draws nothing, so that the runs of seeds and bytes stay as they are.
+    pub fn told(&mut self, site: Site, n: u64) -> u64 {
+        assert!(n > 0, "a decision needs at least one answer");
+        let stream = &mut self.streams[site.0 as usize];
+        let ordinal = stream.ordinal;
+        stream.ordinal += 1;
+        let value = stream.scripted(ordinal).map_or(0, |value| value.min(n - 1));
+        if value != 0 && self.recording != Recording::Off {
+            self.recorded.push(Recorded { site: site.0, ordinal, n, value });
+        }
+        value
+    }
+
+    /// Whether decisions are kept.
+    pub fn is_recording(&self) -> bool {
+        self.recording != Recording::Off
+    }
+
     /// One of `low..=high`, where `low` is the simplest.
     pub fn range(&mut self, site: Site, low: u64, high: u64) -> u64 {
         assert!(low <= high, "an empty range {low}..={high}");

@@ -11,6 +11,7 @@
 //! A file that no kept name reaches vanishes, however durable its bytes were.
 
 use super::content::{Content, Kept};
+use super::listing::{FileListing, FileOutcome, LISTED, LengthFate, Listing, Loss};
 use super::pages::{PAGE_BYTES, SECTOR_BYTES};
 use super::pending::{Change, Entry, MetaKind, MetaOp};
 use super::profile::{DataRule, Hole, MetaRule};
@@ -108,7 +109,7 @@ enum SizePlan {
 
 /// What becomes of a pending change of names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
+pub(super) enum Keep {
     Yes,
     No,
     /// Of a rename, the new name beside the old one.
@@ -124,6 +125,7 @@ enum Bound {
     Without(usize),
     Torn { record: usize, end: u64, within_sector: bool },
     Sectors(BTreeMap<u64, usize>),
+    Listed(FileListing),
 }
 
 /// All choices of one image.
@@ -132,6 +134,8 @@ struct Plan {
     data: DataPlan,
     size: SizePlan,
     within_sector: bool,
+    /// Thing by thing instead of all that.
+    listing: Option<Listing>,
 }
 
 impl Disk {
@@ -139,6 +143,17 @@ impl Disk {
     pub fn crash(&self, kind: CrashKind, decisions: &mut Decisions) -> (Disk, CrashReport) {
         if kind == CrashKind::Process {
             return self.end_of_process();
+        }
+        let listed = decisions.site(LISTED);
+        if decisions.told(listed, 2) == 1 {
+            let listing = self.ask_listing(decisions);
+            let names = self.close_names(listing.names.clone());
+            let (data, size) = match self.rules.data {
+                DataRule::None => (DataPlan::None, SizePlan::None),
+                _ => (DataPlan::All, SizePlan::Follow),
+            };
+            let plan = Plan { names, data, size, within_sector: false, listing: Some(listing) };
+            return self.image(kind, &plan, decisions);
         }
         let names = self.draw_names(decisions);
         let pending = self.pending().1 as u64;
@@ -150,7 +165,7 @@ impl Disk {
         };
         let within_sector = kind == CrashKind::TornPowerLoss;
         let data = if within_sector && pending > 0 { DataPlan::TornLast(None) } else { data };
-        self.image(kind, &Plan { names, data, size, within_sector }, decisions)
+        self.image(kind, &Plan { names, data, size, within_sector, listing: None }, decisions)
     }
 
     /// A canonical image of a power cut, closed under the rules of the profile.
@@ -191,7 +206,7 @@ impl Disk {
         };
         let details = details.into_iter().map(|(label, ordinal, value)| ((label.to_string(), ordinal), value));
         let mut details = Decisions::scripted(details.collect(), Rest::Zero);
-        self.image(kind, &Plan { names, data, size, within_sector }, &mut details)
+        self.image(kind, &Plan { names, data, size, within_sector, listing: None }, &mut details)
     }
 
     /// How many sectors the newest pending write touches.
@@ -415,6 +430,7 @@ impl Disk {
         }
         let newest = self.newest_write(&disk);
         let mut number = 0;
+        let mut outcomes = BTreeMap::new();
         for index in 0..self.slots.len() {
             let Node::File(content) = &self.slots[index].node else { continue };
             let first_number = number;
@@ -434,14 +450,20 @@ impl Disk {
                 disk.slots[index].node = Node::File(Arc::new(content.as_read()));
                 continue;
             }
-            let file = FileImage { disk: self, ino: Ino(index as u32), content, plan, first_number };
-            let (settled, lost) = file.settle(newest == Some(Ino(index as u32)), decisions, &mut report);
+            let ino = Ino(index as u32);
+            let file = FileImage { disk: self, ino, content, plan, first_number, kind };
+            let Settled { content: settled, lost, outcome } =
+                file.settle(newest == Some(ino), decisions, &mut report);
+            outcomes.extend(outcome.map(|outcome| (ino, outcome)));
             disk.slots[index].node = Node::File(Arc::new(settled));
             if !self.lies.is_empty() {
                 self.break_promises(Ino(index as u32), &lost, content, &mut disk);
             }
         }
         disk.used_pages = disk.slots.iter().map(|slot| pages_of(&slot.node)).sum();
+        if decisions.is_recording() && self.rules.data != DataRule::All {
+            report.listed = self.listed(&plan.names, &outcomes);
+        }
         (disk, report)
     }
 
@@ -458,7 +480,7 @@ impl Disk {
         newest.map(|(_, ino)| ino)
     }
 
-    fn words(&self, op: &MetaOp, keep: Keep) -> Thing {
+    pub(super) fn words(&self, op: &MetaOp, keep: Keep) -> Thing {
         match &op.kind {
             MetaKind::Create(entry) => Thing::Create { path: self.path_in(entry) },
             MetaKind::Link(entry) => Thing::Link { path: self.path_in(entry) },
@@ -529,6 +551,7 @@ struct FileImage<'a> {
     plan: &'a Plan,
     /// Number of this file's first record among all of the disk.
     first_number: usize,
+    kind: CrashKind,
 }
 
 /// How many records, and how much of the length that they make, an image keeps.
@@ -539,9 +562,17 @@ struct Steps {
     at_most: u64,
 }
 
+/// One file of an image.
+struct Settled {
+    content: Content,
+    /// Ids of the changes that are not wholly in it.
+    lost: Vec<u64>,
+    /// The same as a listing says it, where decisions are recorded.
+    outcome: Option<FileOutcome>,
+}
+
 impl FileImage<'_> {
-    /// The file as the image has it, and the ids of the changes that are not wholly in it.
-    fn settle(&self, newest: bool, decisions: &mut Decisions, report: &mut CrashReport) -> (Content, Vec<u64>) {
+    fn settle(&self, newest: bool, decisions: &mut Decisions, report: &mut CrashReport) -> Settled {
         let content = self.content;
         let total = content.pending.len();
         let wanted = self.draw_bound(newest, decisions);
@@ -572,6 +603,7 @@ impl FileImage<'_> {
         };
         let tear = match wanted {
             Bound::Torn { record, end, within_sector: true } => Some((record, end)),
+            Bound::Listed(ref listing) => listing.tear,
             _ => None,
         };
         let mut image = content.image(&Kept { len, bound: &bound, tear });
@@ -580,7 +612,88 @@ impl FileImage<'_> {
         // A change of nothing but the length is lost where the length does not follow it.
         let resized = content.pending.iter().skip(steps.count);
         lost.extend(resized.filter(|record| !matches!(record.change, Change::Write { .. })).map(|record| record.id));
-        (image, lost)
+        let outcome = decisions.is_recording().then(|| self.outcome(steps, &bound, tear));
+        Settled { content: image, lost, outcome }
+    }
+
+    /// What came out, as a listing would ask for it.
+    fn outcome(&self, steps: Steps, bound: &dyn Fn(u64) -> usize, tear: Option<(usize, u64)>) -> FileOutcome {
+        let content = self.content;
+        let len_of = |steps: Steps| content.len_after(steps.count).min(steps.at_most);
+        let len = len_of(steps);
+        let mut outcome = FileOutcome { lost: BTreeMap::new(), length: None };
+        let mut follow = Steps { count: 0, at_most: u64::MAX };
+        for (index, record) in content.pending.iter().enumerate() {
+            let range = record.range();
+            let is_write = matches!(record.change, Change::Write { .. });
+            // What lies behind the end of the image is as good as lost, unless its owner has cut it off.
+            let kept = |sector: &u64| bound(*sector) > index && (sector * SECTOR < len || sector * SECTOR >= content.len);
+            let sectors = record.sectors().count();
+            let lost: BTreeSet<u64> = record.sectors().filter(|sector| !kept(sector)).collect();
+            // A file that ends within a write has lost the rest of it.
+            let ends_here = len > range.start && len < range.end && steps.count == index + 1 && len % SECTOR == 0;
+            let tail_only = lost.iter().all(|sector| sector * SECTOR >= len);
+            let loss = match tear {
+                Some((torn, end)) if torn == index && end < range.end && end > range.start => Some(Loss::From(end)),
+                _ if !is_write => {
+                    let undone = content.len_after(index + 1) != len && len == content.len_after(index);
+                    undone.then_some(Loss::Whole)
+                }
+                _ if ends_here && tail_only => Some(Loss::From(len)),
+                _ if lost.is_empty() => None,
+                _ if lost.len() == sectors => Some(Loss::Whole),
+                _ => Some(Loss::Sectors(lost)),
+            };
+            let ends_at = match &loss {
+                Some(Loss::Whole) => None,
+                Some(Loss::From(end)) => Some(self.torn_steps(index, *end)),
+                _ => Some(Steps { count: index + 1, at_most: u64::MAX }),
+            };
+            if let Some(steps) = ends_at {
+                follow = steps;
+            }
+            outcome.lost.extend(loss.map(|loss| (record.id, loss)));
+        }
+        let total = content.pending.len();
+        let (to, unit) = (content.len_after(steps.count), self.growth_unit());
+        outcome.length = match steps.count {
+            count if count == follow.count && len == len_of(follow) => None,
+            count if count == total && len == to => Some(LengthFate::All),
+            0 => Some(LengthFate::None),
+            count => {
+                let back = if to > len { ((to - 1) / unit + 1).saturating_sub(len.div_ceil(unit)) } else { 0 };
+                Some(LengthFate::Free { lost: total - count, back })
+            }
+        };
+        outcome
+    }
+
+    /// A file grows as its pages are written back, so that a growth may end at any boundary on its way.
+    fn growth_unit(&self) -> u64 {
+        if self.disk.rules.data == DataRule::Ordered { PAGE_BYTES as u64 } else { SECTOR }
+    }
+
+    /// So many changes of the length, and the last one ended so many boundaries early.
+    fn grown_steps(&self, count: usize, back: u64) -> Steps {
+        let whole = Steps { count, at_most: u64::MAX };
+        if count == 0 {
+            return whole;
+        }
+        let unit = self.growth_unit();
+        match back.min(self.boundaries(count)) {
+            0 => whole,
+            back => Steps { count, at_most: ((self.content.len_after(count) - 1) / unit + 1 - back) * unit },
+        }
+    }
+
+    /// Boundaries at which the last of so many changes of the length may have ended early.
+    fn boundaries(&self, count: usize) -> u64 {
+        if count == 0 {
+            return 0;
+        }
+        let unit = self.growth_unit();
+        let (from, to) = (self.content.len_after(count - 1), self.content.len_after(count));
+        if to > from { (to - 1) / unit - from / unit } else { 0 }
     }
 
     /// Fewest and most records whose effect on the length an image may keep, and how many of them are wholly flushed.
@@ -612,6 +725,11 @@ impl FileImage<'_> {
     fn draw_bound(&self, newest: bool, decisions: &mut Decisions) -> Bound {
         let total = self.content.pending.len();
         let own = |number: usize| number.checked_sub(self.first_number).filter(|&index| index < total);
+        if let Some(listing) = &self.plan.listing
+            && (self.disk.rules.data != DataRule::None || self.kind == CrashKind::TornPowerLoss)
+        {
+            return Bound::Listed(listing.of_file(self.content, newest && self.kind == CrashKind::TornPowerLoss));
+        }
         match self.plan.data {
             DataPlan::All => Bound::First(total),
             DataPlan::None => Bound::First(0),
@@ -678,6 +796,13 @@ impl FileImage<'_> {
         let content = self.content;
         let total = content.pending.len();
         let whole = |count: usize| Steps { count, at_most: u64::MAX };
+        let listed = self.plan.listing.as_ref().and_then(|listing| listing.length_of(self.ino));
+        match listed {
+            None => {}
+            Some(LengthFate::All) => return whole(total),
+            Some(LengthFate::None) => return whole(0),
+            Some(LengthFate::Free { lost, back }) => return self.grown_steps(total - lost.min(total), back),
+        }
         match self.plan.size {
             SizePlan::All => whole(total),
             SizePlan::None => whole(0),
@@ -687,6 +812,11 @@ impl FileImage<'_> {
                 Bound::Without(record) => whole(if record + 1 == total { record } else { total }),
                 Bound::Torn { record, end, .. } if record + 1 == total => self.torn_steps(record, end),
                 Bound::Torn { .. } => whole(total),
+                Bound::Listed(ref listing) => match listing.newest_kept(content) {
+                    None => whole(0),
+                    Some((record, Some(end))) => self.torn_steps(record, end),
+                    Some((record, None)) => whole(record + 1),
+                },
                 Bound::Sectors(_) => {
                     let touched = content.touched();
                     let newest = |sector: u64| {
@@ -700,21 +830,12 @@ impl FileImage<'_> {
             SizePlan::Free => {
                 let step = decisions.site("crash.size.step");
                 let count = total - decisions.decide(step, total as u64 + 1) as usize;
-                if count == 0 {
-                    return whole(0);
-                }
-                // A file grows as its pages are written back, so that a growth may end at any boundary on its way.
-                let unit = if self.disk.rules.data == DataRule::Ordered { PAGE_BYTES as u64 } else { SECTOR };
-                let (from, to) = (content.len_after(count - 1), content.len_after(count));
-                let boundaries = if to > from { (to - 1) / unit - from / unit } else { 0 };
+                let boundaries = self.boundaries(count);
                 if boundaries == 0 {
                     return whole(count);
                 }
                 let cut = decisions.site("crash.size.cut");
-                match decisions.decide(cut, boundaries + 1) {
-                    0 => whole(count),
-                    back => Steps { count, at_most: ((to - 1) / unit + 1 - back) * unit },
-                }
+                self.grown_steps(count, decisions.decide(cut, boundaries + 1))
             }
         }
     }
@@ -852,6 +973,7 @@ impl Bound {
                 }
             }
             Bound::Sectors(bounds) => bounds.get(&sector).copied().unwrap_or(total),
+            Bound::Listed(listing) => listing.at(content, sector),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a power cut kept and what it lost, for those who must find out why.
 
 use super::image::CrashKind;
+use super::listing::Listed;
 use super::pending::Origin;
 use std::fmt;
 
@@ -129,11 +130,13 @@ pub struct CrashReport {
     pub lost: Vec<Fate>,
     /// Syncs that were made to fail or to lie before the crash.
     pub broken_syncs: Vec<Fate>,
+    /// The answers that list this very image; only where decisions are recorded, and never of a process crash.
+    pub listed: Vec<Listed>,
 }
 
 impl CrashReport {
     pub(super) fn new(kind: CrashKind) -> CrashReport {
-        CrashReport { kind, kept: Vec::new(), lost: Vec::new(), broken_syncs: Vec::new() }
+        CrashReport { kind, kept: Vec::new(), lost: Vec::new(), broken_syncs: Vec::new(), listed: Vec::new() }
     }
 }
 
