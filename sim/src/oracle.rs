@@ -45,17 +45,25 @@ pub struct Finding {
     pub symptom: String,
     /// What else is known, a line each.
     pub details: Vec<String>,
+    /// The key that is wrong, where it is one.
+    pub key: Option<Vec<u8>>,
 }
 
 impl Finding {
     /// A finding without further details.
     pub fn new(check: &'static str, class: impl Into<Cow<'static, str>>, symptom: impl Into<String>) -> Finding {
-        Finding { check, class: class.into(), symptom: symptom.into(), details: Vec::new() }
+        Finding { check, class: class.into(), symptom: symptom.into(), details: Vec::new(), key: None }
     }
 
     /// Adds a line.
     pub fn with(mut self, detail: impl Into<String>) -> Finding {
         self.details.push(detail.into());
+        self
+    }
+
+    /// Says which key is wrong.
+    pub fn about(mut self, key: &[u8]) -> Finding {
+        self.key = Some(key.to_vec());
         self
     }
 
@@ -644,6 +652,7 @@ impl Oracle {
                     text(&bytes[..bytes.len().min(24)])
                 ),
             )
+            .about(self.keys.bytes(key))
         })
     }
 
@@ -1193,6 +1202,7 @@ impl Oracle {
         )
         .with(format!("expected {}", self.version_text(expected)))
         .with(format!("or a newer one; {} was acknowledged or seen before the get started", ticket.visible))
+        .about(self.keys.bytes(key))
     }
 
     fn wrong_read(
@@ -1215,6 +1225,7 @@ impl Oracle {
             ),
         )
         .with(format!("expected {}", self.version_text(expected)))
+        .about(self.keys.bytes(key))
     }
 
     /// State at `n`, with unresolved holes absent.
@@ -1246,6 +1257,7 @@ impl Oracle {
                     self.value_text(stamp),
                     record.label
                 ));
+                finding = finding.about(self.keys.bytes(key));
             }
             return finding;
         }
@@ -1318,7 +1330,8 @@ impl Oracle {
         .with(format!(
             "nearest is the state at {n}, within {floor} (promised) and {ceiling} (issued); {} keys differ",
             keys.len()
-        ));
+        ))
+        .about(self.keys.bytes(first));
         for key in keys.iter().take(4) {
             finding = finding.with(format!(
                 "{}: expected {}, found {}",

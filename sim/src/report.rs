@@ -8,7 +8,7 @@ use crate::campaign::Totals;
 use crate::fault::FaultKind;
 use crate::oracle::Restart;
 use crate::runner::{RunFailure, RunReport};
-use crate::shrink::Shrunk;
+use crate::shrink::{Progress, Shrunk, Size};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use std::fmt::Write as _;
@@ -80,21 +80,30 @@ pub fn failure_block(name: &str, failure: &RunFailure, planned: u64, dress: Dres
     block
 }
 
+/// How far shrinking has come.
+pub fn progress_line(progress: Progress) -> String {
+    let Progress { size: Size { ops, faults, lost, .. }, runs } = progress;
+    format!("shrinking: {ops} operations, {faults} faults, {lost} lost disk writes   {} runs", count(runs))
+}
+
 /// What shrinking did and where the result is.
 pub fn shrunk_lines(shrunk: &Shrunk, path: Option<&Path>) -> String {
-    let Shrunk { artifact, before, runs, took, replays } = shrunk;
+    let Shrunk { before, after, runs, took, replays, .. } = shrunk;
     let mut lines = String::new();
     if !replays {
         lines.push_str("  the recorded decisions do not repeat it, so it was not shrunk: the seed repeats it\n");
     } else {
-        let after = (artifact.plan.ops(), artifact.decisions.len());
         writeln!(
             lines,
-            "  shrunk {} -> {} operations, {} -> {} decisions, in {runs} runs and {:.1} s",
-            before.0,
-            after.0,
-            before.1,
-            after.1,
+            "  shrunk {} -> {} operations, {} -> {} faults, {} -> {} lost disk writes, {} -> {} decisions, in {runs} runs and {:.1} s",
+            before.ops,
+            after.ops,
+            before.faults,
+            after.faults,
+            before.lost,
+            after.lost,
+            before.decisions,
+            after.decisions,
             took.as_secs_f64()
         )
         .expect("writing to a string");
@@ -254,7 +263,29 @@ pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Value {
 }
 
 /// A failure, for programs.
-pub fn failure_json(scenario: &str, seed: u64, failure: &RunFailure, artifact: Option<&Path>) -> serde_json::Value {
+pub fn failure_json(
+    scenario: &str,
+    seed: u64,
+    failure: &RunFailure,
+    shrunk: Option<&Shrunk>,
+    artifact: Option<&Path>,
+) -> serde_json::Value {
+    let size = |size: Size| {
+        serde_json::json!({
+            "operations": size.ops,
+            "faults": size.faults,
+            "lost": size.lost,
+            "decisions": size.decisions,
+        })
+    };
+    let shrunk = shrunk.filter(|shrunk| shrunk.replays).map(|shrunk| {
+        serde_json::json!({
+            "before": size(shrunk.before),
+            "after": size(shrunk.after),
+            "runs": shrunk.runs,
+            "seconds": shrunk.took.as_secs_f64(),
+        })
+    });
     serde_json::json!({
         "scenario": scenario,
         "seed": seed,
@@ -263,6 +294,7 @@ pub fn failure_json(scenario: &str, seed: u64, failure: &RunFailure, artifact: O
         "details": failure.finding.details,
         "operation": failure.ops,
         "crash": failure.crash.as_ref().map(|crash| crash.report.to_string()),
+        "shrunk": shrunk,
         "artifact": artifact.map(|path| path.display().to_string()),
         "replay": format!("cargo shake replay {scenario}#{seed}"),
     })

@@ -270,6 +270,17 @@ impl Decisions {
         value
     }
 
+    /// How many decisions each site has made, so that a part of a run can be told from what came before it. In the order of
+    /// [`Decisions::labels`]; sites that are interned later come later.
+    pub fn ordinals(&self) -> Vec<u64> {
+        self.streams.iter().map(|stream| stream.ordinal).collect()
+    }
+
+    /// The labels of all sites.
+    pub fn labels(&self) -> Vec<Arc<str>> {
+        self.streams.iter().map(|stream| stream.label.clone()).collect()
+    }
+
     /// Whether decisions are kept.
     pub fn is_recording(&self) -> bool {
         self.recording != Recording::Off

@@ -67,6 +67,18 @@ pub struct Recovery {
     pub ops: u64,
 }
 
+/// The start of an operation, and which decisions had been made by then: what an operation decided lies between its start
+/// and the next one.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The client.
+    pub client: usize,
+    /// Index of the operation in the client's list.
+    pub index: usize,
+    /// How many decisions each site of [`RunReport::sites`] had made; those that are missing had made none.
+    pub ordinals: Vec<u64>,
+}
+
 /// What went wrong, and when.
 #[derive(Clone, Debug)]
 pub struct RunFailure {
@@ -120,6 +132,12 @@ pub struct RunReport {
     pub decisions: Vec<Decision>,
     /// Operations that each client has started.
     pub started: Vec<usize>,
+    /// Operations in the order in which they were started, where decisions were asked for.
+    pub starts: Vec<Start>,
+    /// Every site, where decisions were asked for.
+    pub sites: Vec<Arc<str>>,
+    /// Crashes in order, where decisions were asked for.
+    pub crash_reports: Vec<CrashReport>,
     /// What went wrong.
     pub failure: Option<RunFailure>,
 }
@@ -183,6 +201,7 @@ fn run_with(
         })));
     }
     let mut last_crash = None;
+    let mut crash_reports = Vec::new();
     while run.next_life() {
         let body = run.clone();
         let end = match world.block_on("driver", move || body.life()) {
@@ -205,6 +224,9 @@ fn run_with(
                         CrashKind::Process if court.restart != Restart::PowerLoss => Restart::Process,
                         _ => Restart::PowerLoss,
                     };
+                    if options.record {
+                        crash_reports.push(report.clone());
+                    }
                     last_crash = Some(LastCrash { number: court.crashes, ops: court.ops, report });
                 }
                 Err(end) => {
@@ -214,7 +236,7 @@ fn run_with(
             },
         }
     }
-    (run.report(world, last_crash), run)
+    (RunReport { crash_reports, ..run.report(world, last_crash) }, run)
 }
 
 /// What a run that did not finish has found.
@@ -278,6 +300,7 @@ struct Court {
     failure: Option<Finding>,
     failed_at: u64,
     lives: u64,
+    starts: Vec<Start>,
     /// Crashes since the store was last seen to be right.
     crashes_in_a_row: u64,
 }
@@ -311,6 +334,7 @@ impl Run {
             failure: None,
             failed_at: 0,
             lives: 0,
+            starts: Vec::new(),
             crashes_in_a_row: 0,
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
@@ -724,6 +748,11 @@ impl Run {
                 }
                 index
             };
+            let ordinals =
+                self.world.with_decisions(|decisions| decisions.is_recording().then(|| decisions.ordinals()));
+            if let Some(ordinals) = ordinals {
+                self.court.lock().starts.push(Start { client, index, ordinals });
+            }
             let op = &self.plan.clients[client][index];
             let label = Label { client: client as u32, op: index as u32 };
             let word = u64::from(label.client) << 32 | u64::from(label.op);
@@ -1040,6 +1069,11 @@ impl Run {
             trace: world.trace(),
             decisions: world.with_decisions(|decisions| decisions.recorded()),
             started: court.next.clone(),
+            starts: std::mem::take(&mut court.starts),
+            sites: world
+                .with_decisions(|decisions| decisions.is_recording().then(|| decisions.labels()))
+                .unwrap_or_default(),
+            crash_reports: Vec::new(),
             failure,
         }
     }

@@ -71,7 +71,7 @@ fn describe(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> String
     let options = RunOptions { record: true, ..RunOptions::default() };
     let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
     let Some(failure) = &report.failure else { return format!("{name} failed once and not again") };
-    let shrunk = shrink(&plan, Some(seed), &report, kind, SHRINK);
+    let shrunk = shrink(&plan, Some(seed), &report, kind, SHRINK, &mut |_| {});
     format!(
         "{}{}{}  replay:   cargo shake replay '{name}'\n  keep:     cargo shake shrink '{name}'\n  only it:  SHAKE_SEED={seed} cargo test {}",
         report::failure_block(&name, failure, report.planned, Dress::Plain),

@@ -1,12 +1,12 @@
 //! `shake run`: a campaign, what it comes to, and each new failure shrunk and written down.
 
+use super::shrink::watched;
 use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::campaign::{self, Campaign, Totals, real_now};
 use shaketable::report::{self, Dress};
 use shaketable::scenario::Scenario;
-use shaketable::shrink::shrink;
 use shaketable::store::StoreKind;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -192,15 +192,16 @@ fn tell(
     };
     let mut text = report::failure_block(&name, &failure, report.planned, dress);
     text.push_str(&format!("  replay:   cargo shake replay '{name}'\n"));
-    let mut path = None;
+    let (mut path, mut small) = (None, None);
     if !args.shrink.is_zero() {
-        let shrunk = shrink(&plan, Some(seed), &report, kind, args.shrink);
+        let shrunk = watched(&plan, Some(seed), &report, kind, args.shrink, !args.quiet && !args.json);
         path = save(&shrunk, args.artifacts.as_deref())?;
         text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
         if args.verbose {
             text.push_str(&report::artifact_lines(&shrunk.artifact));
         }
+        small = Some(shrunk);
     }
-    let json = report::failure_json(&scenario.name, seed, &failure, path.as_deref());
+    let json = report::failure_json(&scenario.name, seed, &failure, small.as_ref(), path.as_deref());
     Ok((text, json))
 }

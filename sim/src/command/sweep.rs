@@ -1,5 +1,6 @@
 //! `shake sweep`: power is cut at every change of the disk of one run, and every canonical image is recovered and judged.
 
+use super::shrink::watched;
 use super::{Case, tidy};
 use super::{case_of, dress, duration, find, kind_of, load, save};
 use clap::{Args, ValueEnum};
@@ -12,7 +13,6 @@ use shaketable::report::{self, Dress};
 use shaketable::rng::Decisions;
 use shaketable::runner::RunOptions;
 use shaketable::scenario::{Scenario, Span};
-use shaketable::shrink::shrink;
 use shaketable::store::StoreKind;
 use shaketable::sweep::{Found, How, Images, Subject, Tally, quiet, sweep_all};
 use shaketable::workload;
@@ -190,7 +190,7 @@ fn keep(args: &SweepArgs, artifact: &Artifact, kind: &Arc<dyn StoreKind>) -> Res
     let report = artifact.run(kind, &RunOptions { record: true, ..RunOptions::default() });
     let fails_so = report.failure.as_ref().is_some_and(|run| run.finding.fingerprint() == artifact.fingerprint);
     if fails_so && !args.shrink.is_zero() {
-        let shrunk = shrink(&artifact.plan, artifact.seed, &report, kind, args.shrink);
+        let shrunk = watched(&artifact.plan, artifact.seed, &report, kind, args.shrink, !args.json);
         let path = save(&shrunk, args.artifacts.as_deref())?;
         return Ok((path.clone(), report::shrunk_lines(&shrunk, path.as_deref())));
     }

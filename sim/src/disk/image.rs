@@ -452,8 +452,7 @@ impl Disk {
             }
             let ino = Ino(index as u32);
             let file = FileImage { disk: self, ino, content, plan, first_number, kind };
-            let Settled { content: settled, lost, outcome } =
-                file.settle(newest == Some(ino), decisions, &mut report);
+            let Settled { content: settled, lost, outcome } = file.settle(newest == Some(ino), decisions, &mut report);
             outcomes.extend(outcome.map(|outcome| (ino, outcome)));
             disk.slots[index].node = Node::File(Arc::new(settled));
             if !self.lies.is_empty() {
@@ -627,7 +626,8 @@ impl FileImage<'_> {
             let range = record.range();
             let is_write = matches!(record.change, Change::Write { .. });
             // What lies behind the end of the image is as good as lost, unless its owner has cut it off.
-            let kept = |sector: &u64| bound(*sector) > index && (sector * SECTOR < len || sector * SECTOR >= content.len);
+            let kept =
+                |sector: &u64| bound(*sector) > index && (sector * SECTOR < len || sector * SECTOR >= content.len);
             let sectors = record.sectors().count();
             let lost: BTreeSet<u64> = record.sectors().filter(|sector| !kept(sector)).collect();
             // A file that ends within a write has lost the rest of it.

@@ -65,7 +65,10 @@ pub(super) enum LengthFate {
     All,
     None,
     /// Some changes of it from the newest on are lost, and of the newest kept one some of its growth.
-    Free { lost: usize, back: u64 },
+    Free {
+        lost: usize,
+        back: u64,
+    },
 }
 
 /// What is wanted of one file's records.
@@ -285,9 +288,7 @@ impl FileListing {
             None => true,
             Some(RecordFate::Lost) => false,
             Some(RecordFate::Without(lost)) => !lost.contains(&sector),
-            Some(RecordFate::Torn(end)) => {
-                (sector + 1) * SECTOR <= *end || content.pending[index].range().end <= *end
-            }
+            Some(RecordFate::Torn(end)) => (sector + 1) * SECTOR <= *end || content.pending[index].range().end <= *end,
         }
     }
 
@@ -301,9 +302,7 @@ impl FileListing {
     pub(super) fn newest_kept(&self, content: &Content) -> Option<(usize, Option<u64>)> {
         (0..content.pending.len()).rev().find_map(|index| match &self.fates[index] {
             Some(RecordFate::Lost) => None,
-            Some(RecordFate::Torn(end)) => {
-                (*end > content.pending[index].range().start).then_some((index, Some(*end)))
-            }
+            Some(RecordFate::Torn(end)) => (*end > content.pending[index].range().start).then_some((index, Some(*end))),
             Some(RecordFate::Without(_)) => {
                 let kept = content.pending[index].sectors().any(|sector| self.at(content, sector) > index);
                 kept.then_some((index, None))

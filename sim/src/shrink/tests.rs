@@ -22,7 +22,7 @@ fn first_failure(flaw: Flaw, faults: &str) -> (Shrunk, Arc<dyn StoreKind>) {
         let options = RunOptions { record: true, ..RunOptions::default() };
         let report = run_plan(Arc::new(plan.clone()), &kind, decisions, &options);
         if report.failure.is_some() {
-            return (shrink(&plan, Some(seed), &report, &kind, TIME), kind);
+            return (shrink(&plan, Some(seed), &report, &kind, TIME, &mut |_| {}), kind);
         }
     }
     panic!("{flaw:?} was not found");
@@ -53,4 +53,39 @@ fn a_failure_becomes_a_few_operations_and_its_file_repeats_it() {
         let report = artifact.run(&fixed, &RunOptions::default());
         assert!(report.failure.is_none(), "{flaw:?}: the file passes once the bug is fixed\n{text}");
     }
+}
+
+#[test]
+fn what_a_crash_lost_is_listed_and_one_loss_is_left() {
+    let (shrunk, kind) = first_failure(Flaw::NoSync, "{ kind = 'power-loss', every_ops = [20, 200] }");
+    assert!(shrunk.before.lost >= 1 && shrunk.after.lost == 1, "{:?} -> {:?}", shrunk.before, shrunk.after);
+    let decisions = &shrunk.artifact.decisions;
+    let loss = decisions.iter().find(|decision| is_loss(decision)).expect("one is left");
+    assert_eq!(loss.label, "crash.lose write db/store.wal");
+    // Without the loss there is nothing to be seen.
+    let kept: Vec<Decision> = decisions.iter().filter(|decision| !is_loss(decision)).cloned().collect();
+    let artifact = Artifact { decisions: kept, ..shrunk.artifact.clone() };
+    assert!(artifact.run(&kind, &RunOptions::default()).failure.is_none());
+}
+
+#[test]
+fn several_clients_become_one_and_every_smaller_run_is_told() {
+    let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(Flaw::HalfBatch));
+    let text = "about = 'Tests.'\nclients = 4\nkeys = 40\nfaults = [{ kind = 'power-loss', every_ops = [20, 200] }]";
+    let scenario = Scenario::parse("test", text).expect("a scenario");
+    let options = RunOptions { record: true, ..RunOptions::default() };
+    let (plan, report) = (0..100)
+        .map(|seed| {
+            let mut decisions = Decisions::from_seed(seed);
+            let plan = workload::plan(&scenario, kind.default_options(), &mut decisions);
+            let report = run_plan(Arc::new(plan.clone()), &kind, decisions, &options);
+            (plan, report)
+        })
+        .find(|(_, report)| report.failure.is_some())
+        .expect("half batches are found");
+    let mut told = Vec::new();
+    let shrunk = shrink(&plan, None, &report, &kind, TIME, &mut |progress| told.push(progress));
+    assert_eq!(shrunk.artifact.plan.clients.len(), 1);
+    assert_eq!(told.last().map(|last| last.size), Some(shrunk.after));
+    assert!(told.windows(2).all(|pair| pair[0].runs < pair[1].runs));
 }

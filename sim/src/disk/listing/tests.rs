@@ -11,7 +11,7 @@ const PATHS: [&str; 4] = ["db/1.wal", "db/2.wal", "db/3.sst", "db/CURRENT"];
 fn after(profile: Profile, calls: &[(u8, u8, u16)]) -> Disk {
     let mut disk = Disk::new(profile, None);
     disk.mkdir("db", Origin::default()).expect("an empty disk");
-    disk.sync_dir("").expect("a root");
+    disk.sync_dir("", Origin::default()).expect("a root");
     for (number, (call, which, size)) in calls.iter().enumerate() {
         let origin = Origin::new(number as u64, None);
         let path = PATHS[usize::from(*which) % PATHS.len()];
@@ -28,9 +28,9 @@ fn after(profile: Profile, calls: &[(u8, u8, u16)]) -> Disk {
                 disk.write(ino, size, &vec![number as u8 + 1; 700], origin).expect("an endless disk");
             }
             (4, Some(ino)) => disk.set_len(ino, size, origin).expect("an open file"),
-            (5, Some(ino)) => disk.sync_file(ino, SyncScope::Data).expect("an open file"),
+            (5, Some(ino)) => disk.sync_file(ino, SyncScope::Data, origin).expect("an open file"),
             (6, _) => drop(disk.rename(path, other, origin)),
-            _ => drop(if size < 1500 { disk.unlink(path, origin) } else { disk.sync_dir("db") }),
+            _ => drop(if size < 1500 { disk.unlink(path, origin) } else { disk.sync_dir("db", origin) }),
         }
         ino.into_iter().for_each(|ino| disk.close(ino));
     }
@@ -120,7 +120,7 @@ fn one_thing_is_lost_by_its_name_and_the_rest_is_kept() {
     let mut disk = Disk::new(Profile::PosixWeak, None);
     let origin = Origin::default();
     disk.mkdir("db", origin).expect("an empty disk");
-    disk.sync_dir("").expect("a root");
+    disk.sync_dir("", Origin::default()).expect("a root");
     for path in ["db/7.wal", "db/8.wal"] {
         let ino = disk.create(path, origin).expect("a fresh name");
         disk.write(ino, 0, b"words", origin).expect("an endless disk");
