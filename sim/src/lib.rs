@@ -31,3 +31,4 @@ pub mod scenario;
 pub mod shrink;
 pub mod sweep;
 pub mod workload;
+pub mod zoo;

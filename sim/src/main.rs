@@ -35,6 +35,8 @@ enum Command {
     Audit(command::audit::AuditArgs),
     /// Cuts the power at every change of the disk of one run, and recovers every canonical image.
     Sweep(command::sweep::SweepArgs),
+    /// Plants real bugs of other engines one at a time, and says whether and how they are found.
+    Zoo(command::zoo::ZooArgs),
     /// Lists the scenarios.
     List,
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Shrink(args) => command::shrink::shrink_one(&dir, &args),
         Command::Audit(args) => command::audit::audit(&dir, &args),
         Command::Sweep(args) => command::sweep::sweep(&dir, &args),
+        Command::Zoo(args) => command::zoo::zoo(&args),
         Command::List => command::list::list(&dir),
     };
     match result {

@@ -8,6 +8,7 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
 pub(crate) mod sweep;
+pub(crate) mod zoo;
 
 use shaketable::artifact::{self, Artifact};
 use shaketable::report::Dress;

@@ -5,6 +5,7 @@ use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::campaign::{self, Campaign, Totals, real_now};
+use shaketable::cpu;
 use shaketable::report::{self, Dress};
 use shaketable::scenario::Scenario;
 use shaketable::store::StoreKind;
@@ -98,6 +99,8 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let mut known = BTreeSet::new();
     let mut failures = Vec::new();
     let mut paused = Duration::ZERO;
+    // Processor time that went into telling of failures instead of searching for them.
+    let mut telling = Duration::ZERO;
     campaign::run(&campaign, &kinds, |done| {
         totals[done.scenario].add(&done);
         let scenario = &campaign.scenarios[done.scenario];
@@ -115,9 +118,11 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             let new = known.insert((done.scenario, failure.finding.fingerprint()));
             if new {
                 let pause = real_now();
+                let spent = cpu::process_time() - telling;
                 let told = tell(args, &campaign.scenarios[done.scenario], &kinds[done.scenario], done.seed, dress_out);
                 match told {
-                    Ok((text, json)) => {
+                    Ok((text, mut json)) => {
+                        json["core_seconds"] = spent.as_secs_f64().into();
                         failures.push(json);
                         if !args.json {
                             bar.suspend(|| println!("{text}"));
@@ -126,6 +131,7 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
                     Err(message) => bar.suspend(|| eprintln!("shake: {message}")),
                 }
                 paused += real_now() - pause;
+                telling = cpu::process_time() - spent;
             } else if args.verbose && !args.json {
                 bar.suspend(|| {
                     println!("failed too: {}#{} {}", scenario.name, done.seed, failure.finding.fingerprint())
@@ -161,6 +167,7 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             "scenarios": scenarios,
             "failures": failures,
             "seconds": elapsed.as_secs_f64(),
+            "core_seconds": (cpu::process_time() - telling).as_secs_f64(),
             "jobs": jobs,
         });
         println!("{all:#}");
