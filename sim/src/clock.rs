@@ -32,6 +32,8 @@ impl Default for Costs {
 pub struct Clock {
     now_ns: u64,
     wall_offset_ms: i64,
+    /// Until this moment the wall clock shows what it showed when it was stopped.
+    frozen: Option<(u64, u64)>,
 }
 
 impl Clock {
@@ -48,6 +50,13 @@ impl Clock {
 
     /// Milliseconds since the Unix epoch, as a clock on the wall shows it.
     pub fn wall_ms(&self) -> u64 {
+        match self.frozen {
+            Some((until_ns, shown_ms)) if self.now_ns < until_ns => shown_ms,
+            _ => self.running_wall_ms(),
+        }
+    }
+
+    fn running_wall_ms(&self) -> u64 {
         let elapsed_ms = i64::try_from(self.now_ns / 1_000_000).unwrap_or(i64::MAX);
         let wall_ms = EPOCH_MS.saturating_add(elapsed_ms).saturating_add(self.wall_offset_ms);
         u64::try_from(wall_ms).unwrap_or(0)
@@ -65,8 +74,14 @@ impl Clock {
         self.now_ns = self.now_ns.max(ns);
     }
 
-    /// Sets the wall clock forward or back.
+    /// Stops the wall clock for so long. Then it shows the right time again.
+    pub fn freeze_wall(&mut self, ms: u64) {
+        self.frozen = Some((self.now_ns.saturating_add(ms.saturating_mul(1_000_000)), self.wall_ms()));
+    }
+
+    /// Sets the wall clock forward or back, and lets it run.
     pub fn jump_wall(&mut self, ms: i64) {
+        self.frozen = None;
         self.wall_offset_ms = self.wall_offset_ms.saturating_add(ms);
     }
 }
@@ -85,5 +100,16 @@ mod tests {
         assert_eq!((clock.now(), clock.wall_ms()), (now, wall - 60_000));
         clock.jump_wall(i64::MIN);
         assert_eq!(clock.wall_ms(), 0, "a clock before the epoch shows the epoch");
+    }
+
+    #[test]
+    fn the_wall_clock_stands_still_for_a_while_and_then_is_right_again() {
+        let mut clock = Clock::default();
+        let wall = clock.wall_ms();
+        clock.freeze_wall(50);
+        clock.advance(49_000_000);
+        assert_eq!(clock.wall_ms(), wall);
+        clock.advance(1_000_000);
+        assert_eq!(clock.wall_ms(), wall + 50);
     }
 }

@@ -55,6 +55,12 @@ impl Circumstances<'_> {
         }
     }
 
+    /// Whether what explains this error lasts: whoever asks again gets it again.
+    pub fn explain_for_good(&self, failure: &Failure, opening: bool) -> bool {
+        let damage: Vec<Damage> = self.damage.iter().filter(|damage| damage.harm != Harm::WrongRead).cloned().collect();
+        Circumstances { refusals: &[], damage: &damage, classify: self.classify }.explain(failure, opening)
+    }
+
     /// E4: the call from which on acknowledgements may be forgotten, if there is one.
     pub fn forgiven_from(&self) -> Option<u64> {
         let cost = |damage: &Damage| match (damage.harm, (self.classify)(damage.name())) {
@@ -107,7 +113,7 @@ impl Circumstances<'_> {
             Harm::BrokenPromise { of_names: false } => {
                 matches!((self.classify)(damage.name()), Manifest | Current | Identity | Temp)
             }
-            Harm::Flip { .. } => false,
+            Harm::Flip { .. } | Harm::LostWrite { .. } | Harm::StrayWrite { .. } | Harm::WrongRead => false,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! * I2 every file that the store needs is on the disk;
 //! * I3 every file on the disk is one that the store needs, once its background work has come to rest;
 //! * I4 the next sequence number is above every one that was seen;
-//! * I5 a scan, the scan in reverse and a get of each key agree with the model.
+//! * I5 a scan, the scan in reverse and a get of each key agree with the model;
+//! * I6 what other programs left in the directory is still there.
 //!
 //! Not verified: the content of files, which is the business of the store's own check; I3 for files on which a call has
 //! failed in this life, for a store may well keep what it is not sure about until it is opened again.
@@ -24,13 +25,25 @@ pub const STORE_DIR: &str = "db";
 /// Virtual time within which a store that nobody disturbs must come to rest.
 const REST_MAX: Duration = Duration::from_secs(120);
 
-/// Names of the files in the store's directory.
+/// Names of the files in the store's directory, but for what other programs left there.
 pub fn files_on_disk(world: &World) -> BTreeSet<String> {
-    let items = world.with_disk(|disk| disk.read_dir(STORE_DIR));
-    items.map(|items| items.into_iter().map(|item| item.name.to_string()).collect()).unwrap_or_default()
+    let (items, littered) = world.with_disk(|disk| (disk.read_dir(STORE_DIR).unwrap_or_default(), disk.littered()));
+    let names = items.into_iter().map(|item| item.name.to_string());
+    names.filter(|name| !littered.iter().any(|(other, _)| other == name)).collect()
 }
 
-/// I1 to I4. `may_be_left` says which files a fault may have left behind, by their names. Called from a task.
+/// I6.
+fn see_that_strangers_are_left_alone(world: &World) -> Result<(), Finding> {
+    match world.with_disk(|disk| disk.littered()).into_iter().find(|(_, is_there)| !is_there) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let symptom = format!("{name}, which another program had left in the directory, is gone");
+            Err(Finding::new("strange-file-removed", "", symptom))
+        }
+    }
+}
+
+/// I1 to I4 and I6. `may_be_left` says which files a fault may have left behind, by their names. Called from a task.
 /// An error that the store reports is left to the caller to judge.
 pub fn check_quiet(
     world: &World,
@@ -38,6 +51,7 @@ pub fn check_quiet(
     visible: u64,
     may_be_left: &dyn Fn(&str) -> bool,
 ) -> Result<Result<CheckReport, Failure>, Finding> {
+    see_that_strangers_are_left_alone(world)?;
     let deadline = world.now() + REST_MAX;
     let mut pause = Duration::from_millis(1);
     loop {

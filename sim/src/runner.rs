@@ -472,8 +472,7 @@ impl Run {
                 Err(failure) => {
                     self.world.note(2, || format!("open failed: {failure}"));
                     self.accept(&failure, "open")?;
-                    let damaged = matches!(failure.kind, FailureKind::Corruption | FailureKind::Other);
-                    if damaged {
+                    if self.with_circumstances(|circumstances| circumstances.explain_for_good(&failure, true)) {
                         self.court.lock().damage_reported = true;
                         return Ok(None);
                     }

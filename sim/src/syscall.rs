@@ -11,8 +11,8 @@
 //! What this does not do: loop over short reads and writes, which is the caller's part, as it is on a real system.
 
 use crate::clock::Clock;
-use crate::disk::{CrashKind, Damage, DirItem, DiskError, Harm, Ino, Origin, SyncFailure, SyncScope};
-use crate::fault::{Call, FileClass, FsOp, Injected};
+use crate::disk::{CrashKind, Damage, DirItem, Disk, DiskError, Harm, Ino, Origin, SyncFailure, SyncScope, WrongRead};
+use crate::fault::{Call, ClassSet, FileClass, FsOp, Injected};
 use crate::ledger::Refusal;
 use crate::scheduler::Doing;
 use crate::trace::{fold, hash_bytes};
@@ -22,6 +22,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The line of the engine's source that made a call.
@@ -54,6 +55,8 @@ pub struct OpenFile {
     incarnation: u32,
     ino: Ino,
     name: Named,
+    /// Which failed syncs of the file this handle was told of.
+    errors_seen: AtomicU32,
 }
 
 /// A lock file that is held until this is dropped, or the incarnation ends.
@@ -75,6 +78,8 @@ struct Asked<'a> {
     content: u64,
     /// The old path of a rename or link.
     from: Option<&'a str>,
+    /// The open file.
+    file: Option<Ino>,
     at: CallSite,
 }
 
@@ -93,18 +98,47 @@ enum Manner {
     SyncLies,
     /// The same, and nobody is told: an audit leaves the sync out.
     SyncSkipped,
+    /// The read gets a sector from a wrong place.
+    WrongRead(WrongRead),
+    /// The write lands elsewhere.
+    Misdirected(ClassSet),
 }
+
+/// What other programs leave in a directory, and whether it is one itself: names that a careless parser takes for its own.
+const JUNK: [(&str, bool); 16] = [
+    (".DS_Store", false),
+    (".nfs0000000000a10001", false),
+    ("lost+found", true),
+    ("core", false),
+    ("Thumbs.db", false),
+    ("CURRENT~", false),
+    ("CURRENT.tmp.bak", false),
+    ("MANIFEST", false),
+    ("MANIFEST-", false),
+    ("-1.wal", false),
+    ("7.wal.old", false),
+    ("000007.SST", false),
+    ("000007.sst.crc", false),
+    ("99999999999999999999999.sst", false),
+    ("000008.wal ", false),
+    ("..sst", false),
+];
 
 /// What an injected error says of itself.
 const INJECTED: &str = "an injected fault";
 
 impl<'a> Asked<'a> {
     fn of(op: FsOp, name: &'a Named, at: CallSite) -> Asked<'a> {
-        Asked { op, name, offset: 0, bytes: 0, content: 0, from: None, at }
+        Asked { op, name, offset: 0, bytes: 0, content: 0, from: None, file: None, at }
     }
 
     fn as_call(&self, ordinal: u64, clock: &Clock) -> Call {
         Call { op: self.op, class: self.name.class, bytes: self.bytes, ordinal, now_ms: clock.now_ns() / 1_000_000 }
+    }
+
+    /// Whether this is a sync of a file which lost data when it last failed.
+    fn lost_data(&self, disk: &Disk) -> bool {
+        self.file.is_some_and(|ino| disk.last_error_lost_data(ino)) && matches!(self.op, FsOp::SyncData | FsOp::SyncAll)
     }
 
     fn refused(&self, call: u64, error: io::ErrorKind, lost_data: bool) -> Refusal {
@@ -165,6 +199,40 @@ impl State {
             Some(damage) => format!("comes as {damage}"),
             None => "comes as a bit would flip, and finds none to flip".to_string(),
         });
+    }
+
+    fn poison(&mut self, asked: &Asked<'_>, ordinal: u64, strikes: &dyn Fn(FileClass) -> bool) {
+        let State { disk, decisions, classify, .. } = self;
+        let eligible = |path: &str| strikes(classify(path.rsplit('/').next().unwrap_or(path)));
+        let bad = disk.poison_some(&eligible, decisions);
+        let word = bad.as_ref().map_or(0, |(_, sector)| sector + 1);
+        self.trace_fault(asked, ordinal, word, || match bad {
+            Some((path, sector)) => format!("comes as sector {sector} of {path} goes bad"),
+            None => "comes as a sector would go bad, and finds none".to_string(),
+        });
+    }
+
+    fn write_back(&mut self, asked: &Asked<'_>, ordinal: u64) {
+        let State { disk, decisions, .. } = self;
+        let (written, evicted) = disk.write_back(decisions);
+        let word = (written as u64) << 32 | evicted as u64;
+        self.trace_fault(asked, ordinal, word, || {
+            format!("comes as {written} changes are written back and {evicted} sectors leave the cache")
+        });
+    }
+
+    /// Another program leaves one of its files in a directory that holds a store.
+    fn litter(&mut self, asked: &Asked<'_>, ordinal: u64) {
+        let State { disk, decisions, classify, .. } = self;
+        let dir: &str = &asked.name.path;
+        let items = disk.read_dir(dir).unwrap_or_default();
+        if !items.iter().any(|item| classify(&item.name) == FileClass::Current) {
+            return;
+        }
+        let strange: Vec<_> = JUNK.iter().filter(|(name, _)| classify(name) == FileClass::Other).collect();
+        let (name, is_dir) = **decisions.pick(self.junk_site, &strange);
+        let left = disk.litter(dir, name, is_dir);
+        self.trace_fault(asked, ordinal, u64::from(left), || format!("finds that somebody left {name} there"));
     }
 
     fn trace_fault(&mut self, asked: &Asked<'_>, ordinal: u64, word: u64, line: impl FnOnce() -> String) {
@@ -261,9 +329,17 @@ impl World {
                 state.clock.jump_wall(ms);
                 state.trace_fault(&asked, ordinal, ms as u64, || format!("finds the wall clock set by {ms} ms"));
             }
+            Some(Injected::ClockFreeze(ms)) => {
+                state.clock.freeze_wall(ms);
+                state.trace_fault(&asked, ordinal, ms, || format!("finds the wall clock stopped for {ms} ms"));
+            }
+            Some(Injected::WrongRead(how)) => manner = Manner::WrongRead(how),
+            Some(Injected::MisdirectedWrite(classes)) => manner = Manner::Misdirected(classes),
+            Some(Injected::BadSector(classes)) => state.poison(&asked, ordinal, &|class| classes.contains(class)),
+            Some(Injected::Writeback) => state.write_back(&asked, ordinal),
+            Some(Injected::JunkFile) => state.litter(&asked, ordinal),
             Some(Injected::SpaceReturns) => {
-                let capacity = state.capacity;
-                state.disk.set_capacity(capacity);
+                state.limit_disk();
                 state.trace_fault(&asked, ordinal, 0, || "finds the disk grown".to_string());
             }
         }
@@ -281,15 +357,23 @@ impl World {
             manner => work(state, origin, manner),
         };
         let word = match &result {
-            Ok((_, word)) => *word,
+            Ok((_, word)) => {
+                if matches!(manner, Manner::Short(0)) {
+                    // The caller has its work undone and no reason, which is as good as an error.
+                    state.ledger.refused(asked.refused(ordinal, io::ErrorKind::WriteZero, false));
+                }
+                *word
+            }
             Err(error) => {
                 if error.kind == io::ErrorKind::StorageFull && matches!(manner, Manner::Whole) {
                     let call = asked.as_call(ordinal, &state.clock);
                     state.injector.note_full(call, &mut state.decisions);
                 }
+                if *error == DiskError::handles() {
+                    state.injector.note_handles(asked.name.class, asked.op);
+                }
                 if !is_earned(error.kind) {
-                    let lost_data = matches!(manner, Manner::SyncFails { how, .. } if how != SyncFailure::KeepDirty);
-                    state.ledger.refused(asked.refused(ordinal, error.kind, lost_data));
+                    state.ledger.refused(asked.refused(ordinal, error.kind, asked.lost_data(&state.disk)));
                 }
                 hash_bytes(error.reason.as_bytes())
             }
@@ -334,7 +418,7 @@ impl World {
         let name = self.named(path);
         let op = if matches!(mode, OpenMode::Read | OpenMode::Write) { FsOp::Open } else { FsOp::Create };
         let asked = Asked { offset: mode as u64, ..Asked::of(op, &name, at) };
-        let ino = self.call(asked, |state, origin, _| {
+        let (ino, errors_seen) = self.call(asked, |state, origin, _| {
             let disk = &mut state.disk;
             let ino = match mode {
                 OpenMode::Read | OpenMode::Write => disk.open(path)?,
@@ -348,9 +432,9 @@ impl World {
                     Err(error) => return Err(error),
                 },
             };
-            Ok((ino, 0))
+            Ok(((ino, AtomicU32::new(disk.errors_seen(ino))), 0))
         })?;
-        Ok(OpenFile { world: self.clone(), incarnation: self.incarnation(), ino, name })
+        Ok(OpenFile { world: self.clone(), incarnation: self.incarnation(), ino, name, errors_seen })
     }
 
     /// Gives `to` the file that `from` names, replacing what it named.
@@ -408,12 +492,10 @@ impl World {
         let asked = Asked::of(FsOp::ReadDir, &name, at);
         self.call(asked, |state, _, _| {
             let mut items = state.disk.read_dir(path)?;
-            if items.len() > 1 {
-                let order = state.decisions.decide(state.listing_site, 2 * items.len() as u64) as usize;
-                items.rotate_left(order / 2);
-                if order % 2 == 1 {
-                    items.reverse();
-                }
+            for index in 1..items.len() {
+                let place = index - 1;
+                let other = state.decisions.decide(state.listing_site, (items.len() - place) as u64) as usize;
+                items.swap(place, place + other);
             }
             let count = items.len() as u64;
             Ok((items, count))
@@ -457,7 +539,7 @@ impl World {
 
 impl OpenFile {
     fn asked(&self, op: FsOp, offset: u64, bytes: usize, at: CallSite) -> Asked<'_> {
-        Asked { offset, bytes: bytes as u64, ..Asked::of(op, &self.name, at) }
+        Asked { offset, bytes: bytes as u64, file: Some(self.ino), ..Asked::of(op, &self.name, at) }
     }
 
     fn call<T>(
@@ -479,7 +561,13 @@ impl OpenFile {
                 Manner::Short(count) => &mut buf[..count],
                 _ => buf,
             };
-            let count = state.disk.read(self.ino, offset, buf)?;
+            let count = match manner {
+                Manner::WrongRead(how) => {
+                    let State { disk, decisions, calls, .. } = state;
+                    disk.read_wrong(self.ino, offset, buf, how, decisions, *calls)?
+                }
+                _ => state.disk.read(self.ino, offset, buf)?,
+            };
             Ok((count, hash_bytes(&buf[..count])))
         })
     }
@@ -489,6 +577,12 @@ impl OpenFile {
         let mut asked = self.asked(FsOp::Write, offset, data.len(), at);
         asked.content = hash_bytes(data);
         self.call(asked, |state, origin, manner| {
+            if let Manner::Misdirected(classes) = manner {
+                let State { disk, decisions, classify, .. } = state;
+                let eligible = |path: &str| classes.contains(classify(path.rsplit('/').next().unwrap_or(path)));
+                let count = disk.write_misdirected(self.ino, offset, data, &eligible, decisions, origin)?;
+                return Ok((count, count as u64));
+            }
             let data = match manner {
                 Manner::Short(count) | Manner::Fails { done: count, .. } => &data[..count],
                 _ => data,
@@ -520,18 +614,28 @@ impl OpenFile {
 
     fn sync(&self, scope: SyncScope, at: CallSite) -> io::Result<()> {
         let op = if scope == SyncScope::Data { FsOp::SyncData } else { FsOp::SyncAll };
-        self.call(self.asked(op, 0, 0, at), |state, origin, manner| match manner {
-            Manner::SyncFails { how, kind } => {
-                let State { disk, decisions, .. } = state;
-                let error = disk.fail_sync(self.ino, how, decisions, origin);
-                Err(DiskError::new(kind, error.reason))
+        self.call(self.asked(op, 0, 0, at), |state, origin, manner| {
+            let State { disk, decisions, .. } = state;
+            let mut error = io::ErrorKind::Other;
+            match manner {
+                Manner::SyncFails { how, kind } => {
+                    disk.fail_sync(self.ino, how, decisions, origin);
+                    error = kind;
+                    if how == SyncFailure::LateReport {
+                        return Ok(((), 2));
+                    }
+                }
+                Manner::SyncLies => {
+                    disk.lose_sync(self.ino, origin);
+                    return Ok(((), 1));
+                }
+                Manner::SyncSkipped => return Ok(((), 1)),
+                _ => disk.sync_file(self.ino, scope, origin)?,
             }
-            Manner::SyncLies => {
-                state.disk.lose_sync(self.ino, origin);
-                Ok(((), 1))
-            }
-            Manner::SyncSkipped => Ok(((), 1)),
-            _ => Ok((state.disk.sync_file(self.ino, scope, origin)?, 0)),
+            let mut seen = self.errors_seen.load(Ordering::Relaxed);
+            let reports = disk.report_error(self.ino, &mut seen);
+            self.errors_seen.store(seen, Ordering::Relaxed);
+            if reports { Err(DiskError::new(error, INJECTED)) } else { Ok(((), 0)) }
         })
     }
 

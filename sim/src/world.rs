@@ -194,6 +194,7 @@ pub(crate) struct State {
     spurious_wakeups: f64,
     spurious_site: Site,
     pub(crate) listing_site: Site,
+    pub(crate) junk_site: Site,
     identities: u64,
 }
 
@@ -221,6 +222,12 @@ impl State {
         let words = [what as u64, u64::from(self.scheduler.running().0) << 32 | a, b, self.clock.now_ns()];
         let line = if self.trace.keeps_lines() { line(self) } else { String::new() };
         self.trace.event(words, || line);
+    }
+
+    /// Gives the disk the space and the handles that the faults leave it.
+    pub(crate) fn limit_disk(&mut self) {
+        self.disk.set_capacity(self.injector.capacity().or(self.capacity));
+        self.disk.set_handles_max(self.injector.handles_max());
     }
 
     fn note_crash(&mut self, kind: CrashKind) {
@@ -287,12 +294,12 @@ impl World {
         let injector = Injector::new(faults, &mut decisions);
         let spurious_site = decisions.site("wake.spurious");
         let listing_site = decisions.site("read-dir.order");
+        let junk_site = decisions.site("read-dir.junk");
         let made_site = decisions.site("crash.call-made");
         let mut disk = disk.unwrap_or_else(|| Disk::new(profile, capacity));
         let capacity = disk.capacity();
-        if let Some(limit) = injector.capacity() {
-            disk.set_capacity(Some(limit));
-        }
+        disk.set_capacity(injector.capacity().or(capacity));
+        disk.set_handles_max(injector.handles_max());
         if injector.does_damage() {
             disk.keep_history();
         }
@@ -320,6 +327,7 @@ impl World {
             spurious_wakeups: config.spurious_wakeups,
             spurious_site,
             listing_site,
+            junk_site,
             identities: 0,
             decisions,
         };
@@ -730,16 +738,15 @@ impl World {
         fold(state.identities ^ 0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03)
     }
 
-    /// Switches all faults off, or on again. Off means that the disk reads, writes and has space again, too; what is
-    /// lost or damaged already stays so.
+    /// Switches all faults off, or on again. Off means that the disk reads, writes and has space again, too, until they are
+    /// on; what is lost or damaged already stays so.
     pub fn set_faults_enabled(&self, enabled: bool) {
         let mut state = self.inner.state.lock();
         state.injector.set_enabled(enabled);
         if !enabled {
             state.disk.heal();
-            let capacity = state.capacity;
-            state.disk.set_capacity(capacity);
         }
+        state.limit_disk();
     }
 
     /// Switch points and waits after which a run is given up.

@@ -33,6 +33,18 @@ pub enum Harm {
         /// The byte as it is since.
         now: u8,
     },
+    /// A write did not arrive: it went to another place.
+    LostWrite {
+        /// Hash of the bytes as they are since.
+        now: u64,
+    },
+    /// A write arrived that was meant for another place.
+    StrayWrite {
+        /// Hash of the bytes as they are since.
+        now: u64,
+    },
+    /// One read got the bytes of another place, or of an earlier time. The next one does not.
+    WrongRead,
     /// A sync had said `Ok` for these bytes, or names, and a crash or the cache lost them.
     BrokenPromise {
         /// Whether names in a directory were promised, and not bytes of a file.
@@ -73,6 +85,17 @@ impl fmt::Display for Damage {
         match self.harm {
             Harm::Flip { bit, .. } => {
                 write!(f, "bit {bit} of byte {} of {path} flipped before call {call}", bytes.start)
+            }
+            Harm::LostWrite { .. } => {
+                write!(f, "the write of call {call} to bytes {} to {} of {path} went elsewhere", bytes.start, bytes.end)
+            }
+            Harm::StrayWrite { .. } => write!(
+                f,
+                "bytes {} to {} of {path} were overwritten by call {call}, which was meant for another place",
+                bytes.start, bytes.end
+            ),
+            Harm::WrongRead => {
+                write!(f, "call {call} read bytes {} to {} of {path} from a wrong place", bytes.start, bytes.end)
             }
             Harm::BrokenPromise { of_names: false } => {
                 write!(f, "a sync of {path} had said Ok at call {call}, and not all of it was kept")
@@ -168,6 +191,8 @@ impl Disk {
                     self.content(damage.ino).is_ok_and(|content| content.read(damage.bytes.start, &mut byte) == 1);
                 read && byte[0] == now
             }
+            Harm::LostWrite { now } | Harm::StrayWrite { now } => self.hash_of(damage.ino, &damage.bytes) == Some(now),
+            Harm::WrongRead => false,
             Harm::BrokenPromise { .. } => true,
         }
     }
@@ -183,28 +208,27 @@ impl Disk {
         let proves = |index: usize| match &done[index] {
             Done::Write { bytes, hash, whole: true, .. } => {
                 let begun_whole = !matches!(done[index - 1], Done::Write { whole: false, .. });
-                begun_whole && self.still_reads(ino, bytes, *hash) && !self.is_damaged(ino, bytes)
+                begun_whole && self.hash_of(ino, bytes) == Some(*hash) && !self.is_damaged(ino, bytes)
             }
             _ => false,
         };
         if (synced + 1..done.len()).any(proves) { None } else { Some(call) }
     }
 
-    fn still_reads(&self, ino: Ino, bytes: &Range<u64>, hash: u64) -> bool {
-        let mut held = vec![0; (bytes.end - bytes.start) as usize];
-        let read = self.content(ino).map_or(0, |content| content.read(bytes.start, &mut held));
-        read == held.len() && hash_bytes(&held) == hash
-    }
-
     fn is_damaged(&self, ino: Ino, bytes: &Range<u64>) -> bool {
         self.damage.iter().any(|damage| !damage.over && damage.ino == ino && overlap(&damage.bytes, bytes))
     }
 
-    /// Enters damage to bytes of a file into the ledger.
+    /// Enters damage to bytes of a file into the ledger. It may strike what could have told of earlier damage.
     pub(super) fn note_damage(&mut self, ino: Ino, bytes: Range<u64>, harm: Harm, call: u64) -> &Damage {
         let path = self.path_of(ino);
-        let forgives = self.cost_of(ino, &bytes);
-        self.damage.push(Damage { ino, path, bytes, harm, call, forgives, over: false });
+        self.damage.push(Damage { ino, path, bytes, harm, call, forgives: None, over: false });
+        for index in 0..self.damage.len() {
+            let damage = &self.damage[index];
+            if damage.ino == ino && !damage.over && !matches!(damage.harm, Harm::BrokenPromise { .. }) {
+                self.damage[index].forgives = self.cost_of(ino, &damage.bytes);
+            }
+        }
         self.damage.last().expect("an entry was just made")
     }
 
@@ -273,8 +297,17 @@ impl Disk {
         self.poison.range((ino, first)..=(ino, last)).next().is_some()
     }
 
-    /// Takes all poison away.
+    /// A write of these bytes brings the sectors back that it covers as a whole.
+    pub(super) fn remap(&mut self, ino: Ino, offset: u64, len: usize) {
+        if !self.poison.is_empty() {
+            let covered = offset.div_ceil(SECTOR_BYTES as u64)..(offset + len as u64) / SECTOR_BYTES as u64;
+            self.poison.retain(|(file, sector)| *file != ino || !covered.contains(sector));
+        }
+    }
+
+    /// Takes all poison away, and lets a file system that went read-only be written again.
     pub fn heal(&mut self) {
         self.poison.clear();
+        self.read_only = false;
     }
 }

@@ -23,6 +23,16 @@ impl DiskError {
         DiskError::new(io::ErrorKind::Other, "simulated input/output error")
     }
 
+    /// The file system went read-only.
+    pub fn read_only() -> DiskError {
+        DiskError::new(io::ErrorKind::ReadOnlyFilesystem, "the simulated file system can only be read")
+    }
+
+    /// The process has too many files open.
+    pub fn handles() -> DiskError {
+        DiskError::new(io::ErrorKind::Other, "too many open files")
+    }
+
     /// No space left.
     pub fn full() -> DiskError {
         DiskError::new(io::ErrorKind::StorageFull, "no space left on the simulated disk")

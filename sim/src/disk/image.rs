@@ -384,7 +384,11 @@ impl Disk {
         for slot in &mut self.slots {
             slot.links = 0;
             slot.opens = 0;
+            slot.errors = 0;
+            slot.error_seen = true;
         }
+        self.handles = 0;
+        self.read_only = false;
         self.slots[ROOT.0 as usize].links = 1;
         let mut walk = vec![ROOT];
         while let Some(dir) = walk.pop() {

@@ -19,12 +19,13 @@
 //! What it does to bytes behind everybody's back, and which of its promises it breaks, is in its ledger ([`Damage`]), so that
 //! a judge can tell an error that must come from one that must not.
 //!
-//! What it does not model: permissions, times, symbolic links, sparse accounting below a page, and background writeback as
-//! an event of its own (a crash may keep any pending change, which comes to the same).
+//! What it does not model: permissions, times, symbolic links, sparse accounting below a page. Background writeback writes
+//! of each file the oldest changes first; a crash may keep any, so that nothing is missed.
 
 mod choice;
 mod content;
 mod damage;
+mod device;
 mod error;
 mod image;
 mod listing;
@@ -39,6 +40,7 @@ mod tests;
 mod volume;
 
 pub use damage::{Damage, Harm};
+pub use device::WrongRead;
 pub use error::DiskError;
 pub use image::{CrashKind, ImageChoice};
 pub use listing::{LENGTH, LISTED, LOSE, Listed};

@@ -32,6 +32,9 @@ pub(super) struct Lie {
 impl Disk {
     /// Makes a file durable, as far as the rules of the profile say.
     pub fn sync_file(&mut self, ino: Ino, scope: SyncScope, origin: Origin) -> Result<(), DiskError> {
+        if !self.content(ino)?.pending.is_empty() {
+            self.writable()?;
+        }
         match self.rules.file_sync {
             FileSync::Nothing => {
                 self.content(ino)?;
@@ -61,6 +64,9 @@ impl Disk {
     pub fn sync_dir(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
         let dir = self.walk(path)?;
         self.dir(dir)?;
+        if !self.meta.is_empty() {
+            self.writable()?;
+        }
         match self.rules.dir_sync {
             DirSync::Nothing => self.remember_lie(dir, origin.op, false),
             DirSync::Dir => self.commit_dir(dir),
@@ -96,7 +102,8 @@ impl Disk {
         self.commit_wanted(wanted);
     }
 
-    fn commit_wanted(&mut self, wanted: Vec<bool>) {
+    /// These changes of names, and the earlier ones that they rest on, become durable. Returns how many there were.
+    pub(super) fn commit_wanted(&mut self, wanted: Vec<bool>) -> usize {
         let flags = with_requirements(&self.meta, wanted);
         let mut done = Vec::new();
         let mut rest = Vec::new();
@@ -105,6 +112,7 @@ impl Disk {
         }
         self.meta = rest;
         self.commit(&done);
+        done.len()
     }
 
     /// These changes of names, which are pending no longer, are durable.
@@ -127,9 +135,10 @@ impl Disk {
         }
     }
 
-    /// Makes the sync of a file fail, and returns the error that the caller sees.
-    pub fn fail_sync(&mut self, ino: Ino, how: SyncFailure, decisions: &mut Decisions, origin: Origin) -> DiskError {
-        let Ok(content) = self.content(ino) else { return DiskError::io() };
+    /// Makes the sync of a file fail. Whoever has the file open is told so by [`Disk::report_error`], or, where the failure is
+    /// one that comes to light late, by the one after the next sync.
+    pub fn fail_sync(&mut self, ino: Ino, how: SyncFailure, decisions: &mut Decisions, origin: Origin) {
+        let Ok(content) = self.content(ino) else { return };
         let words = match how {
             SyncFailure::KeepDirty => "failed, everything stays pending",
             SyncFailure::CleanRevertOld => {
@@ -143,9 +152,43 @@ impl Disk {
                 self.drop_pending(ino, decisions);
                 "failed, and what it did not write is marked clean"
             }
+            SyncFailure::LateReport => {
+                self.drop_pending(ino, decisions);
+                self.remember_lie(ino, origin.op, true);
+                "said Ok, and lost what it did not write; the next one is to say so"
+            }
+            SyncFailure::RemountReadOnly => {
+                self.read_only = true;
+                "failed, and the file system can only be read since"
+            }
         };
+        let slot = &mut self.slots[ino.0 as usize];
+        slot.errors += 1;
+        slot.error_seen = false;
+        slot.error_lost_data = !matches!(how, SyncFailure::KeepDirty | SyncFailure::RemountReadOnly);
         self.note_broken(ino, words, origin);
-        DiskError::io()
+    }
+
+    /// Which errors of a file a new handle has seen: all but one that nobody was told of yet, as Linux has it.
+    pub fn errors_seen(&self, ino: Ino) -> u32 {
+        let slot = &self.slots[ino.0 as usize];
+        slot.errors - u32::from(slot.errors > 0 && !slot.error_seen)
+    }
+
+    /// Whether a sync on a handle must report an error that this handle has not seen. Each handle is told once.
+    pub fn report_error(&mut self, ino: Ino, seen: &mut u32) -> bool {
+        let slot = &mut self.slots[ino.0 as usize];
+        if *seen == slot.errors {
+            return false;
+        }
+        *seen = slot.errors;
+        slot.error_seen = true;
+        true
+    }
+
+    /// Whether the last failed sync of a file has lost data.
+    pub fn last_error_lost_data(&self, ino: Ino) -> bool {
+        self.slots[ino.0 as usize].error_lost_data
     }
 
     /// Some sectors of what is pending are marked clean and not written, the others are written.
@@ -226,6 +269,13 @@ impl Disk {
         if self.content(ino)?.dropped.is_empty() {
             return Ok(0);
         }
-        Ok(self.content_mut(ino)?.evict())
+        let changed = self.content_mut(ino)?.evict();
+        if changed > 0
+            && let Some(index) = self.lies.iter().position(|lie| lie.ino == ino && lie.dropped)
+        {
+            let lie = self.lies.remove(index);
+            self.enter_broken_promise(&lie, false);
+        }
+        Ok(changed)
     }
 }

@@ -490,7 +490,7 @@ fn a_failed_sync_marks_pages_clean_and_a_second_one_says_ok_without_saving_them(
     disk.sync_dir("", origin).unwrap();
     disk.write(ino, 0, &[2; 1024], origin).unwrap();
     let mut decisions = Decisions::from_seed(1);
-    assert_eq!(disk.fail_sync(ino, SyncFailure::CleanKeepNew, &mut decisions, origin), DiskError::io());
+    disk.fail_sync(ino, SyncFailure::CleanKeepNew, &mut decisions, origin);
     assert_eq!(read(&disk, "a").unwrap(), vec![2; 1024], "reads still show the new bytes");
     disk.sync_file(ino, SyncScope::All, origin).unwrap();
     let (image, report) = disk.crash_with(ImageChoice::All);

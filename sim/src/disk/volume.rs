@@ -59,6 +59,10 @@ pub enum SyncFailure {
     CleanRevertOld,
     /// Everything stays pending, and a retry may succeed.
     KeepDirty,
+    /// Some sectors are lost and all are marked clean, but this sync says `Ok`: the next one fails for it.
+    LateReport,
+    /// Everything stays pending, and whatever changes anything fails until the disk is healed.
+    RemountReadOnly,
 }
 
 /// What an inode is.
@@ -79,6 +83,18 @@ pub(super) struct Slot {
     /// Names in the volatile view.
     pub(super) links: u32,
     pub(super) opens: u32,
+    /// How many syncs of it have failed.
+    pub(super) errors: u32,
+    /// Whether anybody was told of the last of these errors.
+    pub(super) error_seen: bool,
+    pub(super) error_lost_data: bool,
+}
+
+impl Slot {
+    /// Something with one name.
+    pub(super) fn new(node: Node, name: Arc<str>, parent: Ino) -> Slot {
+        Slot { node, name, parent, links: 1, opens: 0, errors: 0, error_seen: true, error_lost_data: false }
+    }
 }
 
 /// A simulated disk. See the head of [`crate::disk`].
@@ -96,6 +112,12 @@ pub struct Disk {
     pub(super) history: Option<History>,
     /// Promises that no honest sync has kept yet.
     pub(super) lies: Vec<Lie>,
+    pub(super) read_only: bool,
+    /// Handles that are open, and how many may be.
+    pub(super) handles: u32,
+    handles_max: Option<u32>,
+    /// What other programs have left.
+    pub(super) litter: Vec<Ino>,
     /// The file whose space was freed last: what a stale hole may show.
     pub(super) freed: Option<Arc<Content>>,
     pub(super) broken_syncs: Vec<Fate>,
@@ -111,7 +133,7 @@ impl Disk {
 
     /// An empty disk with rules of one's own; its [`Disk::profile`] is the default one.
     pub fn with_rules(rules: Rules, capacity: Option<u64>) -> Disk {
-        let root = Slot { node: Node::Dir(Arc::default()), name: Arc::from(""), parent: ROOT, links: 1, opens: 0 };
+        let root = Slot::new(Node::Dir(Arc::default()), Arc::from(""), ROOT);
         let mut disk = Disk {
             profile: Profile::default(),
             rules,
@@ -124,6 +146,10 @@ impl Disk {
             damage: Vec::new(),
             history: None,
             lies: Vec::new(),
+            read_only: false,
+            handles: 0,
+            handles_max: None,
+            litter: Vec::new(),
             freed: None,
             broken_syncs: Vec::new(),
         };
@@ -240,15 +266,42 @@ impl Disk {
     pub fn open(&mut self, path: &str) -> Result<Ino, DiskError> {
         let ino = self.walk(path)?;
         self.content(ino)?;
+        self.take_handle()?;
         self.slot_mut(ino).opens += 1;
         Ok(ino)
     }
 
+    fn take_handle(&mut self) -> Result<(), DiskError> {
+        if self.handles_max.is_some_and(|max| self.handles >= max) {
+            return Err(DiskError::handles());
+        }
+        self.handles += 1;
+        Ok(())
+    }
+
+    /// How many files may be open at once; any number where `None`.
+    pub fn set_handles_max(&mut self, max: Option<u32>) {
+        self.handles_max = max;
+    }
+
+    /// Whether anything may be changed.
+    pub(super) fn writable(&self) -> Result<(), DiskError> {
+        if self.read_only { Err(DiskError::read_only()) } else { Ok(()) }
+    }
+
     /// Creates a file where there is none, and opens it.
     pub fn create(&mut self, path: &str, origin: Origin) -> Result<Ino, DiskError> {
-        let ino = self.add(path, Node::File(Arc::default()), origin)?;
-        self.slot_mut(ino).opens = 1;
-        Ok(ino)
+        self.take_handle()?;
+        match self.add(path, Node::File(Arc::default()), origin) {
+            Ok(ino) => {
+                self.slot_mut(ino).opens = 1;
+                Ok(ino)
+            }
+            Err(error) => {
+                self.handles -= 1;
+                Err(error)
+            }
+        }
     }
 
     /// Creates a directory in an existing one.
@@ -257,6 +310,7 @@ impl Disk {
     }
 
     fn add(&mut self, path: &str, node: Node, origin: Origin) -> Result<Ino, DiskError> {
+        self.writable()?;
         let (dir, name) = self.place(path)?;
         if self.dir(dir)?.contains_key(name) {
             return Err(exists());
@@ -272,7 +326,7 @@ impl Disk {
             Node::Dir(_) => MetaKind::Mkdir(entry),
             _ => MetaKind::Create(entry),
         };
-        self.slots.push(Slot { node, name, parent: dir, links: 1, opens: 0 });
+        self.slots.push(Slot::new(node, name, dir));
         self.note_name(origin, kind, ino);
         Ok(ino)
     }
@@ -282,11 +336,13 @@ impl Disk {
         let slot = self.slot_mut(ino);
         assert!(slot.opens > 0, "inode {} is closed more often than it was opened", ino.0);
         slot.opens -= 1;
+        self.handles -= 1;
         self.let_go(ino);
     }
 
     /// Gives `to` the file that `from` names; what `to` named loses this name. Atomic in the volatile view.
     pub fn rename(&mut self, from: &str, to: &str, origin: Origin) -> Result<(), DiskError> {
+        self.writable()?;
         let (from_dir, from_name) = self.place(from)?;
         let (to_dir, to_name) = self.place(to)?;
         let ino = self.dir(from_dir)?.get(from_name).copied().ok_or(not_found())?;
@@ -332,6 +388,7 @@ impl Disk {
 
     /// Gives a file a further name.
     pub fn link(&mut self, from: &str, to: &str, origin: Origin) -> Result<(), DiskError> {
+        self.writable()?;
         let ino = self.walk(from)?;
         self.content(ino)?;
         let (dir, name) = self.place(to)?;
@@ -350,6 +407,7 @@ impl Disk {
 
     /// Takes a file's name away; handles stay good.
     pub fn unlink(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
+        self.writable()?;
         let (dir, name) = self.place(path)?;
         let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
         self.content(ino)?;
@@ -362,6 +420,7 @@ impl Disk {
 
     /// Removes an empty directory.
     pub fn rmdir(&mut self, path: &str, origin: Origin) -> Result<(), DiskError> {
+        self.writable()?;
         let (dir, name) = self.place(path)?;
         let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
         if !self.dir(ino)?.is_empty() {
@@ -426,6 +485,7 @@ impl Disk {
         if data.is_empty() {
             return self.content(ino).map(|_| 0);
         }
+        self.writable()?;
         let mut count = data.len();
         if self.capacity_pages.is_some() {
             count = self.content(ino)?.pages.room(offset, count, self.spare_pages());
@@ -436,6 +496,7 @@ impl Disk {
         let id = self.take_id();
         let taken = self.content_mut(ino)?.write(offset, &data[..count], id, origin);
         self.used_pages += taken;
+        self.remap(ino, offset, count);
         if let Some(history) = &mut self.history {
             history.wrote(ino, offset, &data[..count], data.len(), origin.op);
         }
@@ -444,6 +505,7 @@ impl Disk {
 
     /// Cuts a file, or extends it with zeros that take no space.
     pub fn set_len(&mut self, ino: Ino, len: u64, origin: Origin) -> Result<(), DiskError> {
+        self.writable()?;
         let before = self.content(ino)?.len;
         if before == len {
             return Ok(());

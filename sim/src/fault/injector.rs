@@ -2,7 +2,7 @@
 
 use super::rule::{ErrorWord, FaultKind, FaultRule, OneOrMany, OneOrRange, Spelling};
 use super::target::{ClassSet, FileClass, FsOp};
-use crate::disk::{CrashKind, SyncFailure};
+use crate::disk::{CrashKind, SyncFailure, WrongRead};
 use crate::rng::{Decisions, Rarity, Site};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub enum Injected {
         /// Bytes that are written although the call fails.
         done: u64,
     },
-    /// The read or write stops after so many bytes, at least one, and says so.
+    /// The read or write stops after so many bytes, and says so; a read after one at least.
     Short(u64),
     /// The sync fails. For a file see [`crate::disk::Disk::fail_sync`]; the sync of a directory has no effect.
     SyncFails {
@@ -52,6 +52,18 @@ pub enum Injected {
     Delay(u64),
     /// The wall clock jumps by so many milliseconds; then the call is made.
     ClockJump(i64),
+    /// The wall clock stands still for so many milliseconds; the call is made.
+    ClockFreeze(u64),
+    /// A sector of a file of these classes becomes unreadable; then the call is made.
+    BadSector(ClassSet),
+    /// The read gets a sector from a wrong place, see [`crate::disk::Disk::read_wrong`].
+    WrongRead(WrongRead),
+    /// The write lands elsewhere, in a file of these classes, see [`crate::disk::Disk::write_misdirected`].
+    MisdirectedWrite(ClassSet),
+    /// See [`crate::disk::Disk::write_back`]; then the call is made.
+    Writeback,
+    /// Another program leaves a file in the directory, if it is that of a store; then the call is made.
+    JunkFile,
     /// The disk has all the space that it wants again; then the call is made.
     SpaceReturns,
 }
@@ -119,6 +131,9 @@ pub struct Injector {
     /// Index of the rule that limits the capacity.
     limiting: Option<usize>,
     space_waits: bool,
+    /// Whether the space that a rule withheld has come back.
+    space_is_back: bool,
+    handles_max: Option<u64>,
 }
 
 impl Injector {
@@ -135,6 +150,8 @@ impl Injector {
             capacity: None,
             limiting: None,
             space_waits: false,
+            space_is_back: false,
+            handles_max: None,
         };
         for rule in rules {
             injector.add(&rule.spelling, decisions);
@@ -175,8 +192,13 @@ impl Injector {
             self.capacity = Some(decisions.range(how, low, high));
             self.limiting = Some(index);
         }
+        if let Some(limit) = spelling.limit {
+            let (low, high) = limit.ends();
+            self.handles_max = Some(decisions.range(how, low, high));
+        }
         // Where a flip lands is a matter of classes; the call at which it happens may be any.
-        let struck = if kind == FaultKind::BitFlip { ClassSet::of(&[]) } else { targets };
+        let anywhere = matches!(kind, FaultKind::BitFlip | FaultKind::BadSector);
+        let struck = if anywhere { ClassSet::of(&[]) } else { targets };
         for op in spelling.ops().expect("the rule was checked when it was read") {
             for class in FileClass::ALL.into_iter().filter(|&class| struck.contains(class)) {
                 self.table[cell(class, op)] |= 1 << index;
@@ -220,14 +242,21 @@ impl Injector {
         self.enabled
     }
 
-    /// The capacity that a `disk-full` rule gives the disk at the beginning of the run.
+    /// The capacity that a `disk-full` rule leaves the disk now, if there is one.
     pub fn capacity(&self) -> Option<u64> {
-        self.capacity
+        self.capacity.filter(|_| self.enabled && !self.space_is_back)
+    }
+
+    /// How many files can be open at once now, if a rule limits that.
+    pub fn handles_max(&self) -> Option<u32> {
+        self.handles_max.filter(|_| self.enabled).map(|max| u32::try_from(max).unwrap_or(u32::MAX))
     }
 
     /// Whether a rule changes bytes behind the back of whoever wrote them.
     pub fn does_damage(&self) -> bool {
-        self.rules.iter().any(|rule| rule.kind == FaultKind::BitFlip)
+        use FaultKind::{BitFlip, MisdirectedRead, MisdirectedWrite, StaleRead};
+        let damages = |kind| matches!(kind, BitFlip | MisdirectedRead | MisdirectedWrite | StaleRead);
+        self.rules.iter().any(|rule| damages(rule.kind))
     }
 
     /// What happens at this call; `None` for nothing.
@@ -249,6 +278,7 @@ impl Injector {
         {
             rule.full_until = None;
             self.space_waits = false;
+            self.space_is_back = true;
             return Some(Injected::SpaceReturns);
         }
         while mask != 0 {
@@ -290,6 +320,11 @@ impl Injector {
             rule.full_until = rule.draw_until(call, decisions);
             self.space_waits = rule.full_until.is_some();
         }
+    }
+
+    /// The disk itself has said that too many files are open.
+    pub fn note_handles(&mut self, class: FileClass, op: FsOp) {
+        *self.hits.entry((FaultKind::FdLimit, class, op)).or_default() += 1;
     }
 
     /// How often each fault struck, by kind, file class and operation.
@@ -376,7 +411,7 @@ impl Rule {
         Some(match self.kind {
             FaultKind::PowerLoss => Injected::Crash(CrashKind::PowerLoss),
             FaultKind::ProcessCrash => Injected::Crash(CrashKind::Process),
-            FaultKind::TornWrite => return None,
+            FaultKind::TornWrite | FaultKind::FdLimit => return None,
             FaultKind::IoError => {
                 let kind = *decisions.pick(how, &self.errors);
                 Injected::Fail { kind, done: written(decisions) }
@@ -397,6 +432,14 @@ impl Rule {
                 Injected::Short(call.bytes - 1 - decisions.decide(how, call.bytes - 1))
             }
             FaultKind::BitFlip => Injected::FlipBit(self.targets),
+            FaultKind::BadSector => Injected::BadSector(self.targets),
+            FaultKind::ZeroWrite => Injected::Short(0),
+            FaultKind::StaleRead => Injected::WrongRead(WrongRead::Stale),
+            FaultKind::MisdirectedRead => Injected::WrongRead(WrongRead::Misdirected),
+            FaultKind::MisdirectedWrite => Injected::MisdirectedWrite(self.targets),
+            FaultKind::Writeback => Injected::Writeback,
+            FaultKind::JunkFiles => Injected::JunkFile,
+            FaultKind::ClockFreeze => Injected::ClockFreeze(1 + decisions.decide(how, self.max_ms)),
             FaultKind::SlowIo => Injected::Delay(1 + decisions.decide(how, self.max_ms)),
             FaultKind::ClockJump => {
                 let (low, high) = self.jump;

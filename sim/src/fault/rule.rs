@@ -37,11 +37,29 @@ pub enum FaultKind {
     SlowIo,
     /// The wall clock jumps.
     ClockJump,
+    /// The wall clock stands still for a while.
+    ClockFreeze,
+    /// A write takes nothing and gives no error.
+    ZeroWrite,
+    /// A sector of what was synced cannot be read, until it is written as a whole or the faults end.
+    BadSector,
+    /// A read gets one of its sectors as it was at an earlier time.
+    StaleRead,
+    /// A read gets one of its sectors from another place of the file.
+    MisdirectedRead,
+    /// The first sector of a write lands elsewhere, on what was synced.
+    MisdirectedWrite,
+    /// Some of what is pending is written back, and some of what is clean leaves the cache.
+    Writeback,
+    /// Only so many files can be open at once.
+    FdLimit,
+    /// Other programs leave files in the directory of the store.
+    JunkFiles,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 12] = [
+    pub const ALL: [FaultKind; 21] = [
         FaultKind::PowerLoss,
         FaultKind::ProcessCrash,
         FaultKind::TornWrite,
@@ -54,6 +72,15 @@ impl FaultKind {
         FaultKind::BitFlip,
         FaultKind::SlowIo,
         FaultKind::ClockJump,
+        FaultKind::ClockFreeze,
+        FaultKind::ZeroWrite,
+        FaultKind::BadSector,
+        FaultKind::StaleRead,
+        FaultKind::MisdirectedRead,
+        FaultKind::MisdirectedWrite,
+        FaultKind::Writeback,
+        FaultKind::FdLimit,
+        FaultKind::JunkFiles,
     ];
 
     /// Its name in a scenario.
@@ -71,6 +98,15 @@ impl FaultKind {
             FaultKind::BitFlip => "bit-flip",
             FaultKind::SlowIo => "slow-io",
             FaultKind::ClockJump => "clock-jump",
+            FaultKind::ClockFreeze => "clock-freeze",
+            FaultKind::ZeroWrite => "zero-write",
+            FaultKind::BadSector => "bad-sector",
+            FaultKind::StaleRead => "stale-read",
+            FaultKind::MisdirectedRead => "misdirected-read",
+            FaultKind::MisdirectedWrite => "misdirected-write",
+            FaultKind::Writeback => "writeback",
+            FaultKind::FdLimit => "fd-limit",
+            FaultKind::JunkFiles => "junk-files",
         }
     }
 
@@ -95,8 +131,17 @@ impl FaultKind {
                 "returns_after_ops",
                 "returns_after_ms",
             ],
-            FaultKind::ShortRead | FaultKind::ShortWrite => &["chance", "every_ops", "nth", "budget", "classes"],
-            FaultKind::BitFlip => &["chance", "every_ops", "nth", "budget", "classes"],
+            FaultKind::ShortRead
+            | FaultKind::ShortWrite
+            | FaultKind::ZeroWrite
+            | FaultKind::BitFlip
+            | FaultKind::BadSector
+            | FaultKind::StaleRead
+            | FaultKind::MisdirectedRead
+            | FaultKind::MisdirectedWrite => &["chance", "every_ops", "nth", "budget", "classes"],
+            FaultKind::Writeback | FaultKind::JunkFiles => &["chance", "every_ops", "nth", "budget"],
+            FaultKind::FdLimit => &["limit"],
+            FaultKind::ClockFreeze => &["chance", "every_ops", "nth", "budget", "max_ms"],
             FaultKind::SlowIo => &["chance", "every_ops", "nth", "budget", "on", "classes", "max_ms"],
             FaultKind::ClockJump => &["chance", "every_ops", "nth", "budget", "ms"],
         }
@@ -197,6 +242,8 @@ pub(super) struct Spelling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) returns_after_ms: Option<OneOrRange<u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<OneOrRange<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ms: Option<OneOrRange<i64>>,
@@ -251,7 +298,7 @@ impl TryFrom<Spelling> for FaultRule {
         }
         let ways = [spelling.chance.is_some(), spelling.every_ops.is_some(), spelling.nth.is_some()];
         let ways = ways.into_iter().filter(|&way| way).count();
-        let may_do_without = kind == FaultKind::TornWrite || spelling.capacity.is_some();
+        let may_do_without = matches!(kind, FaultKind::TornWrite | FaultKind::FdLimit) || spelling.capacity.is_some();
         if ways > 1 || (ways == 0 && !may_do_without) {
             return Err(format!("a `{name}` fault needs one of `chance`, `every_ops` and `nth`"));
         }
@@ -271,6 +318,7 @@ impl TryFrom<Spelling> for FaultRule {
         }
         for (field, range) in [
             ("capacity", spelling.capacity),
+            ("limit", spelling.limit),
             ("returns_after_ops", spelling.returns_after_ops),
             ("returns_after_ms", spelling.returns_after_ms),
         ] {
@@ -281,8 +329,11 @@ impl TryFrom<Spelling> for FaultRule {
             FaultKind::IoError if spelling.on.is_none() => {
                 return Err("an `io-error` fault needs `on`: which calls fail".into());
             }
-            FaultKind::SlowIo if spelling.max_ms.is_none_or(|max| max == 0) => {
-                return Err("a `slow-io` fault needs `max_ms`, at least 1".into());
+            FaultKind::SlowIo | FaultKind::ClockFreeze if spelling.max_ms.is_none_or(|max| max == 0) => {
+                return Err(format!("a `{name}` fault needs `max_ms`, at least 1"));
+            }
+            FaultKind::FdLimit if spelling.limit.is_none() => {
+                return Err("an `fd-limit` fault needs `limit`: how many files can be open".into());
             }
             FaultKind::ClockJump if spelling.ms.is_none() => {
                 return Err("a `clock-jump` fault needs `ms`: how far, or from how far to how far".into());
@@ -295,7 +346,7 @@ impl TryFrom<Spelling> for FaultRule {
 }
 
 impl Spelling {
-    fn set_fields(&self) -> [(&'static str, bool); 15] {
+    fn set_fields(&self) -> [(&'static str, bool); 16] {
         [
             ("on", self.on.is_some()),
             ("at", self.at.is_some()),
@@ -310,6 +361,7 @@ impl Spelling {
             ("capacity", self.capacity.is_some()),
             ("returns_after_ops", self.returns_after_ops.is_some()),
             ("returns_after_ms", self.returns_after_ms.is_some()),
+            ("limit", self.limit.is_some()),
             ("max_ms", self.max_ms.is_some()),
             ("ms", self.ms.is_some()),
         ]
@@ -326,9 +378,10 @@ impl Spelling {
             return Ok(match self.kind {
                 FaultKind::FsyncError | FaultKind::FsyncLoss => syncs.to_vec(),
                 FaultKind::DiskFull => vec![FsOp::Write, FsOp::SetLen, FsOp::Create, FsOp::Mkdir, FsOp::Link],
-                FaultKind::ShortRead => vec![FsOp::Read],
-                FaultKind::ShortWrite => vec![FsOp::Write],
-                FaultKind::TornWrite => Vec::new(),
+                FaultKind::ShortRead | FaultKind::StaleRead | FaultKind::MisdirectedRead => vec![FsOp::Read],
+                FaultKind::ShortWrite | FaultKind::ZeroWrite | FaultKind::MisdirectedWrite => vec![FsOp::Write],
+                FaultKind::JunkFiles => vec![FsOp::ReadDir],
+                FaultKind::TornWrite | FaultKind::FdLimit => Vec::new(),
                 _ => FsOp::ALL.to_vec(),
             });
         };
@@ -337,9 +390,10 @@ impl Spelling {
             match (self.kind, word.as_str()) {
                 (FaultKind::DiskFull, "write") => ops.extend([FsOp::Write, FsOp::SetLen]),
                 (FaultKind::DiskFull, "create") => ops.extend([FsOp::Create, FsOp::Mkdir, FsOp::Link]),
+                (FaultKind::DiskFull, "rename") => ops.push(FsOp::Rename),
                 (FaultKind::DiskFull, "sync") => ops.extend(syncs),
                 (FaultKind::DiskFull, _) => {
-                    return Err(format!("`at` is `write`, `create` or `sync`, and not `{word}`"));
+                    return Err(format!("`at` is `write`, `create`, `rename` or `sync`, and not `{word}`"));
                 }
                 (FaultKind::FsyncError | FaultKind::FsyncLoss, "sync-dir") => ops.push(FsOp::SyncDir),
                 (_, "sync") => ops.extend(syncs),

@@ -40,6 +40,17 @@ fn a_rule_reads_as_a_scenario_spells_it_and_is_spelled_again() {
         "kind = 'bit-flip'\nclasses = ['sst']\nchance = 0.001\nbudget = 1",
         "kind = 'slow-io'\nmax_ms = 5000\nchance = 0.01",
         "kind = 'clock-jump'\nms = [-3600000, 3600000]\nchance = 0.01",
+        "kind = 'clock-freeze'\nmax_ms = 1000\nchance = 0.01",
+        "kind = 'fsync-error'\nmode = ['late-report', 'remount-read-only']\nchance = 0.01",
+        "kind = 'disk-full'\nat = ['rename', 'create']\nchance = 0.01",
+        "kind = 'zero-write'\nclasses = 'wal'\nchance = 0.01",
+        "kind = 'bad-sector'\nclasses = 'sst'\nevery_ops = [5, 10]",
+        "kind = 'stale-read'\nclasses = ['sst', 'wal']\nchance = 0.01",
+        "kind = 'misdirected-read'\nchance = 0.01\nbudget = 1",
+        "kind = 'misdirected-write'\nclasses = 'sst'\nnth = 7",
+        "kind = 'writeback'\nevery_ops = [5, 50]",
+        "kind = 'fd-limit'\nlimit = [8, 40]",
+        "kind = 'junk-files'\nchance = 0.5",
     ] {
         let read = rule(text);
         let again = toml::to_string(&read).unwrap();
@@ -57,6 +68,9 @@ fn what_a_rule_cannot_mean_is_refused_with_words() {
         ("kind = 'power-loss'\nchance = 0.1\nmode = 'keep-dirty'", "has no `mode`"),
         ("kind = 'slow-io'\nchance = 0.1", "max_ms"),
         ("kind = 'io-error'\nchance = 0.1", "needs `on`"),
+        ("kind = 'clock-freeze'\nchance = 0.1", "max_ms"),
+        ("kind = 'fd-limit'", "limit"),
+        ("kind = 'junk-files'\nchance = 0.1\nclasses = 'wal'", "has no `classes`"),
         ("kind = 'io-error'\non = 'fly'\nchance = 0.1", "fly"),
         ("kind = 'fsync-error'\non = 'read'\nchance = 0.1", "read"),
         ("kind = 'disk-full'\nat = 'read'\nchance = 0.1", "read"),
