@@ -1,11 +1,13 @@
 //! Campaigns: many seeds of many scenarios, on all cores, each in a world of its own.
 //!
 //! Numbers are handed out by a counter, and a number is a scenario and a seed, so that the scenarios take turns and the
-//! results do not depend on how many threads there are. A thread shares nothing with the others.
+//! results do not depend on how many threads there are. A thread shares nothing with the others. Of several machines each
+//! takes a shard of the seeds.
 
 use crate::fault::FaultKind;
 use crate::runner::{RunOptions, RunReport, run_seed};
 use crate::scenario::Scenario;
+use crate::seeds::Shard;
 use crate::store::StoreKind;
 use crate::trace::{Keep, fold};
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ pub struct Campaign {
     pub scenarios: Vec<Scenario>,
     /// The seeds of each.
     pub seeds: Range<u64>,
+    /// Which of these seeds are run here.
+    pub shard: Shard,
     /// Real time after which no new seed is begun.
     pub time: Option<Duration>,
     /// OS threads.
@@ -151,10 +155,7 @@ pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnM
                 while !stopped.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| real_now() < deadline) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let scenario = (number % count) as usize;
-                    let Some(seed) = campaign.seeds.start.checked_add(number / count) else { return };
-                    if seed >= campaign.seeds.end {
-                        return;
-                    }
+                    let Some(seed) = campaign.shard.seed(&campaign.seeds, number / count) else { return };
                     let done = run_one(campaign, &kinds[scenario], scenario, seed);
                     if sender.send(done).is_err() {
                         return;
@@ -200,12 +201,13 @@ pub fn divergence(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, fir
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::toy::{Flaw, ToyKind};
     use crate::strata::StrataKind;
 
     fn totals(jobs: usize, seeds: Range<u64>) -> Totals {
         let text = "about = 'A'\nops = 40\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
         let scenarios = vec![Scenario::parse("test", text).expect("a scenario")];
-        let campaign = Campaign { scenarios, seeds, time: None, jobs, check_determinism: false };
+        let campaign = Campaign { scenarios, seeds, shard: Shard::WHOLE, time: None, jobs, check_determinism: false };
         let mut totals = Totals::default();
         run(&campaign, &[Arc::new(StrataKind)], |done| {
             totals.add(&done);
@@ -223,5 +225,33 @@ mod tests {
         let (mut first, second) = (totals(1, 0..5), totals(2, 5..12));
         first.merge(&second);
         assert_eq!((first.hash, first.ops), (one.hash, one.ops));
+    }
+
+    /// Each seed that was run, with the hash of what it did.
+    fn runs(shard: Shard, jobs: usize) -> Vec<(usize, u64, u64)> {
+        let scenario = |name| Scenario::parse(name, "about = 'Tests.'\nops = 20").expect("a scenario");
+        let scenarios = vec![scenario("one"), scenario("two"), scenario("three")];
+        let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(Flaw::None));
+        let kinds = [kind.clone(), kind.clone(), kind];
+        let campaign = Campaign { scenarios, seeds: 100..108, shard, time: None, jobs, check_determinism: false };
+        let mut runs = Vec::new();
+        run(&campaign, &kinds, |done| {
+            runs.push((done.scenario, done.seed, done.report.trace.hash as u64));
+            true
+        });
+        runs.sort_unstable();
+        runs
+    }
+
+    #[test]
+    fn all_shards_together_run_what_one_campaign_would() {
+        let whole = runs(Shard::WHOLE, 1);
+        assert_eq!(whole.len(), 3 * 8);
+        for count in [1, 3, 6, 11] {
+            let first = Shard::parse(&format!("1/{count}")).expect("a shard");
+            let mut together: Vec<_> = first.siblings().flat_map(|shard| runs(shard, 2)).collect();
+            together.sort_unstable();
+            assert_eq!(together, whole, "{count} shards");
+        }
     }
 }

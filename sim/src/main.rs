@@ -27,7 +27,9 @@ struct Cli {
 enum Command {
     /// Runs scenarios; without any argument all of them, for 30 seconds.
     Run(command::run::RunArgs),
-    /// Runs one failure again, from its file or from SCENARIO#SEED.
+    /// Adds up what the shards of a campaign found.
+    Merge(command::merge::MergeArgs),
+    /// Runs failures again: from a file, from SCENARIO#SEED, or all that a saved log tells of.
     Replay(command::replay::ReplayArgs),
     /// Makes a failure small, and writes it to corpus/regressions.
     Shrink(command::shrink::ShrinkArgs),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let dir = cli.scenarios.unwrap_or_else(scenario::home);
     let result = match cli.command {
         Command::Run(args) => command::run::run(&dir, &args),
+        Command::Merge(args) => command::merge::merge(&args),
         Command::Replay(args) => command::replay::replay(&dir, &args),
         Command::Shrink(args) => command::shrink::shrink_one(&dir, &args),
         Command::Audit(args) => command::audit::audit(&dir, &args),

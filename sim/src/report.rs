@@ -239,11 +239,11 @@ fn faults(totals: &Totals) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The sums of one scenario, for programs.
-pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Value {
+/// The sums of one scenario, for programs. Each number, and the hash, is a sum: shards are added up.
+pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Map<String, serde_json::Value> {
     let faults: serde_json::Map<String, serde_json::Value> =
         totals.faults.iter().map(|(kind, hits): (&FaultKind, &u64)| (kind.name().into(), (*hits).into())).collect();
-    serde_json::json!({
+    let row = serde_json::json!({
         "scenario": name,
         "seeds": totals.seeds,
         "operations": totals.ops,
@@ -259,17 +259,13 @@ pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Value {
         "virtual_seconds": totals.virtual_time.as_secs_f64(),
         "busy_seconds": totals.busy.as_secs_f64(),
         "trace_hash": format!("{:016x}", totals.hash),
-    })
+    });
+    let serde_json::Value::Object(row) = row else { unreachable!("an object was made") };
+    row
 }
 
-/// A failure, for programs.
-pub fn failure_json(
-    scenario: &str,
-    seed: u64,
-    failure: &RunFailure,
-    shrunk: Option<&Shrunk>,
-    artifact: Option<&Path>,
-) -> serde_json::Value {
+/// What shrinking did, for programs.
+pub fn shrunk_json(shrunk: &Shrunk) -> serde_json::Value {
     let size = |size: Size| {
         serde_json::json!({
             "operations": size.ops,
@@ -278,25 +274,11 @@ pub fn failure_json(
             "decisions": size.decisions,
         })
     };
-    let shrunk = shrunk.filter(|shrunk| shrunk.replays).map(|shrunk| {
-        serde_json::json!({
-            "before": size(shrunk.before),
-            "after": size(shrunk.after),
-            "runs": shrunk.runs,
-            "seconds": shrunk.took.as_secs_f64(),
-        })
-    });
     serde_json::json!({
-        "scenario": scenario,
-        "seed": seed,
-        "fingerprint": failure.finding.fingerprint(),
-        "symptom": failure.finding.symptom,
-        "details": failure.finding.details,
-        "operation": failure.ops,
-        "crash": failure.crash.as_ref().map(|crash| crash.report.to_string()),
-        "shrunk": shrunk,
-        "artifact": artifact.map(|path| path.display().to_string()),
-        "replay": format!("cargo shake replay {scenario}#{seed}"),
+        "before": size(shrunk.before),
+        "after": size(shrunk.after),
+        "runs": shrunk.runs,
+        "seconds": shrunk.took.as_secs_f64(),
     })
 }
 

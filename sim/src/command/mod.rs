@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod list;
+pub(crate) mod merge;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
@@ -15,11 +16,12 @@ use shaketable::report::Dress;
 use shaketable::rng::Decisions;
 use shaketable::runner::{RunOptions, RunReport, run_plan};
 use shaketable::scenario::{self, Scenario, nearest};
+use shaketable::seeds::Seeds;
 use shaketable::shrink::Shrunk;
 use shaketable::store::StoreKind;
 use shaketable::strata::StrataKind;
 use shaketable::workload::{self, Plan};
-use std::ops::Range;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,17 +39,23 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
-pub(crate) fn seeds(text: &str) -> Result<Range<u64>, String> {
-    if text == "random" {
-        return Ok(random_start()..u64::MAX);
+pub(crate) fn seeds(text: &str) -> Result<Seeds, String> {
+    if text == "random" { Ok(Seeds::from(random_start())) } else { Seeds::parse(text) }
+}
+
+/// The seeds of a commit: of a full hash, or of whatever git knows a commit by.
+pub(crate) fn seeds_from(rev: &str) -> Result<Seeds, String> {
+    if rev.len() >= 40 && rev.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Seeds::of_commit(rev);
     }
-    let wrong = || format!("a number, a range such as 100..200, or random expected, found {text:?}");
-    let range = match text.split_once("..") {
-        None => 0..text.parse().map_err(|_| wrong())?,
-        Some((start, "")) => start.parse().map_err(|_| wrong())?..u64::MAX,
-        Some((start, end)) => start.parse().map_err(|_| wrong())?..end.parse().map_err(|_| wrong())?,
-    };
-    if range.is_empty() { Err(format!("there is no seed in {text}")) } else { Ok(range) }
+    let asked = std::process::Command::new("git")
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{rev}^{{commit}}")])
+        .output()
+        .map_err(|error| format!("{rev:?} is no full hash, and git cannot be asked for it: {error}"))?;
+    if !asked.status.success() {
+        return Err(format!("{rev:?} is no full hash, and git knows no such commit here"));
+    }
+    Seeds::of_commit(String::from_utf8_lossy(&asked.stdout).trim())
 }
 
 /// A seed that no other day has used; short enough to be typed.
@@ -103,6 +111,25 @@ pub(crate) fn save(shrunk: &Shrunk, dir: Option<&Path>) -> Result<Option<PathBuf
     let dir = dir.map_or_else(artifact::home, Path::to_path_buf);
     let path = shrunk.artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
     Ok(Some(tidy(&path)))
+}
+
+/// Writes a file of the real disk.
+#[expect(clippy::disallowed_methods, reason = "results are kept on the real disk")]
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Reads a file of the real disk; `-` is the standard input. What is no UTF-8 becomes a sign for that.
+#[expect(clippy::disallowed_methods, reason = "results and logs are kept on the real disk")]
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The path as seen from here, where that is shorter.

@@ -1,20 +1,26 @@
 //! `shake run`: a campaign, what it comes to, and each new failure shrunk and written down.
 
 use super::shrink::watched;
-use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds};
+use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds, seeds_from, write};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::campaign::{self, Campaign, Totals, real_now};
 use shaketable::cpu;
+use shaketable::place::place_of;
 use shaketable::report::{self, Dress};
+use shaketable::results::{Found, Results};
+use shaketable::runner::RunOptions;
 use shaketable::scenario::Scenario;
+use shaketable::seeds::{Seeds, Shard};
 use shaketable::store::StoreKind;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// By what a seed is known that did two things.
+const NOT_DETERMINISTIC: &str = "not-deterministic";
 
 /// What `shake run` does when nothing is said.
 const TIME: Duration = Duration::from_secs(30);
@@ -23,9 +29,15 @@ const TIME: Duration = Duration::from_secs(30);
 pub(crate) struct RunArgs {
     /// Scenarios by name, or part of a name; all where none is given.
     scenario: Vec<String>,
-    /// How many seeds, or which: N, A..B or `random`.
-    #[arg(long, value_name = "N | A..B | random", value_parser = seeds)]
-    seeds: Option<Range<u64>>,
+    /// How many seeds, or which: N, A..B, `random`, or `nightly:2026-11-24` for those of a night.
+    #[arg(long, value_name = "N | A..B | random | nightly:DAY", value_parser = seeds)]
+    seeds: Option<Seeds>,
+    /// The seeds of a commit, which no other commit has: a hash, a branch, HEAD.
+    #[arg(long, value_name = "REV", conflicts_with = "seeds", value_parser = seeds_from)]
+    seeds_from: Option<Seeds>,
+    /// Only every n-th seed, from the i-th on: all n shards together are the whole campaign.
+    #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = Shard::parse)]
+    shard: Shard,
     /// For how long: 60s, 5m, 8h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
@@ -35,6 +47,9 @@ pub(crate) struct RunArgs {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+    /// Writes the same JSON into a file, for `shake merge`.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
     /// Runs each seed twice, and names the first event that differs.
     #[arg(long)]
     check_determinism: bool,
@@ -72,10 +87,11 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let kinds = scenarios.iter().map(|scenario| kind_of(&scenario.store)).collect::<Result<Vec<_>, _>>()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.unwrap_or(cores).max(1);
-    let endless = args.seeds.as_ref().is_none_or(|seeds| seeds.end == u64::MAX);
-    let time = args.time.or(endless.then_some(TIME));
-    let seeds = args.seeds.clone().unwrap_or(0..u64::MAX);
-    let campaign = Campaign { scenarios, seeds: seeds.clone(), time, jobs, check_determinism: args.check_determinism };
+    let Seeds { range: seeds, all } =
+        args.seeds.as_ref().or(args.seeds_from.as_ref()).cloned().unwrap_or_else(|| Seeds::from(0));
+    let time = args.time.or((!all).then_some(TIME));
+    let (shard, check_determinism) = (args.shard, args.check_determinism);
+    let campaign = Campaign { scenarios, seeds: seeds.clone(), shard, time, jobs, check_determinism };
     let loud = !args.quiet && !args.json;
     let dress_out = dress(std::io::stdout().is_terminal());
     let bar = if loud && std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -88,8 +104,9 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             (None, end) => format!("up to {end}"),
         };
         println!(
-            "{count} scenario{plural}, seeds {}.., {jobs} jobs, {until}   {}",
+            "{count} scenario{plural}, seeds {}..{}, {jobs} jobs, {until}   {}",
             seeds.start,
+            if shard == Shard::WHOLE { String::new() } else { format!(" shard {shard}") },
             dress_out
                 .faint(&format!("(the same seeds next time: --seeds {}..; other ones: --seeds random)", seeds.start))
         );
@@ -104,26 +121,26 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     campaign::run(&campaign, &kinds, |done| {
         totals[done.scenario].add(&done);
         let scenario = &campaign.scenarios[done.scenario];
+        let after = real_now() - started - paused;
         if let Some(difference) = &done.divergence {
-            bar.suspend(|| {
-                println!(
-                    "{} {}#{} is not deterministic\n{difference}",
-                    dress_out.bad("FAILED"),
-                    scenario.name,
-                    done.seed
-                )
-            });
+            if !args.json {
+                let failed = dress_out.bad("FAILED");
+                bar.suspend(|| println!("{failed} {}#{} is not deterministic\n{difference}", scenario.name, done.seed));
+            }
+            if known.insert((done.scenario, NOT_DETERMINISTIC.to_string())) {
+                failures.push(Found::divergence(NOT_DETERMINISTIC, &scenario.name, done.seed, difference, after));
+            }
         }
         if let Some(failure) = &done.report.failure {
             let new = known.insert((done.scenario, failure.finding.fingerprint()));
             if new {
                 let pause = real_now();
                 let spent = cpu::process_time() - telling;
-                let told = tell(args, &campaign.scenarios[done.scenario], &kinds[done.scenario], done.seed, dress_out);
+                let told = tell(args, scenario, &kinds[done.scenario], done.seed, after, dress_out);
                 match told {
-                    Ok((text, mut json)) => {
-                        json["core_seconds"] = spent.as_secs_f64().into();
-                        failures.push(json);
+                    Ok((text, mut found)) => {
+                        found.core_seconds = Some(spent.as_secs_f64());
+                        failures.push(found);
                         if !args.json {
                             bar.suspend(|| println!("{text}"));
                         }
@@ -161,16 +178,20 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let names = campaign.scenarios.iter().map(|scenario| scenario.name.clone());
     let rows: Vec<(String, Totals)> = names.zip(totals).collect();
     let failed: u64 = rows.iter().map(|(_, totals)| totals.failures).sum();
+    let end = if seeds.end == u64::MAX { String::new() } else { seeds.end.to_string() };
+    let results = Results {
+        shards: [(format!("{}..{end}", seeds.start), [shard.to_string()].into())].into(),
+        seconds: elapsed.as_secs_f64(),
+        core_seconds: (cpu::process_time() - telling).as_secs_f64(),
+        thread_seconds: (elapsed.saturating_sub(paused) * jobs as u32).as_secs_f64(),
+        scenarios: rows.iter().map(|(name, totals)| report::totals_json(name, totals)).collect(),
+        failures,
+    };
+    if let Some(path) = &args.results {
+        write(path, &results.to_json())?;
+    }
     if args.json {
-        let scenarios: Vec<_> = rows.iter().map(|(name, totals)| report::totals_json(name, totals)).collect();
-        let all = serde_json::json!({
-            "scenarios": scenarios,
-            "failures": failures,
-            "seconds": elapsed.as_secs_f64(),
-            "core_seconds": (cpu::process_time() - telling).as_secs_f64(),
-            "jobs": jobs,
-        });
-        println!("{all:#}");
+        println!("{}", results.to_json());
     } else if loud {
         let work = elapsed.saturating_sub(paused) * jobs as u32;
         println!("{}", report::summary(&rows, work));
@@ -190,8 +211,9 @@ fn tell(
     scenario: &Scenario,
     kind: &Arc<dyn StoreKind>,
     seed: u64,
+    after: Duration,
     dress: Dress,
-) -> Result<(String, serde_json::Value), String> {
+) -> Result<(String, Found), String> {
     let name = format!("{}#{seed}", scenario.name);
     let (plan, report) = run_recorded(scenario, kind, seed);
     let Some(failure) = report.failure.clone() else {
@@ -199,16 +221,21 @@ fn tell(
     };
     let mut text = report::failure_block(&name, &failure, report.planned, dress);
     text.push_str(&format!("  replay:   cargo shake replay '{name}'\n"));
-    let (mut path, mut small) = (None, None);
+    let mut found = Found::new(&scenario.name, seed, &failure, after);
     if !args.shrink.is_zero() {
         let shrunk = watched(&plan, Some(seed), &report, kind, args.shrink, !args.quiet && !args.json);
-        path = save(&shrunk, args.artifacts.as_deref())?;
+        let path = save(&shrunk, args.artifacts.as_deref())?;
+        if shrunk.replays {
+            // Of a small run, what the crash took is what the bug is about.
+            let small = shrunk.artifact.run(kind, &RunOptions::default());
+            found.place = small.failure.as_ref().and_then(place_of).map(|place| place.to_string()).or(found.place);
+            found.shrunk = Some(report::shrunk_json(&shrunk));
+        }
+        found.artifact = path.as_deref().map(|path| path.display().to_string());
         text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
         if args.verbose {
             text.push_str(&report::artifact_lines(&shrunk.artifact));
         }
-        small = Some(shrunk);
     }
-    let json = report::failure_json(&scenario.name, seed, &failure, small.as_ref(), path.as_deref());
-    Ok((text, json))
+    Ok((text, found))
 }
