@@ -2,7 +2,8 @@
 //!
 //! * I1 the store's own check passes;
 //! * I2 every file that the store needs is on the disk;
-//! * I3 every file on the disk is one that the store needs, once its background work has come to rest;
+//! * I3 every file on the disk is one that the store needs, once its background work has come to rest, and none is held open
+//!   that has no name any more;
 //! * I4 the next sequence number is above every one that was seen;
 //! * I5 a scan, the scan in reverse and a get of each key agree with the model;
 //! * I6 what other programs left in the directory is still there.
@@ -76,8 +77,14 @@ pub fn check_quiet(
         let found = files_on_disk(world);
         let missing: Vec<&String> = named.difference(&found).collect();
         let leaked: Vec<&String> = found.difference(&named).filter(|file| !may_be_left(file)).collect();
-        if missing.is_empty() && leaked.is_empty() {
+        let nameless = world.with_disk(|disk| disk.nameless());
+        if missing.is_empty() && leaked.is_empty() && nameless == 0 {
             return Ok(Ok(report));
+        }
+        if world.now() >= deadline && missing.is_empty() && leaked.is_empty() {
+            let symptom =
+                format!("{nameless} files that were removed are still held open, {REST_MAX:?} after the last call");
+            return Err(Finding::new("removed-file-held-open", "", symptom).with(format!("shape {}", report.shape)));
         }
         if world.now() >= deadline {
             let (check, files) = if missing.is_empty() { ("file-leaked", leaked) } else { ("file-missing", missing) };
@@ -133,8 +140,18 @@ pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckRep
                 .with(format!("shape {}", report.shape)));
             }
             Ok(_) => {}
-            Err(failure) if failure.kind == FailureKind::Closed => return Ok(Err(failure)),
-            Err(failure) => return Ok(Err(failure)),
+            // What a fault has left behind must be overcome; damage need not be.
+            Err(failure) if world.crashed().is_some() || failure.kind == FailureKind::Corruption => {
+                return Ok(Err(failure));
+            }
+            Err(failure) if world.now() >= deadline => {
+                return Err(Finding::new(
+                    "reads-not-served",
+                    "",
+                    format!("a check fails {REST_MAX:?} after the last fault: {}", failure.message),
+                ));
+            }
+            Err(_) => {}
         }
         world.sleep(pause);
         pause = (4 * pause).min(Duration::from_secs(1));

@@ -36,6 +36,11 @@ const OPEN_TRIES: u32 = 3;
 /// to open than there are between two crashes would never come to it.
 const CRASHES_IN_A_ROW_MAX: u64 = 12;
 
+/// Switch points and waits in one life after which a run is taken not to come to its end: so many, and so many more for each
+/// operation. Far more than a run needs that does come to its end.
+const STEPS_MIN: u64 = 1_000_000;
+const STEPS_PER_OP: u64 = 10_000;
+
 /// Virtual time within which a store that was disturbed must take writes again.
 const ACCEPT_MAX: Duration = Duration::from_secs(120);
 
@@ -186,6 +191,7 @@ fn run_with(
     config.policy = plan.policy;
     config.keep = options.keep.clone();
     config.syncs = options.syncs.clone();
+    config.steps_max = STEPS_MIN + STEPS_PER_OP * plan.ops() as u64;
     let classifier = kind.clone();
     config.classify = Arc::new(move |name| classifier.classify(name));
     let world = World::new(config);
@@ -687,10 +693,14 @@ impl Run {
         };
         // The lock is not held meanwhile: the store may wait, or make calls.
         held.into_iter().for_each(|id| store.release(id));
+        let ticket = self.oracle.lock().begin_sync();
         let result = store.close();
         drop(store);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
+        }
+        if result.is_ok() && self.kind.is_durable_when_closed() {
+            self.oracle.lock().end_sync(ticket);
         }
         self.world.note(5, || format!("close: {result:?}"));
         match result {

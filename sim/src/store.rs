@@ -197,6 +197,11 @@ pub trait StoreKind: Send + Sync {
         options.get("durability").is_none_or(|value| value.as_str() == Some("always"))
     }
 
+    /// Whether everything that was acknowledged survives power loss once [`Store::close`] has returned `Ok`.
+    fn is_durable_when_closed(&self) -> bool {
+        false
+    }
+
     /// Refuses options that the store would refuse, in words for the author of a scenario.
     fn check_options(&self, options: &toml::Table) -> Result<(), String>;
 }

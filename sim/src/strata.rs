@@ -92,6 +92,10 @@ impl StoreKind for StrataKind {
         table_of(&options)
     }
 
+    fn is_durable_when_closed(&self) -> bool {
+        true
+    }
+
     fn option_names(&self) -> Vec<String> {
         table_of(&Options::default()).keys().cloned().collect()
     }
@@ -238,6 +242,11 @@ impl Store for StrataStore {
 
     fn check(&self) -> Result<CheckReport, Failure> {
         let report = self.db.check().map_err(failure)?;
+        let cache = self.db.stats().cache;
+        if cache.bytes > cache.capacity {
+            let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);
+            return Err(Failure { kind: FailureKind::Other, message, file: None });
+        }
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),

@@ -539,6 +539,12 @@ impl Disk {
         (self.meta.len(), writes.sum())
     }
 
+    /// Files that are open and have no name: their space comes back when they are closed.
+    pub fn nameless(&self) -> usize {
+        let is_nameless = |slot: &&Slot| matches!(slot.node, Node::File(_)) && slot.links == 0 && slot.opens > 0;
+        self.slots.iter().filter(is_nameless).count()
+    }
+
     // ---- space ----
 
     /// Bytes in use, in whole pages: of files with a name or a handle.
