@@ -23,6 +23,7 @@ pub mod campaign;
 pub mod console;
 pub mod cpu;
 pub mod excuse;
+pub mod explain;
 pub mod invariants;
 pub mod op;
 pub mod oracle;

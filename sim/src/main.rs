@@ -31,6 +31,8 @@ enum Command {
     Merge(command::merge::MergeArgs),
     /// Runs failures again: from a file, from SCENARIO#SEED, or all that a saved log tells of.
     Replay(command::replay::ReplayArgs),
+    /// Tells why a failure fails: the story, and the order that is missing.
+    Explain(command::explain::ExplainArgs),
     /// Makes a failure small, and writes it to corpus/regressions.
     Shrink(command::shrink::ShrinkArgs),
     /// Leaves out each sync of the store in turn, and says who noticed.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(args) => command::run::run(&dir, &args),
         Command::Merge(args) => command::merge::merge(&args),
         Command::Replay(args) => command::replay::replay(&dir, &args),
+        Command::Explain(args) => command::explain::explain_one(&dir, &args),
         Command::Shrink(args) => command::shrink::shrink_one(&dir, &args),
         Command::Audit(args) => command::audit::audit(&dir, &args),
         Command::Sweep(args) => command::sweep::sweep(&dir, &args),

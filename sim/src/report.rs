@@ -109,8 +109,12 @@ pub fn shrunk_lines(shrunk: &Shrunk, path: Option<&Path>) -> String {
         .expect("writing to a string");
     }
     if let Some(path) = path {
-        writeln!(lines, "  {}\n  replay:   cargo shake replay {}", path.display(), path.display())
-            .expect("writing to a string");
+        writeln!(
+            lines,
+            "  {0}\n  replay:   cargo shake replay {0}\n  explain:  cargo shake explain {0}",
+            path.display()
+        )
+        .expect("writing to a string");
     }
     lines
 }

@@ -12,7 +12,7 @@
 //!
 //! Not promised: the smallest run, or any smaller one. What is found within the time is what is kept.
 
-mod candidate;
+pub(crate) mod candidate;
 
 use crate::artifact::{Artifact, script};
 use crate::disk::LISTED;

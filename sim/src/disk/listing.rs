@@ -14,7 +14,7 @@
 use super::content::Content;
 use super::image::Keep;
 use super::pages::SECTOR_BYTES;
-use super::pending::{Change, MetaKind, MetaOp, Record};
+use super::pending::{Change, MetaKind, MetaOp, Origin, Record};
 use super::volume::{Disk, Ino, Node};
 use crate::rng::Decisions;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,21 @@ pub struct Listed {
     pub label: String,
     /// The answer.
     pub value: u64,
+    /// The pending thing that it is about; `None` where it says more of the one before, or how long a file is.
+    pub item: Option<Item>,
+}
+
+/// A pending thing that an image keeps or loses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What was done: `"unlink db/000004.wal"`.
+    pub what: String,
+    /// The file, or of a rename the new name.
+    pub path: String,
+    /// Whether it is a change of names, which the sync of a directory makes durable, and not of the file itself.
+    pub is_name: bool,
+    /// Who had asked for it.
+    pub origin: Origin,
 }
 
 /// What is wanted of all pending things, before the rules close it.
@@ -125,6 +140,21 @@ impl Disk {
         format!("{LENGTH}{}", shape(&self.path_of(ino)))
     }
 
+    fn name_item(&self, op: &MetaOp) -> Item {
+        let last = op.entries().into_iter().flatten().last();
+        let path = last.map_or_else(|| self.path_of(op.ino), |entry| self.path_in(entry));
+        Item { what: self.words(op, Keep::Yes).to_string(), path, is_name: true, origin: op.origin }
+    }
+
+    fn record_item(&self, ino: Ino, record: &Record) -> Item {
+        let (path, range) = (self.path_of(ino), record.range());
+        let what = match record.change {
+            Change::Write { .. } => format!("write {path} @{}+{}", range.start, range.end - range.start),
+            Change::Cut { to, .. } | Change::Extend { to } => format!("set the length of {path} to {to}"),
+        };
+        Item { what, path, is_name: false, origin: record.origin }
+    }
+
     /// Every pending record, the newest first.
     fn records(&self) -> Vec<(Ino, &Record)> {
         let mut records = Vec::new();
@@ -192,27 +222,29 @@ impl Disk {
     pub(super) fn listed(&self, names: &[Keep], files: &BTreeMap<Ino, FileOutcome>) -> Vec<Listed> {
         let mut answers = Vec::new();
         for (op, &keep) in self.meta.iter().zip(names).rev() {
-            answers.push(Listed { label: self.name_label(op), value: name_answer(keep) });
+            let item = Some(self.name_item(op));
+            answers.push(Listed { label: self.name_label(op), value: name_answer(keep), item });
         }
         for (ino, record) in self.records() {
             let label = self.record_label(ino, record);
+            let item = Some(self.record_item(ino, record));
             let fate = files.get(&ino).and_then(|file| file.lost.get(&record.id));
             match fate {
-                None => answers.push(Listed { label, value: 0 }),
-                Some(Loss::Whole) => answers.push(Listed { label, value: 1 }),
+                None => answers.push(Listed { label, value: 0, item }),
+                Some(Loss::Whole) => answers.push(Listed { label, value: 1, item }),
                 Some(Loss::Sectors(lost)) => {
-                    answers.push(Listed { label: label.clone(), value: 2 });
+                    answers.push(Listed { label: label.clone(), value: 2, item });
                     let label = format!("{label} sector");
-                    answers.extend(
-                        record
-                            .sectors()
-                            .map(|sector| Listed { label: label.clone(), value: u64::from(lost.contains(&sector)) }),
-                    );
+                    answers.extend(record.sectors().map(|sector| Listed {
+                        label: label.clone(),
+                        value: u64::from(lost.contains(&sector)),
+                        item: None,
+                    }));
                 }
                 Some(Loss::From(end)) => {
                     let value = record.range().end - end;
-                    answers.push(Listed { label: label.clone(), value: 3 });
-                    answers.push(Listed { label: format!("{label} bytes"), value });
+                    answers.push(Listed { label: label.clone(), value: 3, item });
+                    answers.push(Listed { label: format!("{label} bytes"), value, item: None });
                 }
             }
         }
@@ -224,13 +256,13 @@ impl Disk {
             let ino = Ino(index as u32);
             let label = self.length_label(ino);
             match files.get(&ino).and_then(|file| file.length) {
-                None => answers.push(Listed { label, value: 0 }),
-                Some(LengthFate::All) => answers.push(Listed { label, value: 1 }),
-                Some(LengthFate::None) => answers.push(Listed { label, value: 2 }),
+                None => answers.push(Listed { label, value: 0, item: None }),
+                Some(LengthFate::All) => answers.push(Listed { label, value: 1, item: None }),
+                Some(LengthFate::None) => answers.push(Listed { label, value: 2, item: None }),
                 Some(LengthFate::Free { lost, back }) => {
-                    answers.push(Listed { label: label.clone(), value: 3 });
-                    answers.push(Listed { label: format!("{label} changes"), value: lost as u64 });
-                    answers.push(Listed { label: format!("{label} back"), value: back });
+                    answers.push(Listed { label: label.clone(), value: 3, item: None });
+                    answers.push(Listed { label: format!("{label} changes"), value: lost as u64, item: None });
+                    answers.push(Listed { label: format!("{label} back"), value: back, item: None });
                 }
             }
         }

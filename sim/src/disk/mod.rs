@@ -43,7 +43,7 @@ pub use damage::{Damage, Harm};
 pub use device::WrongRead;
 pub use error::DiskError;
 pub use image::{CrashKind, ImageChoice};
-pub use listing::{LENGTH, LISTED, LOSE, Listed};
+pub use listing::{Item, LENGTH, LISTED, LOSE, Listed};
 pub use losses::{Losses, PendingChange, Undecided};
 pub use pages::{PAGE_BYTES, SECTOR_BYTES};
 pub use pending::Origin;

@@ -75,12 +75,12 @@ fn belongs_to_a_crash(label: &str) -> bool {
 }
 
 /// Faults whose rules count calls: what moves when operations are left out.
-pub(super) fn is_counted_fault(label: &str) -> bool {
+pub(crate) fn is_counted_fault(label: &str) -> bool {
     label.starts_with("fault.") && !label.ends_with(".how")
 }
 
 /// Whether it says that something is lost that was pending at a crash.
-pub(super) fn is_loss(decision: &Decision) -> bool {
+pub(crate) fn is_loss(decision: &Decision) -> bool {
     let part = [" sector", " bytes", " changes", " back"].iter().any(|part| decision.label.ends_with(part));
     decision.value > 0 && !part && (decision.label.starts_with(LOSE) || decision.label.starts_with(LENGTH))
 }
@@ -157,7 +157,7 @@ fn with_slots_of(op: &Op, client: u8, clients: u8) -> Op {
 }
 
 /// The same decisions, with every crash image as a list of what it lost instead of the dice that drew it.
-pub(super) fn listed(decisions: &[Decision], crashes: &[CrashReport]) -> Vec<Decision> {
+pub(crate) fn listed(decisions: &[Decision], crashes: &[CrashReport]) -> Vec<Decision> {
     let drawn = |label: &str| label.starts_with("crash.") && label != "crash.call-made" && label != "crash.hole";
     let mut listed: Vec<Decision> = decisions.iter().filter(|decision| !drawn(&decision.label)).cloned().collect();
     let mut ordinals: BTreeMap<&str, u64> = BTreeMap::new();
