@@ -633,14 +633,16 @@ impl World {
         if kind != CrashKind::Process {
             state.ledger.power_lost();
         }
-        self.begin_incarnation(&mut state, image);
+        let hash = image.image_hash();
+        self.begin_incarnation(&mut state, image, hash);
         Ok(report)
     }
 
-    /// Like [`World::restart`], on a disk of the caller's choice instead of what the crash left.
-    pub fn restart_on(&self, disk: Disk) -> Result<(), RunEnd> {
+    /// Like [`World::restart`], on a disk of the caller's choice instead of what the crash left, and its
+    /// [`Disk::image_hash`].
+    pub fn restart_on(&self, disk: Disk, hash: u64) -> Result<(), RunEnd> {
         self.finish_incarnation()?;
-        self.begin_incarnation(&mut self.inner.state.lock(), disk);
+        self.begin_incarnation(&mut self.inner.state.lock(), disk, hash);
         Ok(())
     }
 
@@ -652,12 +654,11 @@ impl World {
         }
     }
 
-    fn begin_incarnation(&self, state: &mut State, disk: Disk) {
+    fn begin_incarnation(&self, state: &mut State, disk: Disk, image: u64) {
         state.disk = disk;
         state.crash = None;
         state.locks.clear();
         state.scheduler.begin_again();
-        let image = state.disk.image_hash();
         let incarnation = self.inner.incarnation.fetch_add(1, Ordering::Relaxed) + 1;
         state.happened(Happening::Restart, u64::from(incarnation), image, |_| format!("RESTART {incarnation}"));
         let fibers = self.inner.fibers.get();

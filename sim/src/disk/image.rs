@@ -219,11 +219,6 @@ impl Disk {
         newest.max_by_key(|record| record.id).map_or(0, |record| record.sectors().end - record.sectors().start)
     }
 
-    /// What a change of names is, in words.
-    pub(super) fn thing_of(&self, op: &MetaOp) -> Thing {
-        self.words(op, Keep::Yes)
-    }
-
     /// The files about whose content an image is asked, in the order in which it is, when these changes of names are lost.
     pub(super) fn drawn_files(&self, lost: &BTreeSet<usize>) -> Vec<Ino> {
         let wanted = (0..self.meta.len()).map(|index| if lost.contains(&index) { Keep::No } else { Keep::Yes });

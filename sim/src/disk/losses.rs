@@ -6,7 +6,7 @@
 //!
 //! The image is drawn like any other, by the answers of [`Disk::answers_of`], so that an ordinary run can draw it too.
 
-use super::image::CrashKind;
+use super::image::{CrashKind, Keep};
 use super::pending::{Change, Origin, Record};
 use super::profile::{DataRule, MetaRule};
 use super::report::{CrashReport, Thing};
@@ -86,7 +86,11 @@ impl Disk {
     pub fn pending_changes(&self) -> Vec<PendingChange> {
         let mut changes = Vec::new();
         for (number, op) in self.meta.iter().enumerate() {
-            changes.push(PendingChange { thing: self.thing_of(op), origin: op.origin, place: Place::Name(number) });
+            changes.push(PendingChange {
+                thing: self.words(op, Keep::Yes),
+                origin: op.origin,
+                place: Place::Name(number),
+            });
         }
         for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.links > 0) {
             let Node::File(content) = &slot.node else { continue };

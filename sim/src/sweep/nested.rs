@@ -61,13 +61,14 @@ fn descend(
         for choice in [ImageChoice::Min, ImageChoice::All] {
             let cut = Cut::Power(choice);
             let (image, _) = cut.image(&boundary.disk);
-            if sweeper.is_late() || !sweeper.nested.insert((image.image_hash(), expected)) {
+            let hash = image.image_hash();
+            if sweeper.is_late() || !sweeper.nested.insert((hash, expected)) {
                 continue;
             }
             tally.nested += 1;
             let mut crashes = crashes.to_vec();
             crashes.push((&boundary, &cut));
-            match sweeper.recover(&image, None, tally) {
+            match sweeper.recover(&image, hash, None, tally) {
                 Shown::State { hash, .. } if sweeper.is_as_expected(hash, expected) => {
                     if depth > 1 {
                         descend(sweeper, &crashes, &image, expected, depth - 1, tally);
@@ -105,6 +106,6 @@ fn boundaries_of_recovery(
             boundaries.push(Boundary::new(sight, index, mark, ops, decisions, calls));
         })
     };
-    sweeper.recover(image, Some(watch), tally);
+    sweeper.recover(image, image.image_hash(), Some(watch), tally);
     mem::take(&mut seen.lock().0)
 }

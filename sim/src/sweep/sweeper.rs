@@ -192,7 +192,7 @@ impl<'a> Sweeper<'a> {
         tally: &mut Tally,
     ) -> Result<(), Finding> {
         if !self.shown.contains_key(&hash) {
-            let shown = self.recover(image, None, tally);
+            let shown = self.recover(image, hash, None, tally);
             self.shown.insert(hash, shown);
         }
         let known = !tally.distinct.insert(hash);
@@ -200,7 +200,7 @@ impl<'a> Sweeper<'a> {
             Ok(state) => state,
             Err(Some(finding)) => return Err(finding),
             Err(None) => {
-                let (_, digest) = self.recoverer.recover(image.fork(), None);
+                let (_, digest) = self.recoverer.recover(image.fork(), hash, None);
                 let promise = cut.promise(self.subject.plan.profile);
                 return Err(self.history.explain(boundary.mark, cut.restart(), promise, digest));
             }
@@ -221,7 +221,7 @@ impl<'a> Sweeper<'a> {
             self.logs.clear();
         }
         let (watch, log) = Log::watch();
-        let shown = self.recover(image, Some(watch), tally);
+        let shown = self.recover(image, hash, Some(watch), tally);
         self.shown.insert(hash, shown);
         self.logs.insert(hash, log.clone());
         log
@@ -238,9 +238,9 @@ impl<'a> Sweeper<'a> {
         tally.found(finding, |finding| Found::after(self.subject, &self.decisions, crashes, finding));
     }
 
-    pub(super) fn recover(&mut self, image: &Disk, watch: Option<Watch>, tally: &mut Tally) -> Shown {
+    pub(super) fn recover(&mut self, image: &Disk, hash: u64, watch: Option<Watch>, tally: &mut Tally) -> Shown {
         tally.recoveries += 1;
-        self.recoverer.recover(image.fork(), watch).0
+        self.recoverer.recover(image.fork(), hash, watch).0
     }
 
     /// The hash of the state that was rightly shown, if one was; what is wrong, or nothing where only the history can say.
