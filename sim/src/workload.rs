@@ -9,7 +9,7 @@
 //! sectors and pages, or are tiny, or anything.
 
 use crate::disk::Profile;
-use crate::fault::{FaultKind, FaultRule};
+use crate::fault::FaultRule;
 use crate::op::{
     Bounds, Entry, KeyId, Keys, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN, Value,
 };
@@ -55,7 +55,7 @@ impl Plan {
 
     /// Whether the disk may lie about what is durable, so that a crash may cost anything.
     pub fn may_lie(&self) -> bool {
-        self.profile == Profile::LyingFsync || self.faults.iter().any(|rule| rule.kind() == FaultKind::FsyncLoss)
+        !self.profile.syncs_are_honest() || self.faults.iter().any(FaultRule::may_lie)
     }
 }
 

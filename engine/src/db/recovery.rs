@@ -12,7 +12,7 @@
 //! R3. No file number is used twice: the counter starts above every number that is found on disk or in the manifest.
 //! R4. A manifest that ends in a damaged record is told from one that ends in a torn one by the logs that are there.
 //! R5. A directory without CURRENT, but with a log or a table, is a damaged store and not a new one: a new store has its
-//!     CURRENT, durable, before it has its first log.
+//!     CURRENT, durable, before it has its first log. So the names that are found are made durable before any is added.
 
 use crate::batch;
 use crate::cache::BlockCache;
@@ -47,7 +47,11 @@ pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> R
     };
     // Looked at again: the one who held the lock may have changed everything.
     let versions = match survey_for(env, dir, &options)? {
-        StoreDir::Store => VersionSet::recover(env, dir, &options, &events)?,
+        StoreDir::Store => {
+            // R5: CURRENT may be there for this process only, because the one that put it there died before its sync.
+            env.sync_dir(dir)?;
+            VersionSet::recover(env, dir, &options, &events)?
+        }
         _ => create(env, dir, &options, &events)?,
     };
     let found = files_in(env, dir)?;

@@ -196,6 +196,8 @@ fn replace(env: &Env, dir: &Path, temp: FileKind, kind: FileKind, content: &[u8]
     let file = env.open(&temp, OpenMode::CreateOrTruncate)?;
     file.write_all_at(content, 0)?;
     file.sync_data()?;
+    // Closed first: there are systems on which a file that is open cannot be renamed.
+    drop(file);
     env.rename(&temp, &kind.path(dir))?;
     env.sync_dir(dir)
 }

@@ -271,7 +271,7 @@ impl Disk {
                 let keep = count - decisions.decide(meta, count as u64 + 1) as usize;
                 (0..count).map(|index| index < keep).collect()
             }
-            MetaRule::Any => match decisions.decide(meta, 6) {
+            MetaRule::PerDir | MetaRule::Any => match decisions.decide(meta, 6) {
                 0 => vec![true; count],
                 1 => vec![false; count],
                 2 => {
@@ -310,6 +310,18 @@ impl Disk {
             MetaRule::Prefix => {
                 if let Some(first) = keep.iter().position(|&keep| keep != Keep::Yes) {
                     keep[first..].fill(Keep::No);
+                }
+            }
+            MetaRule::PerDir => {
+                let mut broken: BTreeSet<Ino> = BTreeSet::new();
+                for (keep, op) in keep.iter_mut().zip(&self.meta) {
+                    let dirs = || op.entries().into_iter().flatten().map(|entry| entry.dir);
+                    if dirs().any(|dir| broken.contains(&dir)) {
+                        *keep = Keep::No;
+                    }
+                    if *keep != Keep::Yes {
+                        broken.extend(dirs());
+                    }
                 }
             }
             MetaRule::Any => {

@@ -178,7 +178,7 @@ impl Disk {
                     let first = losses.names.first().copied().unwrap_or(self.meta.len());
                     answers.push(("crash.meta", 0, (self.meta.len() - first) as u64));
                 }
-                MetaRule::Any => {
+                MetaRule::PerDir | MetaRule::Any => {
                     answers.push(("crash.meta", 0, 3));
                     answers.extend(losses.names.iter().map(|&number| ("crash.meta.op", number as u64, 1)));
                 }
@@ -234,6 +234,7 @@ mod tests {
         disk.write(old, 500, &[2; 900], origin(4)).expect("space");
         let new = disk.create("db/new", origin(5)).expect("a new file");
         disk.write(new, 0, &[3; 700], origin(6)).expect("space");
+        disk.close(new);
         disk.rename("db/new", "db/newer", origin(7)).expect("a file");
         disk.write(old, 600, &[4; 100], origin(8)).expect("space");
         disk

@@ -9,7 +9,8 @@
 //! Invariants, held by the tests beside this file:
 //! - D1: what was synced, by the rules of the profile, is in every image.
 //! - D2: the image that keeps the least is a fixed point: crashing it again changes nothing.
-//! - D3: images of `strict-min` are images of `ext4-ordered`, and these are images of `posix-weak`.
+//! - D3: images of `strict-min` are images of `ext4-ordered` and of the other journals, and those of every profile that keeps
+//!   what POSIX promises are images of `posix-weak`.
 //! - D4: the image of a process crash is the volatile view, and what was pending stays pending.
 //! - D5: a byte that no write covers keeps its value in every image, but for the filling of holes.
 //! - D6: each sector of an image is one of the versions that this sector had since its last sync, whole, unless

@@ -42,6 +42,16 @@ impl Disk {
                 return Ok(());
             }
             FileSync::Data => self.content_mut(ino)?.sync(),
+            FileSync::Names => {
+                self.content_mut(ino)?.sync();
+                self.commit_names_of(ino);
+            }
+            FileSync::JournalToFile => {
+                self.content_mut(ino)?.sync();
+                if let Some(last) = self.meta.iter().rposition(|op| op.ino == ino) {
+                    self.commit_wanted((0..self.meta.len()).map(|index| index <= last).collect());
+                }
+            }
             FileSync::Journal => {
                 let content = self.content_mut(ino)?;
                 let grown = content.len != content.synced_len || content.pending.iter().any(|record| record.is_cut());
@@ -69,6 +79,7 @@ impl Disk {
         }
         match self.rules.dir_sync {
             DirSync::Nothing => self.remember_lie(dir, origin.op, false),
+            DirSync::NoCall => {}
             DirSync::Dir => self.commit_dir(dir),
             DirSync::Journal => self.commit_journal(),
         }
@@ -84,7 +95,21 @@ impl Disk {
         Ok(())
     }
 
-    fn commit_journal(&mut self) {
+    /// The names of a file, and of the new directories above it, become durable.
+    fn commit_names_of(&mut self, ino: Ino) {
+        if self.meta.is_empty() {
+            return;
+        }
+        let mut line = BTreeSet::from([ino]);
+        let mut above = self.slots[ino.0 as usize].parent;
+        while line.insert(above) {
+            above = self.slots[above.0 as usize].parent;
+        }
+        let wanted = self.meta.iter().map(|op| line.contains(&op.ino)).collect();
+        self.commit_wanted(wanted);
+    }
+
+    pub(super) fn commit_journal(&mut self) {
         let mut done = std::mem::take(&mut self.meta);
         self.commit(&done);
         done.clear();

@@ -5,7 +5,7 @@ use super::damage::{Damage, History};
 use super::error::DiskError;
 use super::pages::PAGE_BYTES;
 use super::pending::{Entry, MetaKind, MetaOp, Origin};
-use super::profile::{FileSync, Profile, Rules};
+use super::profile::{Profile, Rules};
 use super::promise::Lie;
 use super::report::Fate;
 use serde::{Deserialize, Serialize};
@@ -284,6 +284,14 @@ impl Disk {
         self.handles_max = max;
     }
 
+    /// Whether the name of a file may be changed or taken away.
+    fn may_change_name(&self, ino: Ino) -> Result<(), DiskError> {
+        if self.rules.open_files_keep_names && self.slot(ino).opens > 0 {
+            return Err(DiskError::new(ErrorKind::PermissionDenied, "the file is open"));
+        }
+        Ok(())
+    }
+
     /// Whether anything may be changed.
     pub(super) fn writable(&self) -> Result<(), DiskError> {
         if self.read_only { Err(DiskError::read_only()) } else { Ok(()) }
@@ -361,6 +369,8 @@ impl Disk {
                 (false, _) => return Err(DiskError::new(ErrorKind::IsADirectory, "the target is a directory")),
             }
         }
+        self.may_change_name(ino)?;
+        replaced.map_or(Ok(()), |replaced| self.may_change_name(replaced))?;
         let mut above = to_dir;
         while above != ROOT {
             if above == ino {
@@ -382,6 +392,9 @@ impl Disk {
         if let Some(replaced) = replaced {
             self.slot_mut(replaced).links -= 1;
             self.let_go(replaced);
+        }
+        if self.rules.rename_is_durable {
+            self.commit_journal();
         }
         Ok(())
     }
@@ -411,6 +424,7 @@ impl Disk {
         let (dir, name) = self.place(path)?;
         let ino = self.dir(dir)?.get(name).copied().ok_or(not_found())?;
         self.content(ino)?;
+        self.may_change_name(ino)?;
         let (name, _) = self.dir_mut(dir).remove_entry(name).expect("the name was just found");
         self.note_name(origin, MetaKind::Unlink(Entry { dir, name }), ino);
         self.slot_mut(ino).links -= 1;
@@ -513,7 +527,7 @@ impl Disk {
         let id = self.take_id();
         let given = self.content_mut(ino)?.set_len(len, id, origin);
         self.used_pages -= given;
-        if len < before && self.rules.file_sync == FileSync::Journal {
+        if len < before && self.rules.orders_cuts() {
             self.note_name(origin, MetaKind::Cut { id }, ino);
         }
         Ok(())

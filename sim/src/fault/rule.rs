@@ -261,6 +261,12 @@ impl FaultRule {
     pub fn kind(&self) -> FaultKind {
         self.spelling.kind
     }
+
+    /// Whether it makes a sync say `Ok` that was none.
+    pub fn may_lie(&self) -> bool {
+        let late = |modes: &OneOrMany<SyncFailure>| modes.list().contains(&SyncFailure::LateReport);
+        self.spelling.kind == FaultKind::FsyncLoss || self.spelling.mode.as_ref().is_some_and(late)
+    }
 }
 
 impl FromStr for FaultRule {
