@@ -39,7 +39,7 @@ fn run(data: &[u8]) -> RunReport {
     let scenario = Scenario::parse("fuzz", SCENARIO).expect("the scenario above is sound");
     let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
     let mut decisions = Decisions::from_bytes(data);
-    let plan = plan(&scenario, kind.default_options(), &mut decisions);
+    let plan = plan(&scenario, kind.as_ref(), &mut decisions);
     run_plan(Arc::new(plan), &kind, decisions, &RunOptions::default())
 }
 

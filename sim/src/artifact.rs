@@ -11,7 +11,6 @@ use crate::oracle::text;
 use crate::rng::{Decision, Decisions, Rest};
 use crate::runner::{RunOptions, RunReport, run_plan};
 use crate::scenario::{Check, with_nearest_name};
-use crate::scheduler::Policy;
 use crate::store::StoreKind;
 use crate::workload::Plan;
 use serde::Deserialize;
@@ -108,7 +107,7 @@ impl Artifact {
         }
         line(format!("store = {}", quoted(&plan.store)));
         line(format!("profile = {}", quoted(plan.profile.name())));
-        line(format!("schedule = {}", quoted(&policy_text(plan.policy))));
+        line(format!("schedule = {}", quoted(&plan.policy.to_string())));
         let checks: Vec<String> = plan.checks.iter().map(|check| format!("\"{check:?}\"").to_lowercase()).collect();
         line(format!("checks = [{}]", checks.join(", ")));
         line("faults = [".into());
@@ -185,7 +184,7 @@ impl Artifact {
             options: spelling.options,
             faults: spelling.faults,
             checks: spelling.checks,
-            policy: policy_of(&spelling.schedule)?,
+            policy: spelling.schedule.parse()?,
             keys,
             clients,
         };
@@ -225,28 +224,6 @@ fn decision_of(line: &str) -> Result<Decision, String> {
     parse().ok_or_else(|| format!("{line:?} is no decision such as \"crash.data 3 = 1\""))
 }
 
-fn policy_text(policy: Policy) -> String {
-    match policy {
-        Policy::Random { gap } => format!("random {gap}"),
-        Policy::RoundRobin { gap } => format!("round-robin {gap}"),
-        Policy::Priorities { gap } => format!("priorities {gap}"),
-    }
-}
-
-fn policy_of(text: &str) -> Result<Policy, String> {
-    let parse = || {
-        let (name, gap) = text.split_once(' ')?;
-        let gap = gap.parse().ok()?;
-        match name {
-            "random" => Some(Policy::Random { gap }),
-            "round-robin" => Some(Policy::RoundRobin { gap }),
-            "priorities" => Some(Policy::Priorities { gap }),
-            _ => None,
-        }
-    };
-    parse().ok_or_else(|| format!("schedule {text:?}: random, round-robin or priorities, and a gap, expected"))
-}
-
 /// Undoes [`text`], without the quotes.
 fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
@@ -277,6 +254,7 @@ fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::toy::{Flaw, ToyKind};
     use crate::scenario::Scenario;
     use crate::workload;
 
@@ -287,7 +265,7 @@ mod tests {
         let scenario = Scenario::parse("power-cut", text).expect("a scenario");
         for seed in 0..20 {
             let mut decisions = Decisions::from_seed(seed);
-            let plan = workload::plan(&scenario, toml::Table::new(), &mut decisions);
+            let plan = workload::plan(&scenario, &ToyKind(Flaw::None), &mut decisions);
             let decision = Decision { label: "fault.io-error.wal.write".into(), ordinal: 3, n: 8, value: 7 };
             let artifact = Artifact {
                 symptom: "k3 = \"old\", \\ and new".into(),

@@ -41,6 +41,13 @@ const CRASHES_IN_A_ROW_MAX: u64 = 12;
 const STEPS_MIN: u64 = 1_000_000;
 const STEPS_PER_OP: u64 = 10_000;
 
+/// The site that decides whether a run ends in a crash, and the answers that mean one.
+pub const END_CRASH: &str = "end.crash";
+/// The machine loses power when the clients are done.
+pub const END_BY_POWER_LOSS: u64 = 14;
+/// The process dies when the clients are done.
+pub const END_BY_PROCESS_CRASH: u64 = 15;
+
 /// Virtual time within which a store that was disturbed must take writes again.
 const ACCEPT_MAX: Duration = Duration::from_secs(120);
 
@@ -150,7 +157,7 @@ pub struct RunReport {
 /// Runs one seed of a scenario.
 pub fn run_seed(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, options: &RunOptions) -> RunReport {
     let mut decisions = Decisions::from_seed(seed);
-    let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+    let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
     run_plan(Arc::new(plan), kind, decisions, options)
 }
 
@@ -432,6 +439,7 @@ impl Run {
                 },
             }
         }
+        store = self.end_in_a_crash(store)?;
         if self.plan.checks(Check::Liveness) {
             match self.converge(store)? {
                 Some(again) => store = again,
@@ -439,6 +447,23 @@ impl Run {
             }
         }
         self.finish(store)
+    }
+
+    /// Sometimes the machine or the process dies when the clients are done, before anything heals: what they were promised
+    /// last is looked at too.
+    fn end_in_a_crash(&self, store: Arc<dyn Store>) -> Result<Arc<dyn Store>, LifeEnd> {
+        let choice = self.world.with_decisions(|decisions| {
+            let site = decisions.site(END_CRASH);
+            decisions.decide(site, 16)
+        });
+        let kind = match choice {
+            END_BY_POWER_LOSS => CrashKind::PowerLoss,
+            END_BY_PROCESS_CRASH => CrashKind::Process,
+            _ => return Ok(store),
+        };
+        self.world.crash(kind);
+        self.bury(store);
+        Err(LifeEnd::Crashed)
     }
 
     /// After a crash: the store gets its chance to notice, as a process that unwinds.

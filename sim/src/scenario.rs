@@ -98,6 +98,28 @@ impl Check {
     pub const ALL: [Check; 4] = [Check::Oracle, Check::Invariants, Check::Liveness, Check::Idempotence];
 }
 
+/// How far a seed departs from what its scenario says (Groce and others, "Swarm Testing", 2012): what is always mixed in hides
+/// what is only found without it.
+///
+/// Mild is what a scenario gets that says nothing, because its name is a promise about every seed: what goes wrong must go
+/// wrong, under the options that make it hurt. Wild keeps no such promise, and finds what nobody thought of; it is asked for
+/// by a scenario that is meant that way, or for any scenario by `shake run --swarm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Swarm {
+    /// Not at all: the workload is as the scenario says.
+    None,
+    /// Some kinds of operations are left out, and the others weighed anew within a factor of four.
+    #[default]
+    Mild,
+    /// A random half of all kinds of operations, of the faults and of the options is left out; weights lie within 1 and 100;
+    /// options, keys and values have sizes that nobody would choose.
+    Wild,
+}
+
+/// What the name of a scenario ends with that was made wild by [`Scenario::swarmed`].
+const SWARMED: &str = "+swarm";
+
 /// One kind of operation in a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +139,7 @@ fn one() -> u32 {
 }
 
 /// The mix of operations where a scenario names none.
-const WORKLOAD: [(OpKind, u32); 11] = [
+pub(crate) const WORKLOAD: [(OpKind, u32); 11] = [
     (OpKind::Put, 40),
     (OpKind::Delete, 10),
     (OpKind::Batch, 10),
@@ -161,9 +183,9 @@ pub struct Scenario {
     /// The longest value.
     #[serde(default = "value_bytes")]
     pub value_bytes: Span,
-    /// Whether each seed leaves out some kinds of operations and changes the weights of the others.
-    #[serde(default = "yes")]
-    pub swarm: bool,
+    /// How far each seed goes its own way.
+    #[serde(default)]
+    pub swarm: Swarm,
     /// Options of the store.
     #[serde(default)]
     pub options: toml::Table,
@@ -200,10 +222,6 @@ fn keys() -> Span {
 
 fn value_bytes() -> Span {
     Span::of(64, 4200)
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn checks() -> Vec<Check> {
@@ -261,10 +279,24 @@ impl Scenario {
         Scenario::parse(&name, &text)
     }
 
+    /// The same, wild. Its name says so, and whoever looks a scenario up by that name finds it: see [`unswarmed`].
+    pub fn swarmed(mut self) -> Scenario {
+        if self.swarm != Swarm::Wild {
+            self.name.push_str(SWARMED);
+            self.swarm = Swarm::Wild;
+        }
+        self
+    }
+
     /// Whether this is looked at.
     pub fn checks(&self, check: Check) -> bool {
         self.checks.contains(&check)
     }
+}
+
+/// The name of the scenario that was made wild, if this is the name of such a one.
+pub fn unswarmed(name: &str) -> Option<&str> {
+    name.strip_suffix(SWARMED)
 }
 
 /// Where the scenarios of this repository are.

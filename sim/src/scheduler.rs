@@ -11,53 +11,37 @@
 //! does not depend on where the allocator puts things.
 
 use crate::clock::Clock;
-use crate::rng::{Decisions, Rarity, Site};
+use crate::rng::{Decisions, Site};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fmt::Write as _;
 use std::panic::Location;
 use std::time::Duration;
 
-/// Switch points after which a task that never waits is preempted in favour of others, whatever the decisions say:
-/// without this, a task that polls would starve the one it polls for.
-const FAIR_GAP: u64 = 10_000;
+mod policy;
+pub use policy::Policy;
 
-/// How tasks take turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// A preemption every so many switch points on average; the next task is any of the ready ones.
-    Random {
-        /// Mean number of switch points from one preemption to the next, at least 1.
-        gap: u32,
-    },
-    /// A preemption every so many switch points exactly; tasks take turns in order.
-    RoundRobin {
-        /// Number of switch points from one preemption to the next, at least 1.
-        gap: u32,
-    },
-    /// Each task has a priority, drawn when it starts, and the ready task of the highest one runs. Every so many switch
-    /// points on average, the running task becomes the least of all. Few changes at the right places find what random
-    /// switching seldom does (Burckhardt and others, "A randomized scheduler with probabilistic guarantees", 2010).
-    Priorities {
-        /// Mean number of switch points from one change of priorities to the next, at least 1.
-        gap: u32,
-    },
+/// A place at which a task may be preempted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SwitchPoint {
+    /// A system call.
+    Call(&'static str),
+    /// A yield point that the code names.
+    Named(&'static str),
 }
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy::Random { gap: 20 }
-    }
-}
-
-impl Policy {
-    fn rarity(self) -> Rarity {
+impl SwitchPoint {
+    /// Its name.
+    pub(crate) fn label(self) -> &'static str {
         match self {
-            Policy::Random { gap } | Policy::Priorities { gap } => Rarity::Chance(1.0 / f64::from(gap.max(1))),
-            Policy::RoundRobin { gap } => Rarity::Every(gap.max(1).into(), gap.max(1).into()),
+            SwitchPoint::Call(label) | SwitchPoint::Named(label) => label,
         }
     }
 }
+
+/// Switch points after which a task that never waits is preempted in favour of others, whatever the decisions say:
+/// without this, a task that polls would starve the one it polls for.
+const FAIR_GAP: u64 = 10_000;
 
 /// A task, by the order in which tasks were started in a world: 1, 2 and so on. 0 is whoever is no task: the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +122,12 @@ pub(crate) struct Scheduler {
     lowest_priority: u64,
     /// Switch points since a task came to its turn.
     since_switch: u64,
+    /// Switch points of this incarnation, and those at which something changes by [`Policy::Pct`] or [`Policy::Delays`],
+    /// latest first.
+    points: u64,
+    changes: Vec<u64>,
+    change_site: Site,
+    preempt_site: Site,
     switch_site: Site,
     next_site: Site,
     wake_site: Site,
@@ -146,6 +136,7 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(policy: Policy, decisions: &mut Decisions) -> Scheduler {
+        let change_site = decisions.site("switch.change");
         Scheduler {
             policy,
             first: 1,
@@ -158,6 +149,10 @@ impl Scheduler {
             hurried: false,
             lowest_priority: u64::MAX / 2,
             since_switch: 0,
+            points: 0,
+            changes: draw_changes(policy, change_site, decisions),
+            change_site,
+            preempt_site: decisions.site("switch.preempt"),
             switch_site: decisions.rare_site("switch", policy.rarity()),
             next_site: decisions.site("switch.next"),
             wake_site: decisions.site("switch.wake"),
@@ -166,17 +161,42 @@ impl Scheduler {
     }
 
     /// Counts a switch point and the `passed` ones before it. Whether a preemption is due here.
-    pub(crate) fn is_due(&mut self, passed: u64, decisions: &mut Decisions) -> bool {
-        decisions.skip(self.switch_site, passed);
+    pub(crate) fn is_due(&mut self, at: SwitchPoint, passed: u64, decisions: &mut Decisions) -> bool {
         self.since_switch += passed + 1;
-        // Asked in any case, so that decisions are counted alike whether or not fairness steps in.
-        let drawn = decisions.rare(self.switch_site);
-        drawn || self.since_switch >= FAIR_GAP
+        self.points += passed + 1;
+        let tired = self.since_switch >= FAIR_GAP;
+        if self.policy.named_only() && matches!(at, SwitchPoint::Call(_)) {
+            return tired;
+        }
+        let drawn = match self.policy {
+            // What is decided is decided when it is known who is ready.
+            Policy::Systematic { .. } => true,
+            Policy::Pct { .. } | Policy::Delays { .. } => {
+                let due = self.changes.last().is_some_and(|&point| point <= self.points);
+                while self.changes.pop_if(|point| *point <= self.points).is_some() {}
+                due
+            }
+            Policy::Random { .. } | Policy::RoundRobin { .. } | Policy::Priorities { .. } | Policy::Named { .. } => {
+                // Asked in any case, so that decisions are counted alike whether or not fairness steps in.
+                decisions.skip(self.switch_site, passed);
+                decisions.rare(self.switch_site)
+            }
+        };
+        drawn || tired
     }
 
     /// Switch points that may pass without asking [`Scheduler::is_due`].
     pub(crate) fn quiet_points(&self, decisions: &Decisions) -> u64 {
-        decisions.quiet_calls(self.switch_site).min(FAIR_GAP.saturating_sub(self.since_switch))
+        let quiet = match self.policy {
+            Policy::Named { .. } | Policy::Systematic { .. } => 0,
+            Policy::Pct { .. } | Policy::Delays { .. } => {
+                self.changes.last().map_or(u64::MAX, |point| point.saturating_sub(self.points + 1))
+            }
+            Policy::Random { .. } | Policy::RoundRobin { .. } | Policy::Priorities { .. } => {
+                decisions.quiet_calls(self.switch_site)
+            }
+        };
+        quiet.min(FAIR_GAP.saturating_sub(self.since_switch))
     }
 
     /// The task that runs.
@@ -201,9 +221,9 @@ impl Scheduler {
     /// Adds a task, ready to run.
     pub(crate) fn start(&mut self, name: &str, decisions: &mut Decisions) -> TaskId {
         let id = TaskId(self.first + self.tasks.len() as u32);
-        let priority = match self.policy {
-            Policy::Priorities { .. } => u64::MAX - decisions.decide(self.priority_site, 1 << 20),
-            _ => 0,
+        let priority = match self.policy.by_priority() {
+            true => u64::MAX - decisions.decide(self.priority_site, 1 << 20),
+            false => 0,
         };
         let doing = Doing { label: "its start", at: None };
         let state = State::Ready;
@@ -220,11 +240,12 @@ impl Scheduler {
         }
     }
 
-    /// At a preemption: picks another ready task in favour of the running one. False where there is none.
+    /// At a preemption: picks another ready task in favour of the running one. False where there is none, or where it is
+    /// decided here that the running one goes on.
     pub(crate) fn preempt(&mut self, clock: &mut Clock, decisions: &mut Decisions) -> bool {
         let Some(running) = self.running else { return false };
         self.expire(clock);
-        if let Policy::Priorities { .. } = self.policy {
+        if self.policy.by_priority() {
             self.lowest_priority -= 1;
             let lowest = self.lowest_priority;
             self.get_mut(running).priority = lowest;
@@ -232,7 +253,16 @@ impl Scheduler {
         if self.ready.is_empty() {
             return false;
         }
-        self.chosen = Some(self.choose(decisions));
+        let chosen = match self.policy {
+            Policy::Systematic { .. } if self.since_switch < FAIR_GAP => {
+                match decisions.decide(self.preempt_site, self.ready.len() as u64 + 1) {
+                    0 => return false,
+                    pick => self.ready[pick as usize - 1],
+                }
+            }
+            _ => self.choose(decisions),
+        };
+        self.chosen = Some(chosen);
         self.running = None;
         self.get_mut(running).state = State::Ready;
         self.ready.push_back(running);
@@ -324,11 +354,13 @@ impl Scheduler {
     }
 
     /// Forgets ended tasks, for a new incarnation; all have ended.
-    pub(crate) fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self, decisions: &mut Decisions) {
         assert_eq!(self.alive(), 0, "tasks of an incarnation end before the next one begins");
         self.first += self.tasks.len() as u32;
         self.tasks.clear();
         self.hurried = false;
+        self.points = 0;
+        self.changes = draw_changes(self.policy, self.change_site, decisions);
     }
 
     /// Chooses who runs, letting time jump where all wait.
@@ -405,9 +437,11 @@ impl Scheduler {
     fn choose(&mut self, decisions: &mut Decisions) -> TaskId {
         let pick = match self.policy {
             _ if self.ready.len() == 1 => 0,
-            Policy::Random { .. } => decisions.decide(self.next_site, self.ready.len() as u64) as usize,
-            Policy::RoundRobin { .. } => 0,
-            Policy::Priorities { .. } => {
+            Policy::Random { .. } | Policy::Named { .. } | Policy::Systematic { .. } => {
+                decisions.decide(self.next_site, self.ready.len() as u64) as usize
+            }
+            Policy::RoundRobin { .. } | Policy::Delays { .. } => 0,
+            Policy::Priorities { .. } | Policy::Pct { .. } => {
                 let priority = |index: usize| self.get(self.ready[index]).map_or(0, |task| task.priority);
                 // The first of equals, so that ties go by who has been ready longest.
                 (0..self.ready.len()).rev().max_by_key(|&index| priority(index)).expect("some task is ready")
@@ -468,6 +502,15 @@ impl Scheduler {
         let index = id.0.checked_sub(self.first).expect("a task of this incarnation") as usize;
         &mut self.tasks[index]
     }
+}
+
+/// Switch points at which something changes, latest first. One that is drawn as 0 never comes.
+fn draw_changes(policy: Policy, site: Site, decisions: &mut Decisions) -> Vec<u64> {
+    let (count, length) = policy.changes();
+    let mut changes: Vec<u64> = (0..count).map(|_| decisions.decide(site, u64::from(length) + 1)).collect();
+    changes.retain(|&point| point > 0);
+    changes.sort_unstable_by(|a, b| b.cmp(a));
+    changes
 }
 
 fn deadline_in(tasks: &[Task], first: u32, id: TaskId) -> Option<u64> {

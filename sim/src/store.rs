@@ -188,6 +188,12 @@ pub trait StoreKind: Send + Sync {
     /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.
     fn default_options(&self) -> toml::Table;
 
+    /// Options that nobody would choose, for swarms: a list of things that can be set, each with the ways to set it. What
+    /// depends on each other is set together; a store takes any of them in any combination, on top of its default options.
+    fn wild_options(&self) -> Vec<Vec<toml::Table>> {
+        Vec::new()
+    }
+
     /// Names of all options, to find the nearest one to a misspelt name.
     fn option_names(&self) -> Vec<String>;
 

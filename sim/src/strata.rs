@@ -96,6 +96,37 @@ impl StoreKind for StrataKind {
         true
     }
 
+    /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
+    /// are one thing only: a file for each level, two levels, tables of one block.
+    fn wild_options(&self) -> Vec<Vec<toml::Table>> {
+        let ways = |texts: &[&str]| {
+            let table = |text: &&str| text.parse().expect("the options below are TOML");
+            texts.iter().map(table).collect::<Vec<toml::Table>>()
+        };
+        vec![
+            ways(&["memtable_bytes = 1024", "memtable_bytes = 4097", "memtable_bytes = 1048576"]),
+            ways(&["cache_bytes = 0", "cache_bytes = 1", "cache_bytes = 1073741824"]),
+            ways(&["block_bytes = 64", "block_bytes = 511", "block_bytes = 4097", "block_bytes = 32768"]),
+            ways(&["restart_interval = 1", "restart_interval = 2", "restart_interval = 1024"]),
+            ways(&["filter_bits_per_key = 0", "filter_bits_per_key = 1", "filter_bits_per_key = 64"]),
+            ways(&["compression = ['none']", "compression = ['lz4']", "compression = ['deflate']"]),
+            ways(&[
+                // One file for each level, which every compaction rewrites whole.
+                "l0_compaction_trigger = 1\nl0_slowdown_trigger = 1\nl0_stop_trigger = 2\ntable_bytes = 4294967296",
+                "table_bytes = 256\nlevel_base_bytes = 1024\nlevel_multiplier = 2\nlevels = 16",
+                "levels = 2\nlevel_base_bytes = 1024",
+                "l0_compaction_trigger = 1000\nl0_slowdown_trigger = 1000\nl0_stop_trigger = 2000",
+            ]),
+            ways(&["group_commit_bytes_max = 1", "group_commit_bytes_max = 1073741824"]),
+            ways(&["wal_bytes_max = 4096"]),
+            ways(&["manifest_bytes_min = 256"]),
+            ways(&["memtables_max = 2", "memtables_max = 64"]),
+            ways(&["background_tasks = 1", "background_tasks = 6"]),
+            ways(&["retry_ms = 1", "retry_ms = 5000"]),
+            ways(&["durability = 'always'", "durability = 'buffered'", "durability = { periodic_ms = 1 }"]),
+        ]
+    }
+
     fn option_names(&self) -> Vec<String> {
         table_of(&Options::default()).keys().cloned().collect()
     }

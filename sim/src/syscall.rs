@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::disk::{CrashKind, Damage, DirItem, Disk, DiskError, Harm, Ino, Origin, SyncFailure, SyncScope, WrongRead};
 use crate::fault::{Call, ClassSet, FileClass, FsOp, Injected};
 use crate::ledger::Refusal;
-use crate::scheduler::Doing;
+use crate::scheduler::{Doing, SwitchPoint};
 use crate::trace::{fold, hash_bytes};
 use crate::watch::Sight;
 use crate::world::{State, World};
@@ -293,7 +293,7 @@ impl World {
     ) -> io::Result<T> {
         let label = asked.op.name();
         if !self.passes() {
-            self.switch(label);
+            self.switch(SwitchPoint::Call(label));
         }
         let mut state = self.lock();
         if self.is_dead(self.incarnation()) {

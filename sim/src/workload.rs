@@ -3,10 +3,9 @@
 //! The plan holds the concrete options, keys and operations of each client. What goes wrong and who runs when is decided
 //! while it runs, by name ([`crate::rng`]). A plan can be written down, cut and run again, which is what shrinking does.
 //!
-//! Swarm testing (Groce and others, "Swarm Testing", 2012): each seed leaves out some kinds of operations and weighs the
-//! others anew, because what is always mixed in hides what is only found without it. Keys have shapes that hurt: the empty
-//! key, prefixes of each other, runs of 0x00 and 0xFF, long ones; some are hot. Lengths of values lie around the edges of
-//! sectors and pages, or are tiny, or anything.
+//! Each seed goes its own way as far as [`Swarm`] lets it. Keys have shapes that hurt: the empty key, prefixes of each other,
+//! runs of 0x00 and 0xFF, long ones; some are hot. Lengths of values lie around the edges of sectors and pages, or are tiny,
+//! or anything.
 
 use crate::disk::Profile;
 use crate::fault::FaultRule;
@@ -14,7 +13,7 @@ use crate::op::{
     Bounds, Entry, KeyId, Keys, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN, Value,
 };
 use crate::rng::{Decisions, Site};
-use crate::scenario::{Check, Scenario, Span, Work, nearest};
+use crate::scenario::{Check, Scenario, Span, Swarm, WORKLOAD, Work, nearest};
 use crate::scheduler::Policy;
 use crate::store::{StoreKind, SyncMode};
 use std::ops::Bound;
@@ -109,7 +108,7 @@ impl Mix {
         let mut sum = 0;
         for work in &scenario.workload {
             let mut weight = 4 * u64::from(work.weight);
-            if scenario.swarm {
+            if scenario.swarm == Swarm::Mild {
                 // Writing is never left out: a store that holds nothing shows nothing.
                 let left_out = work.op != OpKind::Put && dice.once_in(4);
                 weight = if left_out { 0 } else { weight << dice.below(3) >> 1 };
@@ -125,6 +124,21 @@ impl Mix {
         Mix { sums }
     }
 
+    /// A random half of all kinds there are, the scenario's own and others, with any weights. Writing is never left out.
+    fn wild(scenario: &Scenario, dice: &mut Dice<'_>) -> Mix {
+        let named = |op: OpKind| scenario.workload.iter().find(|work| work.op == op);
+        let mut sums = Vec::new();
+        let mut sum = 0;
+        for (op, _) in WORKLOAD {
+            let (left_out, weight) = (dice.once_in(2), 1 + dice.below(100) as u32);
+            if op == OpKind::Put || !left_out {
+                sum += u64::from(weight);
+                sums.push((sum, Work { op, weight, keys: named(op).and_then(|work| work.keys) }));
+            }
+        }
+        Mix { sums }
+    }
+
     fn draw(&self, dice: &mut Dice<'_>) -> Work {
         let total = self.sums[self.sums.len() - 1].0;
         let at = dice.below(total);
@@ -133,23 +147,36 @@ impl Mix {
     }
 }
 
-/// Makes the plan of a run. The options of the scenario come on top of `defaults`.
-pub fn plan(scenario: &Scenario, defaults: toml::Table, decisions: &mut Decisions) -> Plan {
+/// Makes the plan of a run. The options of the scenario come on top of the defaults of its store.
+pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions) -> Plan {
+    let is_wild = scenario.swarm == Swarm::Wild;
     let site = decisions.site("plan.options");
-    let mut options = defaults;
-    options.extend(draw_options(&scenario.options, &mut Dice { decisions, site }));
+    let mut drawn = draw_options(&scenario.options, &mut Dice { decisions, site });
+    let mut faults = scenario.faults.clone();
+    if is_wild {
+        let site = decisions.site("plan.swarm");
+        let mut dice = Dice { decisions, site };
+        faults.retain(|_| !dice.once_in(2));
+        drawn.retain(|_, _| !dice.once_in(2));
+        for ways in kind.wild_options() {
+            if dice.once_in(2) {
+                drawn.extend(dice.pick(&ways).clone());
+            }
+        }
+    }
+    let mut options = kind.default_options();
+    options.extend(drawn);
+    // Half of what a scenario says can contradict the defaults; then none of it counts.
+    if is_wild && kind.check_options(&options).is_err() {
+        options = kind.default_options();
+    }
     let site = decisions.site("plan.shape");
     let mut dice = Dice { decisions, site };
-    let keys = draw_keys(scenario.keys, &mut dice);
+    let keys = if is_wild { draw_wild_keys(scenario.keys, &mut dice) } else { draw_keys(scenario.keys, &mut dice) };
     let clients = dice.span(scenario.clients) as usize;
     let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
-    let gap = *dice.pick(&[20u32, 2, 5, 100, 1000]);
-    let policy = match dice.below(4) {
-        0 | 1 => Policy::Random { gap },
-        2 => Policy::Priorities { gap },
-        _ => Policy::RoundRobin { gap },
-    };
-    let mix = Mix::of(scenario, &mut dice);
+    let policy = draw_policy(ops, &mut dice);
+    let mix = if is_wild { Mix::wild(scenario, &mut dice) } else { Mix::of(scenario, &mut dice) };
     let mut writer = Author::new(scenario, &keys, &mut dice);
     let site = decisions.site("plan.ops");
     let mut dice = Dice { decisions, site };
@@ -163,11 +190,27 @@ pub fn plan(scenario: &Scenario, defaults: toml::Table, decisions: &mut Decision
         store: scenario.store.clone(),
         profile: scenario.profile,
         options,
-        faults: scenario.faults.clone(),
+        faults,
         checks: scenario.checks.clone(),
         policy,
         keys,
         clients: lists,
+    }
+}
+
+/// How tasks take turns. A run of so many operations has some times as many switch points, in one incarnation or in several.
+fn draw_policy(ops: u64, dice: &mut Dice<'_>) -> Policy {
+    let gap = *dice.pick(&[20u32, 2, 5, 100, 1000]);
+    let drawn = dice.below(32);
+    let few = 1 + (drawn / 8) as u32;
+    let length = ops as u32 * [16, 4, 64, 1][(drawn / 8) as usize];
+    match drawn % 8 {
+        0..3 => Policy::Random { gap },
+        3 => Policy::Priorities { gap },
+        4 => Policy::RoundRobin { gap },
+        5 => Policy::Pct { depth: 1 + few, length },
+        6 => Policy::Delays { bound: few, length },
+        _ => Policy::Named { gap: few },
     }
 }
 
@@ -259,6 +302,38 @@ fn draw_keys(count: Span, dice: &mut Dice<'_>) -> Keys {
     Keys::new(keys)
 }
 
+/// Lengths beside which something begins: a sector, a page, a block of a log.
+const EDGES: [u64; 3] = [512, 4096, 32 << 10];
+
+/// Keys of shapes that hurt, of which each seed leaves out a random half.
+fn draw_wild_keys(count: Span, dice: &mut Dice<'_>) -> Keys {
+    let count = dice.scaled(count.low, count.high) as usize;
+    let shapes: Vec<u64> = (0..7).filter(|_| !dice.once_in(2)).collect();
+    let shared = vec![*dice.pick(b"\0a\xff"); *dice.pick(&[1, 7, 255, 511]) as usize];
+    let mut keys = Vec::with_capacity(count);
+    for number in 0..count as u64 {
+        let run = 1 + (number / 7) as usize % 300;
+        let text = format!("{number:04}").into_bytes();
+        keys.push(match shapes.get(number as usize % shapes.len().max(1)) {
+            // The empty key, and runs of the largest and the smallest byte, of which each is a prefix of the next.
+            Some(0) => vec![0xff; number as usize / shapes.len() % 300],
+            Some(1) => vec![0; run],
+            Some(2) => [vec![b'p'; run], vec![0xff; run % 3]].concat(),
+            // All share a long beginning, and differ in the last byte or two.
+            Some(3) => [shared.clone(), (number as u16).to_be_bytes().to_vec()].concat(),
+            Some(4) => number.to_le_bytes().to_vec(),
+            // As long as a sector or a page, but for one byte.
+            Some(5) => {
+                let mut key = text;
+                key.resize((EDGES[number as usize % 2] - 1 + number % 3) as usize, b'.');
+                key
+            }
+            _ => text,
+        });
+    }
+    Keys::new(keys)
+}
+
 /// Writes operations, one after the other.
 struct Author {
     /// Keys in an order of this seed: the first ones are hot.
@@ -269,6 +344,7 @@ struct Author {
     slots: u64,
     /// What writes ask for: 0 leaves it to the options, 1 mixes.
     sync: u64,
+    is_wild: bool,
 }
 
 impl Author {
@@ -279,8 +355,13 @@ impl Author {
         }
         let hot = 1 + dice.below((keys.count() as u64 / 4).max(1));
         let value_bytes = dice.scaled(scenario.value_bytes.low.max(8), scenario.value_bytes.high.max(8));
-        let value_bytes = value_bytes.min(u64::from(VALUE_BYTES_MAX));
-        Author { shuffled, hot, stamp: STAMP_FIRST, value_bytes, slots: 1 + dice.below(3), sync: dice.below(2) }
+        let value_bytes = match scenario.swarm {
+            // One seed in four writes what is longer than a block of a log.
+            Swarm::Wild if dice.once_in(4) => EDGES[2] + 1,
+            _ => value_bytes.min(u64::from(VALUE_BYTES_MAX)),
+        };
+        let (slots, sync, is_wild) = (1 + dice.below(3), dice.below(2), scenario.swarm == Swarm::Wild);
+        Author { shuffled, hot, stamp: STAMP_FIRST, value_bytes, slots, sync, is_wild }
     }
 
     fn key(&mut self, keys: Option<u64>, dice: &mut Dice<'_>) -> KeyId {
@@ -299,6 +380,7 @@ impl Author {
             0 => return Value::NOTHING,
             1..32 => min + drawn % 28,
             32..56 => dice.scaled(min, max),
+            _ if self.is_wild => (*dice.pick(&EDGES) - 1 + dice.below(3)).min(max),
             _ => {
                 let edge = [512, 1024, 4096, 8192][drawn as usize % 4];
                 (edge - 1 + drawn % 3).min(max)
@@ -388,10 +470,14 @@ impl Author {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::toy::{Flaw, ToyKind};
+    use std::collections::BTreeSet;
+
+    const KIND: ToyKind = ToyKind(Flaw::None);
 
     fn make(text: &str, seed: u64) -> Plan {
         let scenario = Scenario::parse("test", text).expect("a scenario");
-        plan(&scenario, toml::Table::new(), &mut Decisions::from_seed(seed))
+        plan(&scenario, &KIND, &mut Decisions::from_seed(seed))
     }
 
     #[test]
@@ -407,8 +493,8 @@ mod tests {
 
     #[test]
     fn every_operation_of_a_plan_reads_back_from_its_line_and_stamps_are_unique() {
-        let mut stamps = std::collections::BTreeSet::new();
-        let plan = make("about = 'A'\nops = 2000\nclients = 4\nswarm = false", 3);
+        let mut stamps = BTreeSet::new();
+        let plan = make("about = 'A'\nops = 2000\nclients = 4\nswarm = 'none'", 3);
         for op in plan.clients.iter().flatten() {
             assert_eq!(Op::parse(&op.to_string()).as_ref(), Ok(op));
             op.each_entry(|entry| {
@@ -425,9 +511,47 @@ mod tests {
     #[test]
     fn plain_decisions_make_a_plan_too() {
         let scenario = Scenario::parse("test", "about = 'A'").expect("a scenario");
-        let plan = plan(&scenario, toml::Table::new(), &mut Decisions::from_bytes(&[]));
+        let plan = plan(&scenario, &KIND, &mut Decisions::from_bytes(&[]));
         assert_eq!(plan.ops(), 100);
         assert_eq!(plan.clients.len(), 1);
+    }
+
+    #[test]
+    fn a_wild_swarm_leaves_out_half_of_everything_and_has_sizes_at_every_edge() {
+        const SEEDS: u64 = 200;
+        let text = "about = 'A'\nswarm = 'wild'\nvalue_bytes = [64, 9000]\noptions = { a = 1, b = 2 }\n\
+                    faults = [{ kind = 'power-loss', every_ops = 9 }, { kind = 'short-read', chance = 0.5 }]";
+        let (mut kinds, mut faults, mut options) = (BTreeSet::new(), 0, 0);
+        let (mut lengths, mut shapes, mut policies) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for seed in 0..SEEDS {
+            let plan = make(text, seed);
+            kinds.insert(plan.clients.iter().flatten().map(Op::kind).collect::<BTreeSet<OpKind>>());
+            faults += plan.faults.len() as u64;
+            options += plan.options.keys().filter(|name| *name != "durability").count() as u64;
+            policies.insert(plan.policy.to_string().split(' ').next().unwrap_or_default().to_string());
+            for op in plan.clients.iter().flatten() {
+                op.each_entry(|entry| {
+                    lengths.extend(entry.value.map(|value| u64::from(value.bytes)));
+                });
+            }
+            for key in 0..plan.keys.count() as KeyId {
+                let bytes = plan.keys.bytes(key);
+                shapes.extend(bytes.is_empty().then_some("empty"));
+                shapes.extend((bytes.len() > 1 && bytes.iter().all(|byte| *byte == 0xff)).then_some("0xff"));
+                shapes.extend((4095..=4097).contains(&bytes.len()).then_some("a page"));
+            }
+        }
+        assert!(kinds.len() > 100, "{} mixes of operations", kinds.len());
+        for (count, what) in [(faults, "faults"), (options, "options")] {
+            assert!((SEEDS * 8 / 10..SEEDS * 12 / 10).contains(&count), "{count} {what} of {}", 2 * SEEDS);
+        }
+        for edge in EDGES {
+            for length in [edge - 1, edge, edge + 1] {
+                assert!(lengths.contains(&length), "no value has {length} bytes");
+            }
+        }
+        assert_eq!(shapes.len(), 3, "{shapes:?}");
+        assert_eq!(policies.len(), 6, "{policies:?}");
     }
 
     #[test]

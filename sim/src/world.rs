@@ -22,7 +22,7 @@ use crate::fault::{FaultRule, FileClass, FsOp, Injector};
 use crate::fiber::{self, Fiber, Panic, ThreadBound};
 use crate::ledger::Ledger;
 use crate::rng::{Decisions, Site};
-use crate::scheduler::{Doing, Next, Policy, Scheduler, TaskId, Wait};
+use crate::scheduler::{Doing, Next, Policy, Scheduler, SwitchPoint, TaskId, Wait};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
 use crate::watch::Watch;
@@ -402,7 +402,7 @@ impl World {
     #[inline]
     pub fn yield_point(&self, label: &'static str) {
         if !self.passes() {
-            self.switch(label);
+            self.switch(SwitchPoint::Named(label));
         }
     }
 
@@ -416,7 +416,7 @@ impl World {
     }
 
     #[cold]
-    pub(crate) fn switch(&self, label: &'static str) {
+    pub(crate) fn switch(&self, at: SwitchPoint) {
         if !fiber::on_fiber() || self.inner.dooming.load(Ordering::Relaxed) {
             return;
         }
@@ -426,8 +426,8 @@ impl World {
             let passed = state.quiet_points;
             state.steps += passed + 1;
             state.clock.advance((passed + 1) * state.costs.step_ns);
-            state.scheduler.note(Doing { label, at: None });
-            let due = state.scheduler.is_due(passed, &mut state.decisions);
+            state.scheduler.note(Doing { label: at.label(), at: None });
+            let due = state.scheduler.is_due(at, passed, &mut state.decisions);
             state.quiet_points = state.scheduler.quiet_points(&state.decisions);
             self.inner.countdown.store(state.quiet_points, Ordering::Relaxed);
             let State { scheduler, clock, decisions, .. } = state;
@@ -658,7 +658,8 @@ impl World {
         state.disk = disk;
         state.crash = None;
         state.locks.clear();
-        state.scheduler.begin_again();
+        let State { scheduler, decisions, .. } = state;
+        scheduler.begin_again(decisions);
         let incarnation = self.inner.incarnation.fetch_add(1, Ordering::Relaxed) + 1;
         state.happened(Happening::Restart, u64::from(incarnation), image, |_| format!("RESTART {incarnation}"));
         let fibers = self.inner.fibers.get();

@@ -67,7 +67,7 @@ fn test(scenario: &Scenario) -> Result<(), Failed> {
 fn describe(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> String {
     let name = format!("{}#{seed}", scenario.name);
     let mut decisions = Decisions::from_seed(seed);
-    let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+    let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
     let options = RunOptions { record: true, ..RunOptions::default() };
     let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
     let Some(failure) = &report.failure else { return format!("{name} failed once and not again") };

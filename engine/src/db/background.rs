@@ -168,6 +168,7 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     if frozen.memtable.entries() > 0 {
         let number = drawn.draw();
         let snapshots = state.snapshot_seqnos();
+        state.env.yield_point("flush: snapshots listed, nothing merged");
         let table = flush(&state.env, &state.dir, number, &frozen.memtable, snapshots, &state.options)?;
         if let Some(table) = table {
             // The table's name must be durable before the manifest names it.
@@ -249,6 +250,7 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
     let version = state.view.load().version.clone();
     // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
     let snapshots = state.snapshot_seqnos();
+    state.env.yield_point("compaction: snapshots listed, nothing merged");
     let Some(edit) = job::run(&around, &version, plan, snapshots)? else { return Ok(false) };
     let outputs = edit.added.len();
     if !plan.trivial_move && outputs > 0 {

@@ -28,6 +28,7 @@ pub(crate) fn remove(state: &State) {
     let live = live_files(&state.versions.lock());
     let (mut stay, gone): (BTreeSet<FileKind>, BTreeSet<FileKind>) =
         files.into_iter().partition(|file| live.contains(file));
+    state.env.yield_point("obsolete files: chosen, not yet removed");
     for file in gone {
         if let FileKind::Sst(number) = file {
             state.tables.evict(number);

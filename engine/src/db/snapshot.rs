@@ -19,6 +19,7 @@ impl Snapshot {
         let mut list = state.snapshots.lock();
         // Read under the lock: a merge that lists the snapshots before this one has only inputs that are older than it.
         let seqno = state.visible.load(Ordering::Acquire);
+        state.env.yield_point("snapshot: seqno read, not yet listed");
         *list.entry(seqno).or_insert(0) += 1;
         drop(list);
         Snapshot { state: state.clone(), seqno }

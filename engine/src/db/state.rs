@@ -208,6 +208,7 @@ impl State {
     pub(crate) fn consistent_view(&self) -> (Arc<ReadView>, SeqNo) {
         loop {
             let view = self.view.load_full();
+            self.env.yield_point("read: view loaded, seqno not yet");
             let seqno = self.visible.load(Ordering::Acquire);
             if Arc::ptr_eq(&view, &self.view.load()) {
                 return (view, seqno);
@@ -226,6 +227,7 @@ impl State {
             versions.commit(edit)?;
             gone.extend(versions.take_retired());
             let version = versions.current().clone();
+            self.env.yield_point("install: edit durable, view not yet swapped");
             self.view.rcu(|view| ReadView {
                 memtable: view.memtable.clone(),
                 frozen: view
@@ -237,6 +239,7 @@ impl State {
                 version: version.clone(),
             });
         }
+        self.env.yield_point("install: view swapped, old files not yet obsolete");
         self.work.lock().obsolete.extend(gone);
         Ok(())
     }

@@ -191,6 +191,7 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
         abandon_wal(state, &mut commit, &error);
         return Err(error);
     }
+    state.env.yield_point("write: logged, not yet inserted");
     if entries > 0 {
         let view = state.view.load_full();
         for request in group.iter_mut() {
@@ -198,6 +199,7 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
         }
         state.env.yield_point("write: inserted, not yet visible");
         state.visible.store(commit.next_seqno - 1, Ordering::Release);
+        state.env.yield_point("write: visible, not yet acknowledged");
     }
     Counters::add(&state.counters.groups, 1);
     Counters::add(&state.counters.writes, group.len() as u64);
@@ -315,7 +317,9 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
     let result = begin_wal_behind(state, commit);
     match result {
         Ok(wal) => {
+            state.env.yield_point("rotation: log begun, memtable not yet frozen");
             freeze(state, commit);
+            state.env.yield_point("rotation: memtable frozen, log not yet in use");
             state.events.tell(|| Event::WalRotated { wal: wal.number() });
             state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
             commit.wal_number = wal.number();

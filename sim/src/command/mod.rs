@@ -87,6 +87,9 @@ pub(crate) fn load(dir: &Path) -> Result<Vec<Scenario>, String> {
 }
 
 pub(crate) fn find(dir: &Path, name: &str) -> Result<Scenario, String> {
+    if let Some(name) = scenario::unswarmed(name) {
+        return find(dir, name).map(Scenario::swarmed);
+    }
     let scenarios = load(dir)?;
     match scenarios.iter().find(|scenario| scenario.name == name) {
         Some(scenario) => Ok(scenario.clone()),
@@ -142,7 +145,7 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
 
 pub(crate) fn run_recorded(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> (Plan, RunReport) {
     let mut decisions = Decisions::from_seed(seed);
-    let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+    let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
     let options = RunOptions { record: true, ..RunOptions::default() };
     let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
     (plan, report)

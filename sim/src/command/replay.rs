@@ -85,7 +85,7 @@ fn replay_one(name: &str, case: &Case, trace: bool) -> Result<bool, String> {
         Case::Seed(scenario, seed) => {
             let kind = kind_of(&scenario.store)?;
             let mut decisions = Decisions::from_seed(*seed);
-            let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+            let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
             if trace {
                 println!("options {}\nschedule {:?}, {} keys", plan.options, plan.policy, plan.keys.count());
             }

@@ -41,6 +41,9 @@ pub(crate) struct RunArgs {
     /// For how long: 60s, 5m, 8h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
+    /// Makes every scenario wild: each seed leaves out half of its operations, faults and options.
+    #[arg(long)]
+    swarm: bool,
     /// OS threads; all cores where it is not given.
     #[arg(long, short)]
     jobs: Option<usize>,
@@ -83,6 +86,9 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
         if scenarios.iter().any(exact) && args.scenario.len() == 1 {
             scenarios.retain(exact);
         }
+    }
+    if args.swarm {
+        scenarios = scenarios.into_iter().map(Scenario::swarmed).collect();
     }
     let kinds = scenarios.iter().map(|scenario| kind_of(&scenario.store)).collect::<Result<Vec<_>, _>>()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -70,7 +70,7 @@ fn every_flaw_is_found() {
     insta::assert_snapshot!(found.join("\n"), @r"
     NoSync: acknowledged-write-lost (after power loss)
     AckEarly: acknowledged-write-lost (after close and open)
-    HalfBatch: batch-recovered-in-part (after power loss)
+    HalfBatch: batch-recovered-in-part (after close and open)
     StaleRead: wrong-answer (value missing)
     UnsortedScan: scan-out-of-order (reverse scan)
     LimitIgnored: scan-out-of-bounds (scan)
@@ -83,7 +83,7 @@ fn every_flaw_is_found() {
     SequenceRestarts: sequence-number-went-back (check)
     Leak: file-leaked
     Truncates: value-nobody-wrote
-    FailedWriteFlickers: wrong-answer (value missing)
+    FailedWriteFlickers: wrong-answer (older value)
     SyncIsEmpty: wrong-value-recovered (after close and open)
     LockKept: deadlock (while running)
     Panics: panic (while running, in sim/src/runner/toy.rs)

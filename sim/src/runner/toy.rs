@@ -291,6 +291,11 @@ impl StoreKind for ToyKind {
         toml::Table::new()
     }
 
+    fn wild_options(&self) -> Vec<Vec<toml::Table>> {
+        let ways = ["durability = 'always'", "durability = 'buffered'"];
+        vec![ways.map(|way| way.parse().expect("a table")).to_vec()]
+    }
+
     fn option_names(&self) -> Vec<String> {
         vec!["durability".into()]
     }

@@ -18,7 +18,7 @@ fn first_failure(flaw: Flaw, faults: &str) -> (Shrunk, Arc<dyn StoreKind>) {
     let scenario = scenario(faults);
     for seed in 0..200 {
         let mut decisions = Decisions::from_seed(seed);
-        let plan = workload::plan(&scenario, kind.default_options(), &mut decisions);
+        let plan = workload::plan(&scenario, kind.as_ref(), &mut decisions);
         let options = RunOptions { record: true, ..RunOptions::default() };
         let report = run_plan(Arc::new(plan.clone()), &kind, decisions, &options);
         if report.failure.is_some() {

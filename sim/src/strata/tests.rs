@@ -165,3 +165,22 @@ fn files_are_known_by_their_names() {
         assert_eq!(StrataKind.classify(name), class, "{name}");
     }
 }
+
+#[test]
+fn every_wild_option_is_accepted_alone_and_with_the_others() {
+    let dimensions = StrataKind.wild_options();
+    let accept = |ways: &[&toml::Table]| {
+        let mut options = StrataKind.default_options();
+        ways.iter().for_each(|way| options.extend((*way).clone()));
+        StrataKind.check_options(&options).unwrap_or_else(|message| panic!("{ways:?}: {message}"));
+    };
+    for ways in &dimensions {
+        ways.iter().for_each(|way| accept(&[way]));
+    }
+    let mut decisions = Decisions::from_seed(1);
+    let site = decisions.site("test");
+    for _ in 0..2000 {
+        let taken: Vec<&toml::Table> = dimensions.iter().map(|ways| decisions.pick(site, ways)).collect();
+        accept(&taken);
+    }
+}

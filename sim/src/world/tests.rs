@@ -91,7 +91,15 @@ fn some_seed_loses_an_update_and_the_plainest_run_loses_none() {
 
 #[test]
 fn every_policy_loses_updates_and_recorded_decisions_repeat_the_run() {
-    for policy in [Policy::Random { gap: 5 }, Policy::RoundRobin { gap: 3 }, Policy::Priorities { gap: 20 }] {
+    for policy in [
+        Policy::Random { gap: 5 },
+        Policy::RoundRobin { gap: 3 },
+        Policy::Priorities { gap: 20 },
+        Policy::Pct { depth: 3, length: 40 },
+        Policy::Delays { bound: 2, length: 40 },
+        Policy::Named { gap: 2 },
+        Policy::Systematic { named: true },
+    ] {
         let lost = (0..50).filter(|&seed| {
             let world = world_with(seed, |config| {
                 config.policy = policy;
