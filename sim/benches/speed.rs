@@ -31,7 +31,7 @@ workload = [
     { op = 'delete', weight = 5 },
     { op = 'batch', weight = 5 },
 ]
-swarm = false
+swarm = 'none'
 clients = [1, 4]
 value_bytes = [16, 256]
 ";

@@ -60,6 +60,8 @@ struct Spelling {
     decisions: Vec<String>,
     keys: BTreeMap<String, String>,
     options: toml::Table,
+    #[serde(default)]
+    variants: Vec<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +145,12 @@ impl Artifact {
         for (name, value) in &plan.options {
             line(format!("{name} = {value}"));
         }
+        for variant in &plan.variants {
+            line("\n[[variants]]".into());
+            for (name, value) in variant {
+                line(format!("{name} = {value}"));
+            }
+        }
         file
     }
 
@@ -182,6 +190,7 @@ impl Artifact {
             store: spelling.store,
             profile: spelling.profile,
             options: spelling.options,
+            variants: spelling.variants,
             faults: spelling.faults,
             checks: spelling.checks,
             policy: spelling.schedule.parse()?,
@@ -265,7 +274,8 @@ mod tests {
         let scenario = Scenario::parse("power-cut", text).expect("a scenario");
         for seed in 0..20 {
             let mut decisions = Decisions::from_seed(seed);
-            let plan = workload::plan(&scenario, &ToyKind(Flaw::None), &mut decisions);
+            let mut plan = workload::plan(&scenario, &ToyKind(Flaw::None), &mut decisions);
+            plan.variants = vec![toml::Table::new(), "a = 3\nb = ['x']".parse().expect("a table")];
             let decision = Decision { label: "fault.io-error.wal.write".into(), ordinal: 3, n: 8, value: 7 };
             let artifact = Artifact {
                 symptom: "k3 = \"old\", \\ and new".into(),
@@ -279,7 +289,7 @@ mod tests {
             let read = Artifact::parse(&file).unwrap_or_else(|message| panic!("{message}\n{file}"));
             assert_eq!(read.to_text(), file);
             assert_eq!(read.plan.clients, artifact.plan.clients);
-            assert_eq!(read.plan.keys, artifact.plan.keys);
+            assert_eq!((&read.plan.keys, &read.plan.variants), (&artifact.plan.keys, &artifact.plan.variants));
             assert_eq!((read.plan.faults, read.plan.policy), (artifact.plan.faults, artifact.plan.policy));
         }
     }

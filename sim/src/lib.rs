@@ -17,6 +17,7 @@ pub mod fault;
 pub mod ledger;
 pub mod rng;
 
+pub mod answers;
 pub mod artifact;
 pub mod audit;
 pub mod campaign;
@@ -24,6 +25,7 @@ pub mod console;
 pub mod cpu;
 pub mod excuse;
 pub mod explain;
+pub mod explore;
 pub mod invariants;
 pub mod op;
 pub mod oracle;

@@ -41,6 +41,12 @@ enum Command {
     Sweep(command::sweep::SweepArgs),
     /// Plants real bugs of other engines one at a time, and says whether and how they are found.
     Zoo(command::zoo::ZooArgs),
+    /// Fails every call to the file system in turn, in every way.
+    Nth(command::nth::NthArgs),
+    /// Runs all schedules of a small workload that depart from the plain one at most so many times.
+    Schedules(command::schedules::SchedulesArgs),
+    /// Runs the same operations under several sets of options, and compares the answers.
+    Metamorphic(command::metamorphic::MetamorphicArgs),
     /// Lists the scenarios.
     List,
 }
@@ -57,6 +63,9 @@ fn main() -> ExitCode {
         Command::Audit(args) => command::audit::audit(&dir, &args),
         Command::Sweep(args) => command::sweep::sweep(&dir, &args),
         Command::Zoo(args) => command::zoo::zoo(&args),
+        Command::Nth(args) => command::nth::run(&dir, &args),
+        Command::Schedules(args) => command::schedules::run(&dir, &args),
+        Command::Metamorphic(args) => command::metamorphic::run(&dir, &args),
         Command::List => command::list::list(&dir),
     };
     match result {

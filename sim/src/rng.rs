@@ -74,6 +74,7 @@ pub enum Rarity {
 }
 
 /// Where unscripted words come from.
+#[derive(Clone)]
 enum Source {
     Zero,
     Seed(u64),
@@ -81,6 +82,7 @@ enum Source {
 }
 
 /// The state of a rare site.
+#[derive(Clone)]
 struct Gap {
     rarity: Rarity,
     /// Ordinal of the next event by nature, that is, without the script; `u64::MAX` for never.
@@ -90,6 +92,7 @@ struct Gap {
 }
 
 /// Everything that belongs to one label.
+#[derive(Clone)]
 struct Stream {
     label: Arc<str>,
     key: u64,
@@ -113,6 +116,7 @@ struct Recorded {
 }
 
 /// All the decisions of one run.
+#[derive(Clone)]
 pub struct Decisions {
     source: Source,
     streams: Vec<Stream>,

@@ -10,9 +10,10 @@
 //!
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
+use crate::answers::{Answers, Difference};
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
-use crate::fault::{FaultCount, FileClass};
+use crate::fault::{FaultCount, FileClass, FsOp};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket};
@@ -20,7 +21,7 @@ use crate::rng::{Decision, Decisions, Recording};
 use crate::scenario::{Check, Scenario};
 use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
 use crate::syncs::Syncs;
-use crate::trace::{Keep, TraceSummary, hash_bytes};
+use crate::trace::{Keep, TraceSummary, fold, hash_bytes};
 use crate::watch::Sight;
 use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
@@ -130,6 +131,8 @@ pub struct RunReport {
     pub faults: Vec<FaultCount>,
     /// System calls.
     pub calls: u64,
+    /// The same by class of file and operation, those made while no fault could strike counted too.
+    pub seen: Vec<(FileClass, FsOp, u64)>,
     /// Shape of the store at its end, in its own words.
     pub shape: String,
     /// Virtual time that passed.
@@ -150,6 +153,8 @@ pub struct RunReport {
     pub sites: Vec<Arc<str>>,
     /// Crashes in order, where decisions were asked for.
     pub crash_reports: Vec<CrashReport>,
+    /// What the clients were answered, where the plan has variants to compare it with.
+    pub answers: Answers,
     /// What went wrong.
     pub failure: Option<RunFailure>,
 }
@@ -161,9 +166,39 @@ pub fn run_seed(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, optio
     run_plan(Arc::new(plan), kind, decisions, options)
 }
 
-/// Runs a plan.
+/// Runs a plan. Where it has variants, it runs once more for each, with the same decisions, and must answer the same.
 pub fn run_plan(plan: Arc<Plan>, kind: &Arc<dyn StoreKind>, decisions: Decisions, options: &RunOptions) -> RunReport {
-    run_with(plan, kind, decisions, options, None).0
+    let others: Vec<Decisions> = plan.variants.iter().map(|_| decisions.clone()).collect();
+    let mut report = run_with(plan.clone(), kind, decisions, options, None).0;
+    for (variant, decisions) in plan.variants.iter().zip(others) {
+        if report.failure.is_some() {
+            break;
+        }
+        let mut other = Plan::clone(&plan);
+        other.options.extend(variant.clone());
+        let other = run_with(Arc::new(other), kind, decisions, options, None).0;
+        report.failure = compare(&plan, &report, other).map(|mut failure| {
+            failure.finding.details.push(format!("the other options: {variant}"));
+            failure
+        });
+    }
+    report
+}
+
+/// What is wrong with a run under other options, or with its answers.
+fn compare(plan: &Plan, first: &RunReport, other: RunReport) -> Option<RunFailure> {
+    if other.failure.is_some() {
+        return other.failure;
+    }
+    let (ops, where_) = match first.answers.first_difference(&other.answers)? {
+        Difference::Answer(label) => {
+            let op = &plan.clients[label.client as usize][label.op as usize];
+            (u64::from(label.op) + 1, format!("{label} ({op}) is answered otherwise"))
+        }
+        Difference::End => (first.ops, "the state in the end is another".into()),
+    };
+    let symptom = format!("{where_} under other options, though nothing goes wrong");
+    Some(RunFailure { finding: Finding::new("answers-differ", "under other options", symptom), ops, crash: None })
 }
 
 /// Who witnesses a run: sees each call before it is made, what the oracle knows then, and how many operations had been
@@ -324,6 +359,8 @@ struct Run {
     kind: Arc<dyn StoreKind>,
     oracle: Mutex<Oracle>,
     court: Mutex<Court>,
+    /// Only where they are asked for.
+    answers: Option<Mutex<Answers>>,
     /// What a write promises that leaves it to the options.
     durable_by_default: bool,
     stamps_end: Stamp,
@@ -351,7 +388,9 @@ impl Run {
             crashes_in_a_row: 0,
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
-        Run { world, plan, kind, oracle: Mutex::new(oracle), court: Mutex::new(court), durable_by_default, stamps_end }
+        let answers = (!plan.variants.is_empty()).then(|| Mutex::new(Answers::of(plan.clients.len())));
+        let (oracle, court) = (Mutex::new(oracle), Mutex::new(court));
+        Run { world, plan, kind, oracle, court, answers, durable_by_default, stamps_end }
     }
 
     fn next_life(&self) -> bool {
@@ -382,6 +421,20 @@ impl Run {
 
     fn has_failed(&self) -> bool {
         self.court.lock().failure.is_some()
+    }
+
+    /// Remembers an answer, where somebody asks for it.
+    fn answer(&self, label: Label, hash: impl FnOnce() -> u64) {
+        if let Some(answers) = &self.answers {
+            answers.lock().add(label, hash());
+        }
+    }
+
+    /// Like [`Run::answer`], for what depends on the order in which several clients come.
+    fn answer_alone(&self, label: Label, hash: impl FnOnce() -> u64) {
+        if self.plan.clients.len() == 1 {
+            self.answer(label, hash);
+        }
     }
 
     // --- Errors -----------------------------------------------------------------------------------------------------------
@@ -452,6 +505,9 @@ impl Run {
     /// Sometimes the machine or the process dies when the clients are done, before anything heals: what they were promised
     /// last is looked at too.
     fn end_in_a_crash(&self, store: Arc<dyn Store>) -> Result<Arc<dyn Store>, LifeEnd> {
+        if !self.plan.checks(Check::Idempotence) {
+            return Ok(store);
+        }
         let choice = self.world.with_decisions(|decisions| {
             let site = decisions.site(END_CRASH);
             decisions.decide(site, 16)
@@ -820,6 +876,7 @@ impl Run {
                 let result = store.get(self.plan.keys.bytes(*key));
                 self.heard(&result, "get", |value| value.as_deref().map_or(0, hash_bytes))?;
                 if let Ok(value) = result {
+                    self.answer(label, || value.as_deref().map_or(0, hash_bytes));
                     let judged = self.oracle.lock().end_get(ticket, *key, value.as_deref());
                     self.judge(judged)?;
                 }
@@ -831,6 +888,7 @@ impl Run {
                 let result = store.get_at(id, self.plan.keys.bytes(*key));
                 self.heard(&result, "get from a snapshot", |value| value.as_deref().map_or(0, hash_bytes))?;
                 if let Ok(value) = result {
+                    self.answer_alone(label, || value.as_deref().map_or(0, hash_bytes));
                     let judged = self.oracle.lock().end_get_at(ticket, mark, *key, value.as_deref());
                     self.judge(judged)?;
                 }
@@ -843,6 +901,7 @@ impl Run {
                 let result = store.snapshot();
                 self.heard(&result, "snapshot", |(_, at)| at.unwrap_or(0))?;
                 if let Ok((id, at)) = result {
+                    self.answer_alone(label, || at.unwrap_or(0));
                     let judged = self.oracle.lock().end_snapshot(ticket, at);
                     let mark = self.judge(judged)?;
                     self.court.lock().slots[label.client as usize][usize::from(*slot)] = Some((id, mark));
@@ -924,6 +983,7 @@ impl Run {
             Ok(()) => format!("written at {:?}", commit.seq),
             Err(failure) => format!("not written, at {:?}: {failure}", commit.seq),
         });
+        self.answer_alone(label, || commit.seq.unwrap_or(0));
         let calls = self.world.calls();
         let judged = {
             let mut oracle = self.oracle.lock();
@@ -962,6 +1022,7 @@ impl Run {
         let result = store.scan(snapshot.map(|(id, _)| id), from, to, reverse, limit);
         self.heard(&result, "scan", |result| result.entries.len() as u64)?;
         let Ok(result) = result else { return Ok(()) };
+        self.answer_alone(label, || hash_entries(&result.entries));
         let asked = (bounds, reverse, limit);
         let judged = match snapshot {
             Some((_, mark)) => self.oracle.lock().end_scan_at(ticket, mark, asked, &result.entries),
@@ -1063,6 +1124,10 @@ impl Run {
             return Ok(());
         }
         self.compare_reads(&store)?;
+        if let Some(answers) = &self.answers {
+            let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
+            answers.lock().end(all.map_or(0, |all| hash_entries(&all.entries)));
+        }
         self.close(store)?;
         if let Some(store) = self.open()? {
             self.world.set_faults_enabled(false);
@@ -1096,6 +1161,7 @@ impl Run {
             recoveries: std::mem::take(&mut court.recoveries),
             faults: world.with_injector(|injector| injector.counts()),
             calls: world.calls(),
+            seen: world.with_injector(|injector| injector.seen()),
             shape: std::mem::take(&mut court.shape),
             virtual_time: world.now(),
             damage_reported: court.damage_reported,
@@ -1108,6 +1174,7 @@ impl Run {
                 .with_decisions(|decisions| decisions.is_recording().then(|| decisions.labels()))
                 .unwrap_or_default(),
             crash_reports: Vec::new(),
+            answers: self.answers.as_ref().map(|answers| answers.lock().clone()).unwrap_or_default(),
             failure,
         }
     }
@@ -1128,6 +1195,10 @@ pub(crate) fn without_a_cause(failure: &Failure, doing: &'static str) -> Finding
         format!("{doing} failed, though no fault explains it: {}", failure.message),
     )
     .with(failure.file.as_deref().map_or("no file was named".into(), |file| format!("file {file}")))
+}
+
+fn hash_entries(entries: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+    entries.iter().fold(entries.len() as u64, |hash, (key, value)| fold(fold(hash, hash_bytes(key)), hash_bytes(value)))
 }
 
 fn kind_word(kind: FailureKind) -> &'static str {

@@ -89,7 +89,8 @@ pub enum Check {
     Invariants,
     /// In the end, without faults, it works again.
     Liveness,
-    /// Opening a second time finds what opening once found; tried after some of the recoveries.
+    /// Opening once more finds what must be there: a second time after some of the recoveries, and after some runs a crash
+    /// when the clients are done. Without it a run without faults is a run without crashes.
     Idempotence,
 }
 

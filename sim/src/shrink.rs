@@ -126,6 +126,7 @@ pub fn shrink(
     let before = shrinker.size();
     let replays = shrinker.try_script(plan.clone(), decisions);
     if replays {
+        shrinker.keep_one_variant();
         shrinker.all(&report.started);
     }
     let after = shrinker.size();
@@ -445,7 +446,32 @@ impl Shrinker<'_> {
         false
     }
 
+    /// One other set of options is enough to differ from.
+    fn keep_one_variant(&mut self) {
+        if self.plan.variants.len() < 2 {
+            return;
+        }
+        for variant in self.plan.variants.clone() {
+            let plan = Plan { variants: vec![variant], ..self.plan.clone() };
+            let decisions = self.decisions.clone();
+            if self.is_late() || self.try_script(plan, decisions) {
+                return;
+            }
+        }
+    }
+
     fn simplify_options(&mut self) {
+        for index in 0..self.plan.variants.len() {
+            for name in self.plan.variants[index].keys().cloned().collect::<Vec<String>>() {
+                if self.is_late() {
+                    return;
+                }
+                let mut plan = self.plan.clone();
+                plan.variants[index].remove(&name);
+                let decisions = self.decisions.clone();
+                self.try_script(plan, decisions);
+            }
+        }
         let defaults = self.kind.default_options();
         if self.plan.options == defaults {
             return;

@@ -29,6 +29,8 @@ pub struct Plan {
     pub profile: Profile,
     /// Options of the store.
     pub options: toml::Table,
+    /// Other options, on top of these, under which the same must be answered; the plan runs once more for each.
+    pub variants: Vec<toml::Table>,
     /// What goes wrong.
     pub faults: Vec<FaultRule>,
     /// What is looked at.
@@ -190,6 +192,7 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
         store: scenario.store.clone(),
         profile: scenario.profile,
         options,
+        variants: Vec::new(),
         faults,
         checks: scenario.checks.clone(),
         policy,

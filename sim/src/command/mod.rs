@@ -4,10 +4,14 @@
 
 pub(crate) mod audit;
 pub(crate) mod explain;
+pub(crate) mod explore;
 pub(crate) mod list;
 pub(crate) mod merge;
+pub(crate) mod metamorphic;
+pub(crate) mod nth;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod schedules;
 pub(crate) mod shrink;
 pub(crate) mod sweep;
 pub(crate) mod zoo;

@@ -94,7 +94,7 @@ fn cases(dir: &Path, args: &SweepArgs) -> Result<Vec<(Scenario, u64)>, String> {
 
 fn subject_of(scenario: &Scenario, seed: u64) -> Result<Subject, String> {
     let kind = kind_of(&scenario.store)?;
-    let plan = workload::plan(scenario, kind.default_options(), &mut Decisions::from_seed(seed));
+    let plan = workload::plan(scenario, kind.as_ref(), &mut Decisions::from_seed(seed));
     let torn = scenario.faults.iter().any(|rule| rule.kind() == FaultKind::TornWrite);
     Ok(Subject { plan: Arc::new(quiet(&plan)), seed, kind, torn })
 }

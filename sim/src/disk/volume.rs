@@ -65,6 +65,17 @@ pub enum SyncFailure {
     RemountReadOnly,
 }
 
+impl SyncFailure {
+    /// Every way.
+    pub const ALL: [SyncFailure; 5] = [
+        SyncFailure::CleanKeepNew,
+        SyncFailure::CleanRevertOld,
+        SyncFailure::KeepDirty,
+        SyncFailure::LateReport,
+        SyncFailure::RemountReadOnly,
+    ];
+}
+
 /// What an inode is.
 #[derive(Clone)]
 pub(super) enum Node {

@@ -337,6 +337,12 @@ impl Injector {
         self.hits.iter().filter(|((struck, ..), _)| *struck == kind).map(|(_, hits)| hits).sum()
     }
 
+    /// Every class and operation of which calls were made, and how many.
+    pub fn seen(&self) -> Vec<(FileClass, FsOp, u64)> {
+        let cells = FileClass::ALL.into_iter().flat_map(|class| FsOp::ALL.map(|op| (class, op)));
+        cells.map(|(class, op)| (class, op, self.calls(class, op))).filter(|(.., calls)| *calls > 0).collect()
+    }
+
     /// How many calls of this operation were made on files of this class.
     pub fn calls(&self, class: FileClass, op: FsOp) -> u64 {
         self.seen[cell(class, op)]

@@ -89,6 +89,7 @@ fn every_flaw_is_found() {
     Panics: panic (while running, in sim/src/runner/toy.rs)
     NeverRecovers: error-without-a-cause (read-only)
     ErrorInvented: error-without-a-cause (io)
+    Unguarded: wrong-answer (older value)
     ");
 }
 

@@ -61,10 +61,15 @@ pub(crate) enum Flaw {
     NeverRecovers,
     /// Says that the disk failed when it did not.
     ErrorInvented,
+    /// Writers do not keep each other out, and may write to the same place of the log.
+    Unguarded,
+    /// Writes that are not synced take one sequence number more than they need. No single run can show it, and so it is not
+    /// among [`Flaw::ALL`].
+    NumbersByOptions,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Flaw; 22] = [
+    pub(crate) const ALL: [Flaw; 23] = [
         Flaw::None,
         Flaw::NoSync,
         Flaw::AckEarly,
@@ -87,6 +92,7 @@ impl Flaw {
         Flaw::Panics,
         Flaw::NeverRecovers,
         Flaw::ErrorInvented,
+        Flaw::Unguarded,
     ];
 }
 
@@ -365,7 +371,9 @@ fn apply(map: &mut Map, batch: &[Write]) {
 
 impl Store for Toy {
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
-        self.enter();
+        if self.flaw != Flaw::Unguarded {
+            self.enter();
+        }
         let broken = self.state.lock().broken.clone();
         if let Some(cause) = broken {
             self.leave();
@@ -373,8 +381,9 @@ impl Store for Toy {
             return Commit { seq: None, result: Err(refused) };
         }
         let durable = sync == SyncMode::Always || (sync == SyncMode::Default && self.always);
-        let seq = self.state.lock().seq + 1;
-        self.state.lock().seq += batch.len() as u64;
+        let skipped = u64::from(self.flaw == Flaw::NumbersByOptions && !self.always);
+        let seq = self.state.lock().seq + 1 + skipped;
+        self.state.lock().seq += batch.len() as u64 + skipped;
         if self.flaw == Flaw::AckEarly {
             apply(&mut self.state.lock().map, batch);
             if seq % 8 < 4 {

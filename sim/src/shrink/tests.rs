@@ -77,7 +77,7 @@ fn several_clients_become_one_and_every_smaller_run_is_told() {
     let (plan, report) = (0..100)
         .map(|seed| {
             let mut decisions = Decisions::from_seed(seed);
-            let plan = workload::plan(&scenario, kind.default_options(), &mut decisions);
+            let plan = workload::plan(&scenario, kind.as_ref(), &mut decisions);
             let report = run_plan(Arc::new(plan.clone()), &kind, decisions, &options);
             (plan, report)
         })

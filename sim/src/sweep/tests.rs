@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 fn subject(kind: Arc<dyn StoreKind>, text: &str, seed: u64) -> Subject {
     let scenario = Scenario::parse("test", &format!("about = 'Tests.'\n{text}")).expect("a scenario");
-    let plan = workload::plan(&scenario, kind.default_options(), &mut Decisions::from_seed(seed));
+    let plan = workload::plan(&scenario, kind.as_ref(), &mut Decisions::from_seed(seed));
     Subject { plan: Arc::new(quiet(&plan)), seed, kind, torn: false }
 }
 
@@ -111,7 +111,7 @@ fn the_parts_of_a_sweep_add_up_to_the_whole() {
 
 #[test]
 fn a_small_workload_of_the_engine_is_swept_whole() {
-    let text = "clients = 2\nkeys = 8\nops = 30\nvalue_bytes = 300\nswarm = false\n\
+    let text = "clients = 2\nkeys = 8\nops = 30\nvalue_bytes = 300\nswarm = 'none'\n\
                 options = { memtable_bytes = 1024, table_bytes = 512, durability = ['always', 'buffered'] }";
     let tally = sweep(&subject(Arc::new(StrataKind), text, 1), &How { depth: 1, ..How::default() });
     assert_eq!(words(&tally), [""; 0]);

@@ -1,0 +1,166 @@
+//! The same operations under other options give the same answers.
+//!
+//! Options say where things lie and when they move, never what is there: a store of tables of one block, without cache,
+//! filter or compression, must answer like one that keeps everything in memory. Each seed's workload runs without faults
+//! and crashes under the options of its scenario and then under some others ([`Plan::variants`]), and the answers of each
+//! client are compared one by one, and the final state ([`crate::answers`]). It needs no model of what is right (Chen and
+//! others, "Metamorphic Testing", 1998), so it also sees what the oracle must let pass, as the sequence numbers that writes are given.
+//!
+//! With several clients the order of their writes is the store's own choice. So each gets keys of its own, its reads of these
+//! are compared, and its scans, snapshots (which a reopening by another client ends) and sequence numbers are not.
+//!
+//! A difference is a finding of the run like any other. Not covered: faults and crashes, after which options may well decide
+//! what is left; options that [`StoreKind::wild_options`] does not name.
+
+use super::trial::{Found, Trial, spread};
+use crate::op::KeyId;
+use crate::report::count;
+use crate::rng::Decisions;
+use crate::runner::{RunOptions, run_plan};
+use crate::scenario::{Check, Scenario};
+use crate::store::StoreKind;
+use crate::workload::{self, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What came of the seeds of one scenario.
+#[derive(Clone, Debug)]
+pub struct Metamorphic {
+    /// The scenario.
+    pub scenario: String,
+    /// Seeds that ran.
+    pub seeds: u64,
+    /// Seeds that were asked for.
+    pub seeds_all: u64,
+    /// Runs: one more for each seed than there are other options.
+    pub runs: u64,
+    /// Answers that were compared, each with that of the first run.
+    pub answers: u64,
+    /// Options that differed, with how often.
+    pub options: BTreeMap<String, u64>,
+    /// The first failure of each kind.
+    pub found: Vec<Found>,
+}
+
+/// Compares each seed under the options of its plan with so many others.
+pub fn explore(
+    scenario: &Scenario,
+    kind: &Arc<dyn StoreKind>,
+    (seeds, variants): (Range<u64>, usize),
+    jobs: usize,
+    deadline: Option<Instant>,
+) -> Metamorphic {
+    let numbers: Vec<u64> = seeds.collect();
+    let mut explored = Metamorphic {
+        scenario: scenario.name.clone(),
+        seeds: 0,
+        seeds_all: numbers.len() as u64,
+        runs: 0,
+        answers: 0,
+        options: BTreeMap::new(),
+        found: Vec::new(),
+    };
+    let compared = spread(&numbers, jobs, deadline, |&seed| {
+        let plan = Arc::new(prepare(scenario, kind, seed, variants));
+        let report = run_plan(plan.clone(), kind, Decisions::from_seed(seed), &RunOptions::default());
+        (seed, plan, report)
+    });
+    let mut known = BTreeSet::new();
+    for (seed, plan, report) in compared.into_iter().flatten() {
+        explored.seeds += 1;
+        explored.runs += 1 + plan.variants.len() as u64;
+        explored.answers += report.answers.count() * plan.variants.len() as u64;
+        for name in plan.variants.iter().flat_map(toml::Table::keys) {
+            *explored.options.entry(name.clone()).or_default() += 1;
+        }
+        if let Some(failure) = &report.failure
+            && known.insert(failure.finding.fingerprint())
+        {
+            explored.found.push(found(scenario, kind, seed, variants));
+        }
+    }
+    explored
+}
+
+/// The failing seed again, as a trial of its own: what it decided becomes the script.
+fn found(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: usize) -> Found {
+    let plan = Arc::new(prepare(scenario, kind, seed, variants));
+    let options = RunOptions { record: true, ..RunOptions::default() };
+    let report = run_plan(plan.clone(), kind, Decisions::from_seed(seed), &options);
+    let script = crate::artifact::script(&report.decisions);
+    Trial { plan, script }.found(kind, format!("seed {seed} under {} other options", variants))
+}
+
+/// The plan of a seed without what makes answers differ, with other options to compare it with.
+fn prepare(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: usize) -> Plan {
+    let mut decisions = Decisions::from_seed(seed);
+    let mut plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
+    plan.faults.clear();
+    // A crash would take what is not durable yet, which is up to the options.
+    plan.checks.retain(|check| *check != Check::Idempotence);
+    part_keys(&mut plan);
+    let site = decisions.site("plan.variants");
+    let dimensions = kind.wild_options();
+    for number in 0..variants {
+        let mut options = toml::Table::new();
+        for ways in &dimensions {
+            let way = match number {
+                // First all that is smallest, then all that is largest, then any half.
+                0 => ways.first(),
+                1 => ways.last(),
+                _ => (decisions.decide(site, 2) == 1).then(|| decisions.pick(site, ways)),
+            };
+            options.extend(way.cloned().into_iter().flatten());
+        }
+        plan.variants.push(options);
+    }
+    plan
+}
+
+/// Gives each client keys of its own; with fewer keys than clients, all work goes to the first.
+fn part_keys(plan: &mut Plan) {
+    let (clients, keys) = (plan.clients.len() as KeyId, plan.keys.count() as KeyId);
+    if keys < clients {
+        plan.clients = vec![std::mem::take(&mut plan.clients).into_iter().flatten().collect()];
+        return;
+    }
+    for (client, ops) in plan.clients.iter_mut().enumerate() {
+        let own = |key: KeyId| {
+            let key = key - key % clients + client as KeyId;
+            if key < keys { key } else { client as KeyId }
+        };
+        ops.iter_mut().for_each(|op| *op = op.renamed(&own));
+    }
+}
+
+impl Metamorphic {
+    /// What was covered and what not, for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        writeln!(
+            text,
+            "{}: {} of {} seeds, {} runs, {} answers compared",
+            self.scenario,
+            self.seeds,
+            self.seeds_all,
+            count(self.runs),
+            count(self.answers)
+        )
+        .expect("writing to a string");
+        text
+    }
+
+    /// The same, for programs.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "scenario": self.scenario, "seeds": self.seeds, "seeds_all": self.seeds_all, "runs": self.runs,
+            "answers": self.answers, "options": self.options,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
