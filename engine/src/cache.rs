@@ -8,6 +8,7 @@
 //!
 //! A block is known by file and offset. File numbers are never used again, so that a block here is never out of date.
 
+use crate::mark::sometimes;
 use crate::sync::Mutex;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -80,10 +81,14 @@ impl Shard {
         self.hand = (slot + 1) % self.ring.len();
         match &mut self.ring[slot] {
             Some(held) if held.hit => {
+                sometimes!("a block in use is spared by the cache");
                 held.hit = false;
                 None
             }
-            Some(_) => Some(self.take(slot)),
+            Some(_) => {
+                sometimes!("a block is evicted from the cache");
+                Some(self.take(slot))
+            }
             None => None,
         }
     }
@@ -127,6 +132,7 @@ impl BlockCache {
             dropped.push(shard.take(slot));
         }
         if cost(&block) > shard.capacity {
+            sometimes!("a block is too large for the cache");
             return;
         }
         while shard.bytes + cost(&block) > shard.capacity {

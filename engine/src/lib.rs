@@ -21,7 +21,7 @@
 //! framing    record  batch  iter
 //! keys       key
 //! world      env
-//! words      error  coding  checksum  options  filename  event  cache  sync
+//! words      error  coding  checksum  options  filename  event  cache  sync  mark
 //! ```
 //!
 //! The engine reaches the operating system through [`mod@env`] only. The simulator puts a disk of its own there, with power cuts,
@@ -42,6 +42,7 @@ pub mod filename;
 pub mod iter;
 pub mod key;
 pub mod manifest;
+pub mod mark;
 pub mod memtable;
 pub mod options;
 pub mod record;

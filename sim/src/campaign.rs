@@ -4,6 +4,7 @@
 //! results do not depend on how many threads there are. A thread shares nothing with the others. Of several machines each
 //! takes a shard of the seeds.
 
+use crate::coverage::Coverage;
 use crate::fault::FaultKind;
 use crate::runner::{RunOptions, RunReport, run_seed};
 use crate::scenario::Scenario;
@@ -81,6 +82,8 @@ pub struct Totals {
     /// The hashes of all traces as one number, whatever the order in which the seeds ended: what two builds of the same
     /// commit, or two numbers of jobs, must agree in.
     pub hash: u64,
+    /// What was reached.
+    pub coverage: Coverage,
 }
 
 impl Totals {
@@ -104,6 +107,7 @@ impl Totals {
         self.busy += done.took;
         let [low, high] = [report.trace.hash as u64, (report.trace.hash >> 64) as u64];
         self.hash = self.hash.wrapping_add(fold(low ^ done.seed, high ^ SCATTER));
+        self.coverage.merge(&report.coverage);
     }
 
     /// Adds the sums of another scenario.
@@ -124,6 +128,7 @@ impl Totals {
         self.virtual_time += other.virtual_time;
         self.busy += other.busy;
         self.hash = self.hash.wrapping_add(other.hash);
+        self.coverage.merge(&other.coverage);
     }
 }
 

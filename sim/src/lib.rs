@@ -22,6 +22,7 @@ pub mod artifact;
 pub mod audit;
 pub mod campaign;
 pub mod console;
+pub mod coverage;
 pub mod cpu;
 pub mod excuse;
 pub mod explain;

@@ -260,6 +260,7 @@ pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Map<String, serde
         "spills": totals.spills,
         "system_calls": totals.calls,
         "events": totals.events,
+        "coverage": totals.coverage.to_json(),
         "virtual_seconds": totals.virtual_time.as_secs_f64(),
         "busy_seconds": totals.busy.as_secs_f64(),
         "trace_hash": format!("{:016x}", totals.hash),

@@ -11,6 +11,7 @@
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
 use crate::answers::{Answers, Difference};
+use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
 use crate::fault::{FaultCount, FileClass, FsOp};
@@ -141,6 +142,8 @@ pub struct RunReport {
     pub damage_reported: bool,
     /// Searches that the oracle gave up.
     pub spills: u64,
+    /// What the run has reached.
+    pub coverage: Coverage,
     /// The trace.
     pub trace: TraceSummary,
     /// Decisions that were not 0, if they were asked for.
@@ -236,6 +239,7 @@ fn run_with(
     config.steps_max = STEPS_MIN + STEPS_PER_OP * plan.ops() as u64;
     let classifier = kind.clone();
     config.classify = Arc::new(move |name| classifier.classify(name));
+    kind.count_marks_from_zero();
     let world = World::new(config);
     let run = Arc::new(Run::new(world.clone(), plan, kind.clone()));
     if let Some(mut witness) = witness {
@@ -1166,6 +1170,7 @@ impl Run {
             virtual_time: world.now(),
             damage_reported: court.damage_reported,
             spills: oracle.spills(),
+            coverage: Coverage::of_marks(self.kind.marks(), &self.kind.mark_hits()),
             trace: world.trace(),
             decisions: world.with_decisions(|decisions| decisions.recorded()),
             started: court.next.clone(),

@@ -208,6 +208,19 @@ pub trait StoreKind: Send + Sync {
         false
     }
 
+    /// Names of the places that runs should come to now and then. A store may have none.
+    fn marks(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Counts marks from zero, on this OS thread.
+    fn count_marks_from_zero(&self) {}
+
+    /// How often this OS thread has reached each of [`StoreKind::marks`] since then. Counting must not change what a run does.
+    fn mark_hits(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Refuses options that the store would refuse, in words for the author of a scenario.
     fn check_options(&self, options: &toml::Table) -> Result<(), String>;
 }

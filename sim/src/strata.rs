@@ -17,6 +17,7 @@ use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
 use strata::event::Listener;
 use strata::filename::FileKind;
+use strata::mark;
 use strata::options::{Compression, Durability, Options};
 
 /// The directory of the store, below the root of the world.
@@ -129,6 +130,18 @@ impl StoreKind for StrataKind {
 
     fn option_names(&self) -> Vec<String> {
         table_of(&Options::default()).keys().cloned().collect()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        mark::MARKS
+    }
+
+    fn count_marks_from_zero(&self) {
+        mark::count_from_zero();
+    }
+
+    fn mark_hits(&self) -> Vec<u32> {
+        mark::hits()
     }
 
     fn check_options(&self, options: &toml::Table) -> Result<(), String> {

@@ -7,6 +7,7 @@ use crate::filename::FileKind;
 use crate::iter::InternalIterator;
 use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo};
 use crate::manifest::version::TableMeta;
+use crate::mark::sometimes;
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::sst::{TableOptions, TableSummary, TableWriter};
@@ -43,6 +44,7 @@ pub fn flush(
     }
     let (kept, dropped) = retention.counts();
     assert_eq!(kept + dropped, memtable.entries(), "every entry of a memtable is kept or dropped for a reason");
+    sometimes!("a flush drops a version that nobody sees", if dropped > 0);
     let summary = writer.finish()?;
     Ok(Some(describe(number, summary)))
 }

@@ -9,6 +9,7 @@
 //! The snapshots must have been listed after the inputs were fixed: a snapshot taken later is newer than every input.
 
 use crate::key::{InternalKey, Kind, SeqNo};
+use crate::mark::sometimes;
 
 /// Decides entry by entry, fed in key order.
 pub struct Retention {
@@ -42,7 +43,12 @@ impl Retention {
             assert!(Some(stripe) <= self.stripe, "entries of {entry:?} are fed newest first");
         }
         self.stripe = Some(stripe);
-        let keep = !shadowed && (entry.kind != Kind::Delete || stripe > 0 || older_below());
+        let deletes = entry.kind == Kind::Delete;
+        let keep = !shadowed && (!deletes || stripe > 0 || older_below());
+        sometimes!("a version is kept for a snapshot", if keep && same_key);
+        sometimes!("a tombstone is kept for a snapshot", if keep && deletes && stripe > 0);
+        sometimes!("a tombstone is kept for what may lie below", if keep && deletes && stripe == 0);
+        sometimes!("a tombstone is dropped", if !keep && deletes && !shadowed);
         if keep {
             self.kept += 1;
         } else {

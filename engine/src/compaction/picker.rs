@@ -10,6 +10,7 @@
 use crate::compaction::plan::{Claim, Plan};
 use crate::key::user_key;
 use crate::manifest::version::{TableMeta, Version};
+use crate::mark::sometimes;
 use crate::options::Options;
 use std::sync::Arc;
 
@@ -109,6 +110,7 @@ fn plan_level_zero(version: &Version, count: usize, options: &Options) -> Option
     let mut bytes = 0;
     for table in version.levels[0].iter().rev().take(count) {
         if !upper.is_empty() && bytes + table.bytes > bytes_max {
+            sometimes!("a compaction takes only the oldest tables of level 0");
             break;
         }
         bytes += table.bytes;

@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::filename::FileKind;
 use crate::key::user_key;
 use crate::manifest::edit::VersionEdit;
+use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,7 @@ fn flush_task(state: &State) {
                 return;
             }
             if work.released && !work.obsolete.is_empty() {
+                sometimes!("a reader lets go of an old version");
                 break;
             }
             let due = work.resume_due || !state.view.load().frozen.is_empty();
@@ -124,8 +126,12 @@ fn flush_task(state: &State) {
         let mut work = state.work.lock();
         work.flushing = false;
         match result {
-            Ok(()) => work.flush_failure = None,
+            Ok(()) => {
+                sometimes!("a flush succeeds after one that failed", if work.flush_failure.is_some());
+                work.flush_failure = None;
+            }
             Err(error) => {
+                sometimes!("a flush fails");
                 work.flushes_failed += 1;
                 work.flush_failure = Some(failure(state, "a flush", error));
             }
@@ -138,14 +144,17 @@ fn flush_task(state: &State) {
 /// Flushes what is frozen, oldest first, and then has a failed log replaced.
 fn flush_all(state: &State) -> Result<()> {
     loop {
-        let oldest = state.view.load().frozen.last().cloned();
-        let Some(frozen) = oldest else { break };
+        let view = state.view.load_full();
+        let Some(frozen) = view.frozen.last().cloned() else { break };
+        sometimes!("several memtables wait for their flush", if view.frozen.len() > 1);
+        drop(view);
         flush_one(state, &frozen)?;
         let _work = state.work.lock();
         state.work_changed.notify_all();
     }
     let resume = std::mem::take(&mut state.work.lock().resume_due);
     if resume && let Err(error) = write::resume(state) {
+        sometimes!("a resumption fails");
         state.work.lock().resume_due = true;
         return Err(error);
     }
@@ -165,6 +174,7 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
     let mut told = (None, 0);
+    sometimes!("an empty memtable is flushed", if frozen.memtable.entries() == 0);
     if frozen.memtable.entries() > 0 {
         let number = drawn.draw();
         let snapshots = state.snapshot_seqnos();
@@ -211,6 +221,7 @@ fn compaction_task(state: &State) {
 fn begin(work: &mut Work, plan: &Plan) -> Claim {
     let claim = plan.claim();
     work.running.push(claim.clone());
+    sometimes!("two compactions run at once", if work.running.len() > 1);
     let (level, tables) = &plan.inputs[0];
     if let Some(largest) = tables.iter().map(|table| user_key(&table.largest)).max() {
         work.cursors[*level] = largest.to_vec();
@@ -222,6 +233,8 @@ fn end(state: &State, claim: &Claim, error: Option<Error>) {
     obsolete::remove(state);
     let mut work = state.work.lock();
     work.running.retain(|running| running != claim);
+    sometimes!("a compaction fails", if error.is_some());
+    sometimes!("a compaction succeeds after one that failed", if error.is_none() && work.compaction_failure.is_some());
     work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
     drop(work);
     state.work_changed.notify_all();
@@ -251,8 +264,14 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
     // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
     let snapshots = state.snapshot_seqnos();
     state.env.yield_point("compaction: snapshots listed, nothing merged");
-    let Some(edit) = job::run(&around, &version, plan, snapshots)? else { return Ok(false) };
+    let Some(edit) = job::run(&around, &version, plan, snapshots)? else {
+        sometimes!("a compaction is cancelled by closing");
+        return Ok(false);
+    };
     let outputs = edit.added.len();
+    sometimes!("a table moves down as it is", if plan.trivial_move);
+    sometimes!("a compaction leaves no table", if outputs == 0);
+    sometimes!("a compaction writes several tables", if outputs > 1);
     if !plan.trivial_move && outputs > 0 {
         state.env.sync_dir(&state.dir)?;
         let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum();
@@ -305,8 +324,10 @@ fn begin_manual(
         };
         let claim = plan.claim();
         if work.running.iter().all(|other| claim.is_compatible(other)) {
+            sometimes!("a manual compaction rewrites the last level in place", if plan.output_level == plan.level());
             break Ok(Some((plan.clone(), begin(&mut work, &plan))));
         }
+        sometimes!("a manual compaction waits for another");
         state.work_changed.wait(&mut work);
     };
     work.manual_waiting -= 1;

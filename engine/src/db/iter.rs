@@ -13,6 +13,7 @@ use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
 use crate::key::{InternalKey, KIND_FOR_SEEK, Kind, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
+use crate::mark::sometimes;
 use bytes::Bytes;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -198,6 +199,7 @@ impl DbIter {
         assert!(self.valid, "an iterator that is on no entry has no next one");
         let key = std::mem::take(&mut self.key);
         let turn = self.direction == Direction::Backward;
+        sometimes!("an iterator turns forward", if turn);
         let result = self.attempt(Direction::Forward, |iter| {
             if turn {
                 iter.inner.seek(&behind_all_of(&key))?;
@@ -216,6 +218,7 @@ impl DbIter {
     pub fn prev(&mut self) -> Result<()> {
         assert!(self.valid, "an iterator that is on no entry has no previous one");
         let turn = self.direction == Direction::Forward;
+        sometimes!("an iterator turns backward", if turn);
         let key = if turn { std::mem::take(&mut self.key) } else { Vec::new() };
         self.attempt(Direction::Backward, |iter| {
             if turn {
@@ -246,6 +249,7 @@ impl DbIter {
         self.value = Bytes::new();
         let result = step(self);
         if let Err(error) = &result {
+            sometimes!("an iterator ends with an error");
             self.valid = false;
             self.failure = Some(error.clone());
         }
@@ -272,6 +276,7 @@ impl DbIter {
                 return Ok(());
             }
             let is_hidden = hidden.as_deref() == Some(entry.user);
+            sometimes!("an iterator passes a version that is too new", if entry.seqno > self.seqno);
             if entry.seqno <= self.seqno && !is_hidden {
                 if entry.kind == Kind::Put {
                     let user = entry.user.to_vec();
@@ -280,6 +285,7 @@ impl DbIter {
                     self.valid = true;
                     return Ok(());
                 }
+                sometimes!("an iterator passes a tombstone");
                 let key = hidden.get_or_insert_default();
                 key.clear();
                 key.extend_from_slice(InternalKey::decode(self.inner.key()).expect("decoded above").user);

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
 use crate::manifest::set::VersionSet;
+use crate::mark::sometimes;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -29,11 +30,13 @@ pub(crate) fn remove(state: &State) {
     let (mut stay, gone): (BTreeSet<FileKind>, BTreeSet<FileKind>) =
         files.into_iter().partition(|file| live.contains(file));
     state.env.yield_point("obsolete files: chosen, not yet removed");
+    sometimes!("an obsolete file is kept for a reader", if !stay.is_empty());
     for file in gone {
         if let FileKind::Sst(number) = file {
             state.tables.evict(number);
         }
         if let Err(error) = remove_one(&state.env, &state.dir, &state.events, file) {
+            sometimes!("an obsolete file cannot be removed");
             state.tell_failure("the removal of an obsolete file", &error);
             stay.insert(file);
         }

@@ -6,7 +6,9 @@ use crate::db::state::{ReadView, State};
 use crate::error::Result;
 use crate::key::{Lookup, SeqNo, user_key};
 use crate::manifest::version::TableMeta;
+use crate::mark::sometimes;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// The value of `key` as a reader at `seqno` sees it.
 pub(crate) fn get(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Option<Bytes>> {
@@ -20,6 +22,7 @@ fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Opti
     let memtables = std::iter::once(&view.memtable).chain(view.frozen.iter().map(|frozen| &frozen.memtable));
     for memtable in memtables {
         if let Some(found) = memtable.get(key, seqno) {
+            sometimes!("a frozen memtable answers a get", if !Arc::ptr_eq(memtable, &view.memtable));
             return Ok(Some(found));
         }
     }
@@ -37,6 +40,7 @@ fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Opti
             && user_key(&table.smallest) <= key
             && let Some(found) = find_in(state, table, key, seqno)?
         {
+            sometimes!("a level below 0 answers a get");
             return Ok(Some(found));
         }
     }

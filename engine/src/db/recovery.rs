@@ -26,6 +26,7 @@ use crate::filename::FileKind;
 use crate::key::SeqNo;
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::set::{StoreDir, VersionSet, survey};
+use crate::mark::sometimes;
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::record::Uuid;
@@ -52,7 +53,10 @@ pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> R
             env.sync_dir(dir)?;
             VersionSet::recover(env, dir, &options, &events)?
         }
-        _ => create(env, dir, &options, &events)?,
+        empty => {
+            sometimes!("recovery finds a store that was never finished", if empty == StoreDir::Unfinished);
+            create(env, dir, &options, &events)?
+        }
     };
     let found = files_in(env, dir)?;
     Recovery { env, dir, options, events, versions, found }.run(lock)
@@ -114,6 +118,15 @@ impl Recovery<'_> {
         }
         self.see_that_tables_are_there()?;
         self.see_that_no_log_was_forgotten()?;
+        sometimes!(
+            "recovery finds a wal that a crashed recovery began",
+            if self.found.iter().any(|file| self.is_newer_than_all_listed(*file))
+        );
+        let current = FileKind::Manifest(self.versions.manifest_number());
+        sometimes!(
+            "recovery finds an orphan manifest",
+            if self.found.iter().any(|file| matches!(file, FileKind::Manifest(_)) && *file != current)
+        );
         let mut replayed = self.replay_logs()?;
 
         let number = self.versions.new_file_number();
@@ -144,6 +157,12 @@ impl Recovery<'_> {
         }))
     }
 
+    /// For a mark: a log behind the newest that the manifest lists.
+    fn is_newer_than_all_listed(&self, file: FileKind) -> bool {
+        let newest = self.versions.wals().keys().next_back();
+        matches!(file, FileKind::Wal(number) if newest.is_some_and(|&newest| number > newest))
+    }
+
     fn see_that_tables_are_there(&self) -> Result<()> {
         for (_, table) in self.versions.current().tables() {
             let path = FileKind::Sst(table.number).path(self.dir);
@@ -164,6 +183,7 @@ impl Recovery<'_> {
     /// listed and holds a newer batch was listed by the record that is gone.
     fn see_that_no_log_was_forgotten(&self) -> Result<()> {
         let Some(torn_at) = self.versions.torn_at() else { return Ok(()) };
+        sometimes!("recovery finds a manifest with a torn tail");
         for file in &self.found {
             let FileKind::Wal(number) = *file else { continue };
             if self.versions.wals().contains_key(&number) {
@@ -199,6 +219,7 @@ impl Recovery<'_> {
         };
         let mut memtable = Arc::new(Memtable::new());
         let newest = self.versions.wals().keys().next_back().copied();
+        sometimes!("recovery replays several wals", if self.versions.wals().len() > 1);
         let mut floor = 0;
         for (&number, closed) in self.versions.wals() {
             let expect = match closed {
@@ -222,6 +243,7 @@ impl Recovery<'_> {
                     replay_state.entries += u64::from(count);
                     replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
                     if memtable.bytes() >= self.options.memtable_bytes {
+                        sometimes!("recovery fills more than one memtable");
                         let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new()));
                         flush_replayed(
                             self.env,
@@ -241,18 +263,29 @@ impl Recovery<'_> {
                     format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
                 return Err(Error::corruption(&path, replayed.valid_bytes, expected));
             }
+            sometimes!("recovery replays a wal that was closed", if replayed.clean);
             floor = replayed.last_seqno.unwrap_or(floor);
             replay_state.dropped_bytes += replayed.dropped_bytes;
         }
         flush_replayed(self.env, self.dir, &self.options, &self.versions, &memtable, &mut replay_state.edit)?;
+        sometimes!("recovery finds nothing to replay", if replay_state.entries == 0);
+        sometimes!("recovery drops the torn tail of a wal", if replay_state.dropped_bytes > 0);
         Ok(replay_state)
     }
 
     /// Removes every file that the new manifest does not name. What cannot be removed now is tried again later.
     fn remove_leftovers(&mut self) -> BTreeSet<FileKind> {
         let live = obsolete::live_files(&self.versions);
-        let leftovers = self.found.iter().copied().filter(|file| !live.contains(file));
-        leftovers.filter(|&file| obsolete::remove_one(self.env, self.dir, &self.events, file).is_err()).collect()
+        let mut left = BTreeSet::new();
+        for file in self.found.iter().copied().filter(|file| !live.contains(file)) {
+            sometimes!("recovery removes an orphan table", if matches!(file, FileKind::Sst(_)));
+            sometimes!("recovery removes an unfinished CURRENT", if file == FileKind::CurrentTemp);
+            if obsolete::remove_one(self.env, self.dir, &self.events, file).is_err() {
+                sometimes!("recovery leaves an orphan that cannot be removed");
+                left.insert(file);
+            }
+        }
+        left
     }
 }
 

@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
+use crate::mark::sometimes;
 use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
@@ -118,6 +119,7 @@ impl CommitQueue {
     fn lead(&self, state: &State, request: Request) -> (Request, Result<()>) {
         let room = make_room(state);
         let followers = self.gather(&request, state.options.group_commit_bytes_max);
+        sometimes!("a group commit has followers", if !followers.is_empty());
         let mut group = Vec::with_capacity(1 + followers.len());
         group.push(request);
         for ticket in &followers {
@@ -147,7 +149,10 @@ impl CommitQueue {
             let fits = match &*ticket.slot.lock() {
                 Slot::Waiting(request) => {
                     bytes += request.bytes();
-                    bytes <= bytes_max && (first.wants_sync() || !request.wants_sync())
+                    let delays = !first.wants_sync() && request.wants_sync();
+                    sometimes!("a waiting writer does not fit into the group", if bytes > bytes_max);
+                    sometimes!("a writer that wants a sync waits behind a group that does not", if delays);
+                    bytes <= bytes_max && !delays
                 }
                 _ => unreachable!("a queued ticket waits"),
             };
@@ -165,6 +170,7 @@ impl CommitQueue {
         match queue.waiting.pop_front() {
             None => queue.leading = false,
             Some(ticket) => {
+                sometimes!("the next waiting writer is told to lead");
                 drop(queue);
                 let mut slot = ticket.slot.lock();
                 match std::mem::replace(&mut *slot, Slot::Taken) {
@@ -187,6 +193,8 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
         return Err(Error::InvalidArgument("the store has used up its 2^56 sequence numbers".into()));
     }
     let sync = group.iter().any(Request::wants_sync);
+    sometimes!("a sync commits no entry", if sync && entries == 0);
+    sometimes!("a buffered write is synced along with its group", if sync && !group.iter().all(Request::wants_sync));
     if let Err(error) = log_group(state, &mut commit, group, sync) {
         abandon_wal(state, &mut commit, &error);
         return Err(error);
@@ -221,6 +229,7 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
     wal.write()?;
     Counters::add(&state.counters.wal_bytes, wal.bytes() - before);
     state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+    sometimes!("a sync finds everything synced", if sync && wal.synced_bytes() == wal.bytes());
     if sync && wal.synced_bytes() < wal.bytes() {
         wal.sync()?;
         Counters::add(&state.counters.syncs, 1);
@@ -266,6 +275,7 @@ pub(crate) fn sync_if_due(state: &State) {
     if wal.synced_bytes() == wal.bytes() {
         return;
     }
+    sometimes!("a periodic sync comes due");
     Counters::add(&state.counters.syncs, 1);
     // The mark lets a later open tell damage in what was just synced from a torn tail, though no write follows.
     if let Err(error) = wal.sync().and_then(|()| wal.mark()) {
@@ -278,13 +288,21 @@ fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
     state.ensure_open()?;
     match &commit.failure {
         None => Ok(()),
-        Some(cause @ Error::OutOfSpace(_)) => Err(cause.clone()),
-        Some(cause) => Err(Error::ReadOnly { cause: Box::new(cause.clone()) }),
+        Some(cause @ Error::OutOfSpace(_)) => {
+            sometimes!("a write is refused because the disk is full");
+            Err(cause.clone())
+        }
+        Some(cause) => {
+            sometimes!("a write is refused because the store is read-only");
+            Err(Error::ReadOnly { cause: Box::new(cause.clone()) })
+        }
     }
 }
 
 /// Gives up a log that failed (W3), and has the background task bring the store back to work.
 fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
+    sometimes!("wal abandoned after a failure");
+    sometimes!("wal abandoned while memtables wait for their flush", if !state.view.load().frozen.is_empty());
     state.tell_failure("a write to the log", error);
     commit.wal = None;
     commit.sync_due = None;
@@ -318,6 +336,8 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
     match result {
         Ok(wal) => {
             state.env.yield_point("rotation: log begun, memtable not yet frozen");
+            sometimes!("wal rotated while a snapshot is live", if is_any_snapshot_live(state));
+            sometimes!("wal rotated while a flush runs", if state.work.try_lock().is_some_and(|work| work.flushing));
             freeze(state, commit);
             state.env.yield_point("rotation: memtable frozen, log not yet in use");
             state.events.tell(|| Event::WalRotated { wal: wal.number() });
@@ -330,10 +350,16 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
             Ok(())
         }
         Err(error) => {
+            sometimes!("wal rotation fails");
             abandon_wal(state, commit, &error);
             Err(error)
         }
     }
+}
+
+/// For a mark: never waits, and says no where it would have to.
+fn is_any_snapshot_live(state: &State) -> bool {
+    state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.is_empty())
 }
 
 fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
@@ -355,6 +381,7 @@ fn create_wal(state: &State, next_seqno: SeqNo) -> Result<WalWriter> {
     let created = WalWriter::create(&state.env, &state.dir, number, state.store, next_seqno);
     let durable = created.and_then(|wal| state.env.sync_dir(&state.dir).map(|()| wal));
     if durable.is_err() {
+        sometimes!("a new wal cannot be created");
         state.work.lock().obsolete.insert(FileKind::Wal(number));
     }
     durable
@@ -382,6 +409,8 @@ pub(crate) fn resume(state: &State) -> Result<()> {
     state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
     commit.wal_number = wal.number();
     commit.wal = Some(wal);
+    sometimes!("the store resumes with a new wal");
+    sometimes!("the store resumes after the disk was full", if matches!(commit.failure, Some(Error::OutOfSpace(_))));
     commit.failure = None;
     state.events.tell(|| Event::Resumed);
     Ok(())
@@ -400,9 +429,13 @@ pub(crate) fn freeze_for_flush(state: &State) -> Result<()> {
 /// Ends the log with its trailer, synced: nothing more is written.
 pub(crate) fn close_wal(state: &State) -> Result<()> {
     let mut commit = state.commit.lock();
+    sometimes!("closing leaves entries to be replayed", if state.view.load().memtable.entries() > 0);
     match (commit.wal.take(), commit.failure.take()) {
         (Some(wal), _) => wal.close().map(|_| ()),
-        (None, Some(failure)) => Err(failure),
+        (None, Some(failure)) => {
+            sometimes!("closing finds the wal abandoned");
+            Err(failure)
+        }
         (None, None) => Ok(()),
     }
 }
@@ -467,15 +500,25 @@ fn make_room(state: &State) -> Result<()> {
                 refuse_if_failed(state, &commit)?;
                 // Somebody else may have rotated meanwhile.
                 if is_full(state, &state.view.load()) {
+                    let memtable_is_full = view.memtable.bytes() >= state.options.memtable_bytes;
+                    sometimes!(
+                        "wal rotated because the log is long, though the memtable is not full",
+                        if !memtable_is_full
+                    );
                     rotate(state, &mut commit)?;
+                } else {
+                    sometimes!("wal rotated before a writer could do it");
                 }
                 return Ok(());
             }
             Pace::Slow(duration) => {
+                sometimes!("a writer is slowed by level 0");
                 state.env.sleep(duration);
                 slept = true;
             }
             Pace::Wait(cause) => {
+                sometimes!("a writer is stalled by level 0", if matches!(cause, Cause::LevelZero(_)));
+                sometimes!("a writer is stalled by frozen memtables", if matches!(cause, Cause::Memtables(_)));
                 state.events.tell(|| Event::Stalled { cause: format!("{cause:?}") });
                 Counters::add(&state.counters.stalls, 1);
                 wait_while_stalled(state, cause)?;
@@ -495,6 +538,7 @@ fn wait_while_stalled(state: &State, cause: Cause) -> Result<()> {
             Cause::LevelZero(_) => &work.compaction_failure,
         };
         if let Some(failure) = failure {
+            sometimes!("a stall ends because its background work failed");
             return Err(failure.error.clone());
         }
         let view = state.view.load();

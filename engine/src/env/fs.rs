@@ -10,6 +10,7 @@
 //! An implementation may ignore it.
 
 use crate::error::{Error, Result};
+use crate::mark::sometimes;
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -171,6 +172,7 @@ impl File {
                 }
                 Ok(count) => {
                     assert!(count <= data.len() - done, "the file system wrote {count} bytes out of fewer");
+                    sometimes!("a write finished after a short one", if done > 0 && done + count == data.len());
                     done += count;
                 }
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}

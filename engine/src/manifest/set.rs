@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
 use crate::key::SeqNo;
+use crate::mark::sometimes;
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::wal::ClosedWal;
@@ -303,6 +304,8 @@ impl VersionSet {
     pub fn commit(&mut self, edit: VersionEdit) -> Result<()> {
         let full = |writer: &ManifestWriter| writer.bytes() > self.manifest_bytes_min.max(2 * writer.snapshot_bytes());
         if self.writer.as_ref().is_none_or(full) {
+            sometimes!("manifest rolled because it is long", if self.writer.is_some());
+            sometimes!("manifest rolled after a failed commit", if self.doubt.is_some());
             return self.begin_new_manifest(edit);
         }
         let (edit, next) = self.prepare(edit);
@@ -313,6 +316,7 @@ impl VersionSet {
                 Ok(())
             }
             Err(error) => {
+                sometimes!("an edit may be durable or not");
                 self.doubt(&edit, self.manifest);
                 Err(error)
             }
@@ -333,6 +337,7 @@ impl VersionSet {
                 Ok(())
             }
             Err(error) => {
+                sometimes!("a new manifest may count or not");
                 self.doubt(&edit, number);
                 Err(error)
             }

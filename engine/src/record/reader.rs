@@ -22,6 +22,7 @@ use super::format::{RECORD_ALIGN, RECORD_HEADER_LEN, RecordHeader, record_len};
 use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
+use crate::mark::sometimes;
 use bytes::Bytes;
 
 /// Bytes that are read at once.
@@ -149,6 +150,7 @@ impl RecordReader {
             let step = (headers * RECORD_ALIGN) as u64;
             for (offset, header) in candidates {
                 if offset > damage && self.checksum_matches(offset, &header)? {
+                    sometimes!("recovery tells damage from a torn tail");
                     return Err(Error::corruption(
                         self.file.path(),
                         damage,

@@ -14,6 +14,7 @@ use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
 use crate::key::{InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, trailer};
+use crate::mark::sometimes;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::fmt;
@@ -97,6 +98,7 @@ impl Table {
     /// slice of its block, which stays in memory as long.
     pub fn get(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
         if !self.may_contain(user_key) {
+            sometimes!("a filter spares the read of a block");
             return Ok(None);
         }
         let target = Target { user: user_key, trailer: &trailer(seqno, KIND_FOR_SEEK) };

@@ -5,6 +5,7 @@ use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds, see
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::campaign::{self, Campaign, Totals, real_now};
+use shaketable::coverage::Coverage;
 use shaketable::cpu;
 use shaketable::place::place_of;
 use shaketable::report::{self, Dress};
@@ -65,6 +66,9 @@ pub(crate) struct RunArgs {
     /// Where shrunk failures are written.
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
+    /// Prints how often each coverage mark of the store was reached, and which never was.
+    #[arg(long)]
+    marks: bool,
     /// Prints failures only.
     #[arg(long, short)]
     quiet: bool,
@@ -184,6 +188,8 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let names = campaign.scenarios.iter().map(|scenario| scenario.name.clone());
     let rows: Vec<(String, Totals)> = names.zip(totals).collect();
     let failed: u64 = rows.iter().map(|(_, totals)| totals.failures).sum();
+    let mut coverage = Coverage::default();
+    rows.iter().for_each(|(_, totals)| coverage.merge(&totals.coverage));
     let end = if seeds.end == u64::MAX { String::new() } else { seeds.end.to_string() };
     let results = Results {
         shards: [(format!("{}..{end}", seeds.start), [shard.to_string()].into())].into(),
@@ -206,7 +212,11 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
         } else {
             dress_out.bad(&format!("{failed} seeds failed, in {} ways", known.len()))
         };
-        println!("{} scenarios, {verdict}.", rows.len());
+        if args.marks {
+            print!("{}", coverage.marks_lines());
+        }
+        let missed = coverage.verdict().map_or_else(String::new, |missed| format!(" {missed}"));
+        println!("{} scenarios, {verdict}.{missed}", rows.len());
     }
     Ok(failed == 0)
 }
