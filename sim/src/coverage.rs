@@ -75,12 +75,10 @@ mod tests {
         let names = &["a table moves", "a tombstone goes", "the disk is full"];
         let mut all = Coverage::of_marks(names, &[3, 0, 0]);
         all.merge(&Coverage::of_marks(names, &[1, 0, 2]));
-        insta::assert_snapshot!(all.marks_lines(), @"
-                      4  a table moves
-                      2  the disk is full
-        2 of 3 marks reached
-                  never  a tombstone goes
-        ");
+        let lines = all.marks_lines();
+        let lines: Vec<&str> = lines.lines().map(str::trim).collect();
+        let reached = ["4  a table moves", "2  the disk is full", "2 of 3 marks reached", "never  a tombstone goes"];
+        assert_eq!(lines, reached);
         assert_eq!(all.verdict().as_deref(), Some("1 sometimes-point never reached: `shake run --marks`"));
         all.merge(&Coverage::of_marks(names, &[0, 1, 0]));
         assert_eq!(all.verdict(), None);

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod fault;
 pub mod ledger;
 pub mod rng;
+pub mod sanitizer;
 
 pub mod answers;
 pub mod artifact;

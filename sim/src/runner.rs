@@ -19,6 +19,7 @@ use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket};
 use crate::rng::{Decision, Decisions, Recording};
+use crate::sanitizer::Sanitizer;
 use crate::scenario::{Check, Scenario};
 use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
 use crate::syncs::Syncs;
@@ -239,6 +240,7 @@ fn run_with(
     config.steps_max = STEPS_MIN + STEPS_PER_OP * plan.ops() as u64;
     let classifier = kind.clone();
     config.classify = Arc::new(move |name| classifier.classify(name));
+    config.protocol = plan.checks(Check::Barriers).then(|| kind.protocol()).flatten();
     kind.count_marks_from_zero();
     let world = World::new(config);
     let run = Arc::new(Run::new(world.clone(), plan, kind.clone()));
@@ -398,6 +400,8 @@ impl Run {
     }
 
     fn next_life(&self) -> bool {
+        // What was found in the life before comes before what its crash has done.
+        let _ = self.see_barriers();
         let mut court = self.court.lock();
         court.lives += 1;
         court.pause = None;
@@ -417,6 +421,20 @@ impl Run {
     /// The error of what was found, as the end of a life.
     fn judge<T>(&self, result: Result<T, Finding>) -> Result<T, LifeEnd> {
         result.map_err(|finding| self.fail(finding))
+    }
+
+    /// Whether the order of calls so far was such that a crash could do no harm.
+    fn see_barriers(&self) -> Result<(), LifeEnd> {
+        if !self.plan.checks(Check::Barriers) {
+            return Ok(());
+        }
+        match self.world.with_sanitizer(Sanitizer::take) {
+            None => Ok(()),
+            Some(violation) => Err(self.fail(
+                Finding::new("missing-barrier", violation.rule.name(), violation.sentence)
+                    .with(format!("missing: {}", violation.barrier)),
+            )),
+        }
     }
 
     fn crashed(&self) -> bool {
@@ -558,6 +576,8 @@ impl Run {
             match result {
                 Ok(store) => {
                     self.world.set_faults_enabled(true);
+                    self.world.with_sanitizer(Sanitizer::opened);
+                    self.see_barriers()?;
                     return Ok(Some(store));
                 }
                 Err(failure) => {
@@ -852,7 +872,7 @@ impl Run {
             let word = u64::from(label.client) << 32 | u64::from(label.op);
             self.world.note(word, || format!("client {client} #{index}: {op}"));
             let done = self.perform(store.as_ref(), op, label);
-            if matches!(done, Err(LifeEnd::Crashed | LifeEnd::Failed)) {
+            if matches!(done, Err(LifeEnd::Crashed | LifeEnd::Failed)) || self.see_barriers().is_err() {
                 return;
             }
             self.world.yield_point("between two operations");
@@ -918,20 +938,24 @@ impl Run {
             }
             Op::Sync => {
                 let ticket = self.oracle.lock().begin_sync();
+                let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
                 let result = store.sync();
                 self.heard(&result, "sync", |()| 0)?;
                 if result.is_ok() {
                     self.end_sync(ticket);
+                    self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
                 }
                 self.mind(&result);
                 Ok(())
             }
             Op::Flush => {
                 let ticket = self.oracle.lock().begin_sync();
+                let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
                 let result = store.flush();
                 self.heard(&result, "flush", |()| 0)?;
                 if result.is_ok() {
                     self.end_sync(ticket);
+                    self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
                 }
                 self.mind(&result);
                 Ok(())
@@ -997,6 +1021,9 @@ impl Run {
         self.judge(judged)?;
         if crashed {
             return Err(LifeEnd::Crashed);
+        }
+        if let (Outcome::Acknowledged { durable }, Some(seq)) = (outcome, commit.seq) {
+            self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged(seq, batch.len() as u64, durable));
         }
         if let Err(failure) = &commit.result {
             self.accept(failure, "write")?;
@@ -1144,7 +1171,7 @@ impl Run {
 
     fn report(&self, world: World, crash: Option<LastCrash>) -> RunReport {
         // Whatever still runs must be able to end.
-        let failed = self.has_failed();
+        let failed = self.has_failed() || self.see_barriers().is_err();
         if !failed {
             self.calm();
             match world.run() {

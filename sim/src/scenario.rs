@@ -10,7 +10,7 @@
 //! options  = { memtable_bytes = [1024, 8192], durability = ["always", "buffered"] }
 //! workload = [{ op = "put", weight = 8 }, { op = "scan", weight = 1 }, { op = "flush", weight = 1 }]
 //! faults   = [{ kind = "power-loss", every_ops = [50, 400] }]
-//! checks   = ["oracle", "invariants", "liveness"]
+//! checks   = ["oracle", "invariants", "liveness", "barriers"]
 //! ```
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
@@ -92,11 +92,14 @@ pub enum Check {
     /// Opening once more finds what must be there: a second time after some of the recoveries, and after some runs a crash
     /// when the clients are done. Without it a run without faults is a run without crashes.
     Idempotence,
+    /// The durability sanitizer: nothing is done before what it rests on is durable, whether a crash shows it or not.
+    Barriers,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 4] = [Check::Oracle, Check::Invariants, Check::Liveness, Check::Idempotence];
+    pub const ALL: [Check; 5] =
+        [Check::Oracle, Check::Invariants, Check::Liveness, Check::Idempotence, Check::Barriers];
 }
 
 /// How far a seed departs from what its scenario says (Groce and others, "Swarm Testing", 2012): what is always mixed in hides

@@ -9,6 +9,7 @@
 //! failed.
 
 use crate::fault::FileClass;
+use crate::sanitizer::Protocol;
 use crate::world::World;
 use std::fmt;
 use std::ops::Bound;
@@ -206,6 +207,11 @@ pub trait StoreKind: Send + Sync {
     /// Whether everything that was acknowledged survives power loss once [`Store::close`] has returned `Ok`.
     fn is_durable_when_closed(&self) -> bool {
         false
+    }
+
+    /// What its files say about each other, for the durability sanitizer. Without it, only descriptors are watched.
+    fn protocol(&self) -> Option<Arc<dyn Protocol>> {
+        None
     }
 
     /// Names of the places that runs should come to now and then. A store may have none.

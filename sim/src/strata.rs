@@ -1,12 +1,16 @@
-//! Strata as a system under test. Beside `env.rs`, the only file that knows Strata.
+//! Strata as a system under test. Beside `env.rs`, the only file that knows Strata; its folder has what its files say.
+
+mod protocol;
 
 use crate::env::strata_env;
 use crate::fault::FileClass;
+use crate::sanitizer::Protocol;
 use crate::store::{
     CheckReport, Commit, Failure, FailureKind, ScanResult, SnapshotId, Store, StoreKind, SyncMode, Write,
 };
 use crate::world::World;
 use parking_lot::Mutex;
+use protocol::StrataProtocol;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -130,6 +134,10 @@ impl StoreKind for StrataKind {
 
     fn option_names(&self) -> Vec<String> {
         table_of(&Options::default()).keys().cloned().collect()
+    }
+
+    fn protocol(&self) -> Option<Arc<dyn Protocol>> {
+        Some(Arc::new(StrataProtocol::new()))
     }
 
     fn marks(&self) -> &'static [&'static str] {

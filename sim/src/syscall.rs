@@ -21,8 +21,8 @@ use crate::world::{State, World};
 use std::fmt::Write as _;
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The line of the engine's source that made a call.
@@ -57,6 +57,8 @@ pub struct OpenFile {
     name: Named,
     /// Which failed syncs of the file this handle was told of.
     errors_seen: AtomicU32,
+    /// Where a sync of it failed.
+    failed_sync: OnceLock<CallSite>,
 }
 
 /// A lock file that is held until this is dropped, or the incarnation ends.
@@ -419,22 +421,29 @@ impl World {
         let op = if matches!(mode, OpenMode::Read | OpenMode::Write) { FsOp::Open } else { FsOp::Create };
         let asked = Asked { offset: mode as u64, ..Asked::of(op, &name, at) };
         let (ino, errors_seen) = self.call(asked, |state, origin, _| {
-            let disk = &mut state.disk;
+            let State { disk, sanitizer, .. } = state;
+            let mut create = |disk: &mut Disk| {
+                let ino = disk.create(path, origin)?;
+                sanitizer.created(ino, &name.path, at);
+                Ok(ino)
+            };
             let ino = match mode {
                 OpenMode::Read | OpenMode::Write => disk.open(path)?,
-                OpenMode::CreateNew => disk.create(path, origin)?,
+                OpenMode::CreateNew => create(disk)?,
                 OpenMode::CreateOrTruncate => match disk.open(path) {
                     Ok(ino) => {
                         disk.set_len(ino, 0, origin)?;
+                        sanitizer.resized(ino, &name.path, 0, at);
                         ino
                     }
-                    Err(error) if error.kind == io::ErrorKind::NotFound => disk.create(path, origin)?,
+                    Err(error) if error.kind == io::ErrorKind::NotFound => create(disk)?,
                     Err(error) => return Err(error),
                 },
             };
             Ok(((ino, AtomicU32::new(disk.errors_seen(ino))), 0))
         })?;
-        Ok(OpenFile { world: self.clone(), incarnation: self.incarnation(), ino, name, errors_seen })
+        let (incarnation, failed_sync) = (self.incarnation(), OnceLock::new());
+        Ok(OpenFile { world: self.clone(), incarnation, ino, name, errors_seen, failed_sync })
     }
 
     /// Gives `to` the file that `from` names, replacing what it named.
@@ -442,7 +451,11 @@ impl World {
         let name = self.named(to);
         let content = hash_bytes(from.as_bytes());
         let asked = Asked { content, from: Some(from), ..Asked::of(FsOp::Rename, &name, at) };
-        self.call(asked, |state, origin, _| Ok((state.disk.rename(from, to, origin)?, 0)))
+        self.call(asked, |state, origin, _| {
+            state.disk.rename(from, to, origin)?;
+            state.sanitizer.renamed(from, to, at);
+            Ok(((), 0))
+        })
     }
 
     /// Gives a file a second name, where that is free.
@@ -457,7 +470,11 @@ impl World {
     pub fn remove_file(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named(path);
         let asked = Asked::of(FsOp::Unlink, &name, at);
-        self.call(asked, |state, origin, _| Ok((state.disk.unlink(path, origin)?, 0)))
+        self.call(asked, |state, origin, _| {
+            state.disk.unlink(path, origin)?;
+            state.sanitizer.unlinked(path, at);
+            Ok(((), 0))
+        })
     }
 
     /// Creates a directory in an existing one.
@@ -478,11 +495,15 @@ impl World {
     pub fn sync_dir(&self, path: &str, at: CallSite) -> io::Result<()> {
         let name = self.named_dir(path);
         let asked = Asked::of(FsOp::SyncDir, &name, at);
-        self.call(asked, |state, origin, manner| match manner {
-            Manner::SyncFails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
-            Manner::SyncLies => Ok((state.disk.lose_sync_dir(path, origin)?, 1)),
-            Manner::SyncSkipped => Ok(((), 1)),
-            _ => Ok((state.disk.sync_dir(path, origin)?, 0)),
+        self.call(asked, |state, origin, manner| {
+            let done = match manner {
+                Manner::SyncFails { kind, .. } => return Err(DiskError::new(kind, INJECTED)),
+                Manner::SyncSkipped => return Ok(((), 1)),
+                Manner::SyncLies => (state.disk.lose_sync_dir(path, origin)?, 1),
+                _ => (state.disk.sync_dir(path, origin)?, 0),
+            };
+            state.sanitizer.dir_synced(path);
+            Ok(done)
         })
     }
 
@@ -574,13 +595,16 @@ impl OpenFile {
 
     /// Writes at most `data.len()` bytes at `offset`.
     pub fn write_at(&self, data: &[u8], offset: u64, at: CallSite) -> io::Result<usize> {
+        self.judge_use("write", at);
         let mut asked = self.asked(FsOp::Write, offset, data.len(), at);
         asked.content = hash_bytes(data);
+        let Named { path, class, .. } = &self.name;
         self.call(asked, |state, origin, manner| {
             if let Manner::Misdirected(classes) = manner {
-                let State { disk, decisions, classify, .. } = state;
+                let State { disk, decisions, classify, sanitizer, .. } = state;
                 let eligible = |path: &str| classes.contains(classify(path.rsplit('/').next().unwrap_or(path)));
                 let count = disk.write_misdirected(self.ino, offset, data, &eligible, decisions, origin)?;
+                sanitizer.wrote((self.ino, path, *class), offset, &data[..count], at);
                 return Ok((count, count as u64));
             }
             let data = match manner {
@@ -588,6 +612,11 @@ impl OpenFile {
                 _ => data,
             };
             let written = state.disk.write(self.ino, offset, data, origin);
+            match (&written, manner) {
+                (Ok(_), Manner::Fails { .. }) => state.sanitizer.wrote_in_vain(self.ino, path, offset, data, at),
+                (Ok(count), _) => state.sanitizer.wrote((self.ino, path, *class), offset, &data[..*count], at),
+                (Err(_), _) => {}
+            }
             match manner {
                 Manner::Fails { kind, .. } => Err(DiskError::new(kind, INJECTED)),
                 _ => written.map(|count| (count, count as u64)),
@@ -598,7 +627,9 @@ impl OpenFile {
     /// Cuts the file, or extends it with zeros.
     pub fn set_len(&self, len: u64, at: CallSite) -> io::Result<()> {
         self.call(self.asked(FsOp::SetLen, len, 0, at), |state, origin, _| {
-            Ok((state.disk.set_len(self.ino, len, origin)?, 0))
+            state.disk.set_len(self.ino, len, origin)?;
+            state.sanitizer.resized(self.ino, &self.name.path, len, at);
+            Ok(((), 0))
         })
     }
 
@@ -614,19 +645,22 @@ impl OpenFile {
 
     fn sync(&self, scope: SyncScope, at: CallSite) -> io::Result<()> {
         let op = if scope == SyncScope::Data { FsOp::SyncData } else { FsOp::SyncAll };
-        self.call(self.asked(op, 0, 0, at), |state, origin, manner| {
-            let State { disk, decisions, .. } = state;
+        self.judge_use("sync", at);
+        let result = self.call(self.asked(op, 0, 0, at), |state, origin, manner| {
+            let State { disk, decisions, sanitizer, .. } = state;
             let mut error = io::ErrorKind::Other;
             match manner {
                 Manner::SyncFails { how, kind } => {
                     disk.fail_sync(self.ino, how, decisions, origin);
                     error = kind;
                     if how == SyncFailure::LateReport {
+                        sanitizer.synced(self.ino);
                         return Ok(((), 2));
                     }
                 }
                 Manner::SyncLies => {
                     disk.lose_sync(self.ino, origin);
+                    sanitizer.synced(self.ino);
                     return Ok(((), 1));
                 }
                 Manner::SyncSkipped => return Ok(((), 1)),
@@ -635,8 +669,27 @@ impl OpenFile {
             let mut seen = self.errors_seen.load(Ordering::Relaxed);
             let reports = disk.report_error(self.ino, &mut seen);
             self.errors_seen.store(seen, Ordering::Relaxed);
-            if reports { Err(DiskError::new(error, INJECTED)) } else { Ok(((), 0)) }
-        })
+            if reports {
+                return Err(DiskError::new(error, INJECTED));
+            }
+            sanitizer.synced(self.ino);
+            Ok(((), 0))
+        });
+        // Nothing switches between the call and here. Whoever is dead has seen no failure that counts.
+        if result.is_err() && !self.world.is_dead(self.incarnation) {
+            self.world.lock().sanitizer.sync_failed(self.ino, at);
+            let _ = self.failed_sync.set(at);
+        }
+        result
+    }
+
+    /// Tells the sanitizer of a use of a descriptor that has failed to sync.
+    fn judge_use(&self, doing: &str, at: CallSite) {
+        if let Some(failed_at) = self.failed_sync.get()
+            && !self.world.is_dead(self.incarnation)
+        {
+            self.world.lock().sanitizer.used_after_failed_sync(doing, &self.name.path, at, failed_at);
+        }
     }
 
     /// Current length in bytes.

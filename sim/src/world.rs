@@ -22,6 +22,7 @@ use crate::fault::{FaultRule, FileClass, FsOp, Injector};
 use crate::fiber::{self, Fiber, Panic, ThreadBound};
 use crate::ledger::Ledger;
 use crate::rng::{Decisions, Site};
+use crate::sanitizer::{Protocol, Sanitizer};
 use crate::scheduler::{Doing, Next, Policy, Scheduler, SwitchPoint, TaskId, Wait};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
@@ -58,6 +59,8 @@ pub struct WorldConfig {
     pub faults: Vec<FaultRule>,
     /// What each file is, for faults that strike files of a class.
     pub classify: Classify,
+    /// What files say about each other, for the durability sanitizer.
+    pub protocol: Option<Arc<dyn Protocol>>,
     /// How tasks take turns.
     pub policy: Policy,
     /// The probability with which a wait ends without cause, as the contract of a condition allows.
@@ -84,6 +87,7 @@ impl WorldConfig {
             disk: None,
             faults: Vec::new(),
             classify: Arc::new(|_| FileClass::Other),
+            protocol: None,
             policy: Policy::default(),
             spurious_wakeups: 0.0,
             costs: Costs::default(),
@@ -174,6 +178,7 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     pub(crate) scheduler: Scheduler,
     pub(crate) classify: Classify,
+    pub(crate) sanitizer: Sanitizer,
     /// Locked lock files, by path.
     pub(crate) locks: BTreeMap<String, u64>,
     pub(crate) locks_taken: u64,
@@ -304,6 +309,7 @@ impl World {
             disk.keep_history();
         }
         let state = State {
+            sanitizer: Sanitizer::new(config.protocol, &disk),
             disk,
             injector,
             ledger: Ledger::default(),
@@ -633,6 +639,7 @@ impl World {
         if kind != CrashKind::Process {
             state.ledger.power_lost();
         }
+        state.sanitizer.restarted(kind, &image);
         let hash = image.image_hash();
         self.begin_incarnation(&mut state, image, hash);
         Ok(report)
@@ -642,7 +649,9 @@ impl World {
     /// [`Disk::image_hash`].
     pub fn restart_on(&self, disk: Disk, hash: u64) -> Result<(), RunEnd> {
         self.finish_incarnation()?;
-        self.begin_incarnation(&mut self.inner.state.lock(), disk, hash);
+        let mut state = self.inner.state.lock();
+        state.sanitizer.restarted(CrashKind::PowerLoss, &disk);
+        self.begin_incarnation(&mut state, disk, hash);
         Ok(())
     }
 
@@ -784,6 +793,11 @@ impl World {
     /// Shows every call to `watch` from now on, before it is made; `None` ends that. The watch must not call the world.
     pub fn set_watch(&self, watch: Option<Watch>) {
         self.inner.state.lock().watch = watch;
+    }
+
+    /// Tells the durability sanitizer something, or asks it. `look` must not call the world.
+    pub fn with_sanitizer<T>(&self, look: impl FnOnce(&mut Sanitizer) -> T) -> T {
+        look(&mut self.inner.state.lock().sanitizer)
     }
 
     /// Adds something to the trace: what the driver or a client did or saw, as a hash and in words.

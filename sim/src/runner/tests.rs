@@ -78,8 +78,8 @@ fn every_flaw_is_found() {
     LiveSnapshot: wrong-answer (newer value)
     NoDirSync: acknowledged-write-lost (after power loss)
     RenamedFirst: acknowledged-write-lost (after power loss)
-    ErrorSwallowed: acknowledged-write-lost (after process crash)
-    SyncRetried: acknowledged-write-lost (after power loss)
+    ErrorSwallowed: missing-barrier (R7 used after a failed sync)
+    SyncRetried: missing-barrier (R7 used after a failed sync)
     SequenceRestarts: sequence-number-went-back (check)
     Leak: file-leaked
     Truncates: value-nobody-wrote
