@@ -54,7 +54,7 @@ fn subject(ops: u64, keys: u64, options: &str) -> Subject {
     let text = format!("about = 'A benchmark.'\nops = {ops}\nkeys = {keys}\n{WORKLOAD}{options}");
     let scenario = Scenario::parse("sweep", &text).expect("a scenario of this file is right");
     let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
-    let plan = workload::plan(&scenario, kind.default_options(), &mut Decisions::from_seed(1));
+    let plan = workload::plan(&scenario, kind.as_ref(), &mut Decisions::from_seed(1));
     Subject { plan: Arc::new(quiet(&plan)), seed: 1, kind, torn: false }
 }
 

@@ -73,7 +73,9 @@ impl Disk {
                 };
                 script.push(("crash.meta", 0, (names - keep) as u64));
             }
-            MetaRule::PerDir | MetaRule::Any => script.extend([("crash.meta", 0, meta), ("crash.meta.op", 0, op as u64)]),
+            MetaRule::PerDir | MetaRule::Any => {
+                script.extend([("crash.meta", 0, meta), ("crash.meta.op", 0, op as u64)])
+            }
         }
         if writes == 0 {
             script.retain(|(_, _, value)| *value > 0);

@@ -214,8 +214,7 @@ impl Profile {
             open_files_keep_names: false,
             nonatomic_rename: false,
         };
-        let tree_log =
-            Rules { meta: MetaRule::PerDir, file_sync: FileSync::Names, dir_sync: DirSync::Dir, ..ext4 };
+        let tree_log = Rules { meta: MetaRule::PerDir, file_sync: FileSync::Names, dir_sync: DirSync::Dir, ..ext4 };
         let journal = Rules { data: DataRule::Any, rename_over_flushes: false, ..ext4 };
         let weak = Rules {
             meta: MetaRule::Any,
@@ -234,12 +233,9 @@ impl Profile {
             Profile::Xfs => Rules { file_sync: FileSync::JournalToFile, rename_over_flushes: false, ..ext4 },
             Profile::ApfsFsync => Rules { file_sync: FileSync::Nothing, dir_sync: DirSync::Nothing, ..journal },
             Profile::ApfsFullfsync => Rules { data: DataRule::Any, rename_over_flushes: false, ..tree_log },
-            Profile::WindowsNtfs => Rules {
-                dir_sync: DirSync::NoCall,
-                rename_is_durable: true,
-                open_files_keep_names: true,
-                ..journal
-            },
+            Profile::WindowsNtfs => {
+                Rules { dir_sync: DirSync::NoCall, rename_is_durable: true, open_files_keep_names: true, ..journal }
+            }
             Profile::WritebackGarbage => Rules { hole: Hole::Stale, ..journal },
             Profile::PosixWeak => weak,
             Profile::PosixWeakNonatomicRename => Rules { nonatomic_rename: true, ..weak },

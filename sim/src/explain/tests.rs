@@ -11,11 +11,13 @@ use std::time::Duration;
 
 fn explained(flaw: Flaw, faults: &str) -> Explanation {
     let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(flaw));
-    let text = format!("about = 'Tests.'\nclients = 1\nkeys = 8\nfaults = [{faults}]");
+    // Without the sanitizer, which would see a missing barrier before a crash has made anything of it.
+    let checks = "['oracle', 'invariants', 'liveness', 'idempotence']";
+    let text = format!("about = 'Tests.'\nclients = 1\nkeys = 8\nchecks = {checks}\nfaults = [{faults}]");
     let scenario = Scenario::parse("test", &text).expect("a scenario");
     for seed in 0..200 {
         let mut decisions = Decisions::from_seed(seed);
-        let plan = workload::plan(&scenario, kind.default_options(), &mut decisions);
+        let plan = workload::plan(&scenario, kind.as_ref(), &mut decisions);
         let options = RunOptions { record: true, ..RunOptions::default() };
         let report = run_plan(Arc::new(plan.clone()), &kind, decisions, &options);
         if report.failure.is_some() {

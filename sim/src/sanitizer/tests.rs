@@ -85,6 +85,7 @@ impl Toy {
     fn lead(&self, list: &str, bytes: &str, name: &str) {
         let temp = self.create("d/root.tmp", &format!("leads {list}\n"));
         self.sync(bytes, &temp);
+        drop(temp);
         self.world.rename("d/root.tmp", "d/root", Location::caller()).expect("a rename");
         self.sync_dir(name);
     }

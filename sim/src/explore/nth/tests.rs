@@ -35,7 +35,7 @@ fn flaws_in_the_handling_of_errors_are_found_by_failing_each_call() {
     let found: Vec<String> = flaws.iter().map(|flaw| format!("{flaw:?}: {}", first_finding(*flaw))).collect();
     insta::assert_snapshot!(found.join("\n"), @r"
     ErrorSwallowed: acknowledged-write-lost (after close and open), at io at call 3 of write on wal
-    SyncRetried: acknowledged-write-lost (after power loss), at clean-keep-new at call 9 of sync-data on wal, power loss at the end
+    SyncRetried: missing-barrier (R7 used after a failed sync), at clean-keep-new at call 1 of sync-data on wal
     LockKept: deadlock (while running), at io at call 1 of write on wal
     Panics: panic (while running, in sim/src/runner/toy.rs), at io at call 1 of open on wal
     NeverRecovers: error-without-a-cause (read-only), at io at call 1 of open on wal
