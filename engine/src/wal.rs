@@ -9,7 +9,8 @@
 //! kind 3  close   seq = the last one used            payload: total length u64 of all before this record
 //! ```
 //!
-//! W1. Sequence numbers grow from record to record, and start at the one in the file header.
+//! W1. Sequence numbers grow from record to record, and start at the one in the file header. All are below the largest that
+//! there is, so that a log can follow.
 //!
 //! W2. A log is written by one writer, once. It is never appended to after a reopen, never reused and never renamed.
 //!
@@ -299,7 +300,8 @@ fn parse(path: &Path, record: &Record, last_seqno: SeqNo) -> Result<Entry> {
         KIND_BATCH => {
             let count = Decoder::new(&record.payload).u32().unwrap_or(0);
             let entries = record.payload.slice(COUNT_LEN.min(record.payload.len())..);
-            let fits = record.seq + u64::from(count) <= SEQNO_MAX + 1;
+            // The last sequence number is never used: the next log starts behind it.
+            let fits = record.seq + u64::from(count) <= SEQNO_MAX;
             if count == 0 || !fits || !batch::is_valid(&entries, count) {
                 return wrong(format!("a batch of {count} whole entries of kinds that this version knows"));
             }

@@ -313,7 +313,28 @@ fn manifest_of_bytes(file: Vec<u8>) {
     let options = Options { levels: LEVELS_MAX, ..Options::default() };
     match VersionSet::recover(&env, dir(), &options, &Events::default()) {
         Err(error) => assert_says_what_is_wrong(&error),
-        Ok(set) => set.current().check().expect("I1, I2: a list that was recovered keeps them"),
+        Ok(mut set) => {
+            set.current().check().expect("I1, I2: a list that was recovered keeps them");
+            // Whatever list it is, a store must be able to go on from it: with a file, a write and a flush.
+            let number = set.new_file_number();
+            let seqno = set.last_seqno() + 1;
+            let only = InternalKey::new(b"next", seqno, Kind::Put).encode();
+            let flushed = TableMeta {
+                number,
+                keyspace: KEYSPACE_DEFAULT,
+                bytes: 1,
+                entries: 1,
+                deletes: 0,
+                smallest: only.clone(),
+                largest: only,
+                seqno_min: seqno,
+                seqno_max: seqno,
+                checksum: 0,
+                epoch: number,
+            };
+            let edit = VersionEdit { added: vec![(0, flushed)], ..VersionEdit::default() };
+            set.commit(edit).expect("nothing fails in memory");
+        }
     }
 }
 
@@ -435,5 +456,25 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds.push(raw("current", &writer.current().encode()));
     seeds.push(raw("identity", &Identity { store: STORE, format_version: FORMAT_VERSION }.encode()));
     seeds.extend(in_modes("manifest", ["", "log-mended", "damaged"], &file).into_iter().skip(1));
+    // Right checksums, and numbers with which no store can go on.
+    let last_batch = {
+        let (env, memory) = Memory::world();
+        let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, SEQNO_MAX).expect("a new log");
+        writer.push(SEQNO_MAX, &one);
+        writer.write().expect("nothing fails in memory");
+        memory.content(&FileKind::Wal(NUMBER).path(dir()))
+    };
+    seeds.push(Seed { target: "wal", name: "numbers-of-writes-used-up", bytes: [&[1], &last_batch[..]].concat() });
+    let newest = TableMeta { epoch: 1 << 40, ..snapshot.added[0].1.clone() };
+    for (name, odd) in [
+        ("numbers-of-files-used-up", VersionEdit { next_file: Some(1 << 62), ..snapshot.clone() }),
+        ("numbers-of-writes-used-up", VersionEdit { last_seqno: Some(SEQNO_MAX), ..snapshot.clone() }),
+        ("epoch-of-a-file-to-come", VersionEdit { added: vec![(0, newest)], ..snapshot.clone() }),
+    ] {
+        drop(ManifestWriter::create(&env, dir(), NUMBER + 1, STORE, &odd).expect("a new manifest"));
+        let file = memory.content(&FileKind::Manifest(NUMBER + 1).path(dir()));
+        env.remove_file(&FileKind::Manifest(NUMBER + 1).path(dir())).expect("it was just written");
+        seeds.push(Seed { target: "manifest", name, bytes: [&[1], &file[..]].concat() });
+    }
     seeds
 }

@@ -8,18 +8,22 @@ use crate::seeds::{Seed, in_modes};
 use crate::{Damage, Mode, assert_says_what_is_wrong, mode};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use strata::cache::BlockCache;
 use strata::checksum::Checksum;
 use strata::coding::{Decoder, put_u32, put_u64, put_varint};
+use strata::compaction::job::{self, Surroundings};
+use strata::compaction::plan::Plan;
 use strata::env::OpenMode;
 use strata::error::Result;
 use strata::iter::InternalIterator;
 use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare};
-use strata::options::Compression;
-use strata::sst::{FORMAT_VERSION, Properties, Table, TableOptions, TableWriter};
+use strata::manifest::{TableMeta, Version, VersionEdit};
+use strata::options::{Compression, Options};
+use strata::sst::{FORMAT_VERSION, Properties, Table, TableCache, TableOptions, TableWriter};
 
 const NUMBER: u64 = 12;
 const TRAILER_LEN: usize = 5;
@@ -89,6 +93,7 @@ fn walk(
 /// Reads a table in every way. It may be nonsense behind right checksums, where only the manners are checked; where
 /// `verify` finds nothing wrong, all ways must agree.
 fn read_everything(file: Vec<u8>) {
+    compact(file.clone());
     let table = match open(file) {
         Ok(table) => table,
         Err(error) => return assert_says_what_is_wrong(&error),
@@ -127,6 +132,51 @@ fn read_everything(file: Vec<u8>) {
         assert_eq!(from, forward[index..], "from {key:?} on");
         let (before, _) = walk(&table, true, |iter| iter.seek_before(encoded), |iter| iter.prev());
         assert!(before.iter().rev().eq(&forward[..index]), "before {key:?}");
+    }
+}
+
+/// Compacts a table that says of itself in the manifest what it says of itself in its properties. The result fits the list
+/// of tables, or there is none.
+fn compact(file: Vec<u8>) {
+    let bytes = file.len() as u64;
+    let env = Memory::with_file(&path(), file);
+    let tables = Arc::new(TableCache::new(env.clone(), "store".into(), Arc::new(BlockCache::new(0))));
+    let Ok(table) = tables.table(NUMBER, bytes) else { return };
+    let said = table.properties();
+    let meta = TableMeta {
+        number: NUMBER,
+        keyspace: KEYSPACE_DEFAULT,
+        bytes,
+        entries: said.entries,
+        deletes: said.deletes,
+        smallest: said.smallest.clone(),
+        largest: said.largest.clone(),
+        seqno_min: said.seqno_min,
+        seqno_max: said.seqno_max,
+        checksum: 0,
+        epoch: NUMBER,
+    };
+    let edit = VersionEdit { added: vec![(1, meta.clone())], ..VersionEdit::default() };
+    let Ok(version) = Version::empty(3).apply(&edit) else { return };
+    let options = Options { table_bytes: 512, block_bytes: 128, ..Options::default() };
+    let (next, cancelled) = (Cell::new(NUMBER), || false);
+    let new_file_number = || {
+        next.set(next.get() + 1);
+        next.get()
+    };
+    let dir = Path::new("store");
+    let around = Surroundings {
+        env: &env,
+        dir,
+        options: &options,
+        tables: &tables,
+        new_file_number: &new_file_number,
+        cancelled: &cancelled,
+    };
+    let plan = Plan { inputs: vec![(1, vec![Arc::new(meta)])], output_level: 2, trivial_move: false };
+    match job::run(&around, &version, &plan, Vec::new()) {
+        Err(error) => assert_says_what_is_wrong(&error),
+        Ok(edit) => drop(version.apply(&edit.expect("nobody cancels")).expect("J1: what is written fits the list")),
     }
 }
 

@@ -1,21 +1,25 @@
 //! Doing a compaction: reads the inputs in order, writes what survives to new tables, and returns the edit that puts them in
 //! place. Nothing is installed here, and inputs are not touched.
+//!
+//! J1. What is read is taken for what the manifest says of it only after a look: an input whose checksums are right and whose
+//! entries are out of order, or outside of what was claimed, is corruption and reaches no output.
 
 use crate::compaction::flush::describe;
 use crate::compaction::merge::Retention;
 use crate::compaction::picker::may_lie_below;
-use crate::compaction::plan::Plan;
+use crate::compaction::plan::{Claim, Plan};
 use crate::env::{Env, OpenMode};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo, user_key};
+use crate::key::{InternalKey, KEY_LEN_MAX, KEYSPACE_DEFAULT, SeqNo, VALUE_LEN_MAX, compare, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::version::{TableMeta, Version};
 use crate::options::Options;
 use crate::sst::{TableCache, TableOptions, TableWriter};
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,6 +61,7 @@ pub fn run(
     let mut input = input_iter(around, plan);
     let mut output = Output { around, level: plan.output_level, current: None, done: Vec::new() };
     let mut retention = Retention::new(snapshots);
+    let mut sequence = Sequence::of(plan);
     input.seek_to_first()?;
     let mut entries = 0u64;
     while input.valid() {
@@ -65,9 +70,7 @@ pub fn run(
         }
         entries += 1;
         let key = input.key();
-        let Some(entry) = InternalKey::decode(key) else {
-            return Err(undecodable(around, plan, key));
-        };
+        let entry = sequence.admit(key, &input.value()).map_err(|found| odd_input(around, plan, &found))?;
         if retention.keep(entry, || may_lie_below(version, plan.output_level, entry.user)) {
             output.add(key, &input.value())?;
         }
@@ -91,14 +94,48 @@ pub fn run(
     Ok(Some(edit))
 }
 
-fn undecodable(around: &Surroundings<'_>, plan: &Plan, key: &[u8]) -> Error {
+fn odd_input(around: &Surroundings<'_>, plan: &Plan, found: &str) -> Error {
     let (_, table) = plan.tables().next().expect("a plan has inputs");
     let path = FileKind::Sst(table.number).path(around.dir);
-    Error::corruption(
-        &path,
-        0,
-        format!("whole internal keys in this and the other inputs, found {}", key.escape_ascii()),
-    )
+    Error::corruption(&path, 0, format!("entries as the manifest says in this and the other inputs, found {found}"))
+}
+
+/// What the entries of all inputs must be together, one after the other (J1).
+struct Sequence {
+    claim: Claim,
+    seqno_max: SeqNo,
+    /// The entry before; empty before the first.
+    last: Vec<u8>,
+}
+
+impl Sequence {
+    fn of(plan: &Plan) -> Sequence {
+        let seqno_max = plan.tables().map(|(_, table)| table.seqno_max).max().expect("a plan has inputs");
+        Sequence { claim: plan.claim(), seqno_max, last: Vec::new() }
+    }
+
+    /// The key of an entry that may come next; else what is wrong with it.
+    fn admit<'k>(&mut self, key: &'k [u8], value: &[u8]) -> std::result::Result<InternalKey<'k>, String> {
+        let Some(entry) = InternalKey::decode(key) else {
+            return Err(format!("{}, which is no internal key", key.escape_ascii()));
+        };
+        if !entry.kind.is_supported() || entry.user.len() > KEY_LEN_MAX || value.len() > VALUE_LEN_MAX {
+            let (kind, key_len, value_len) = (entry.kind, entry.user.len(), value.len());
+            return Err(format!("an entry of kind {kind:?} with {key_len} bytes of key and {value_len} of value"));
+        }
+        if !self.last.is_empty() && compare(&self.last, key) != Ordering::Less {
+            return Err(format!("{entry:?} after {:?}", InternalKey::decode(&self.last)));
+        }
+        if entry.user < self.claim.smallest.as_slice() || entry.user > self.claim.largest.as_slice() {
+            return Err(format!("{entry:?}, which lies outside of all inputs"));
+        }
+        if entry.seqno > self.seqno_max {
+            return Err(format!("{entry:?}, which is newer than all inputs, that end at {}", self.seqno_max));
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        Ok(entry)
+    }
 }
 
 fn input_iter(around: &Surroundings<'_>, plan: &Plan) -> MergeIter {
@@ -188,5 +225,64 @@ impl Output<'_> {
             self.done.push(describe(open.number, summary));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Kind;
+
+    fn key(user: &[u8], seqno: SeqNo, kind: Kind) -> Vec<u8> {
+        InternalKey::new(user, seqno, kind).encode()
+    }
+
+    fn plan() -> Plan {
+        let table = |number, smallest: &[u8], largest: &[u8]| {
+            Arc::new(TableMeta {
+                number,
+                keyspace: KEYSPACE_DEFAULT,
+                bytes: 100,
+                entries: 2,
+                deletes: 0,
+                smallest: key(smallest, 9, Kind::Put),
+                largest: key(largest, 4, Kind::Put),
+                seqno_min: 4,
+                seqno_max: 9,
+                checksum: 0,
+                epoch: number,
+            })
+        };
+        Plan {
+            inputs: vec![(1, vec![table(7, b"f", b"m")]), (2, vec![table(3, b"c", b"h")])],
+            output_level: 2,
+            trivial_move: false,
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_not_what_the_manifest_says_are_refused_before_anything_is_written() {
+        let told = |entries: &[(&[u8], SeqNo, Kind)]| {
+            let mut sequence = Sequence::of(&plan());
+            let admitted =
+                |&(user, seqno, kind): &(&[u8], SeqNo, Kind)| sequence.admit(&key(user, seqno, kind), b"v").map(|_| ());
+            entries.iter().try_for_each(admitted)
+        };
+        told(&[(b"c", 9, Kind::Put), (b"c", 5, Kind::Delete), (b"m", 4, Kind::Put)]).expect("in order, and within");
+        for (entries, word) in [
+            (&[(&b"d"[..], 5, Kind::Put), (&b"c"[..], 5, Kind::Put)][..], "after"),
+            (&[(b"d", 5, Kind::Put), (b"d", 5, Kind::Put)], "after"),
+            (&[(b"d", 5, Kind::Put), (b"d", 6, Kind::Put)], "after"),
+            (&[(b"b", 5, Kind::Put)], "outside"),
+            (&[(b"n", 5, Kind::Put)], "outside"),
+            (&[(b"d", 10, Kind::Put)], "newer"),
+            (&[(b"d", 5, Kind::Merge)], "Merge"),
+            (&[(&vec![b'd'; KEY_LEN_MAX + 1], 5, Kind::Put)], "bytes of key"),
+        ] {
+            let refused = told(entries).expect_err("an odd input");
+            assert!(refused.contains(word), "{refused}");
+        }
+        let mut sequence = Sequence::of(&plan());
+        assert!(sequence.admit(b"short", b"").expect_err("no key").contains("no internal key"));
     }
 }

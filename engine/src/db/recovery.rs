@@ -113,9 +113,7 @@ struct Replay {
 
 impl Recovery<'_> {
     fn run(mut self, lock: Box<dyn FileLock>) -> Result<State> {
-        if let Some(highest) = self.found.iter().filter_map(|file| file.number()).max() {
-            self.versions.bump_past(highest);
-        }
+        self.found.iter().filter_map(|file| file.number()).for_each(|number| self.versions.bump_past(number));
         self.see_that_tables_are_there()?;
         self.see_that_no_log_was_forgotten()?;
         sometimes!(

@@ -16,7 +16,7 @@
 //! counter is in every edit.
 //!
 //! S4. An edit that does not fit the list is a fault of ours and panics, unless it was read from disk, where it is
-//! corruption.
+//! corruption. So is one that leaves no numbers to go on with, for files or for writes.
 //!
 //! It removes no files and reads no logs and no tables. It does not lock itself: whoever owns it does.
 
@@ -28,7 +28,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
-use crate::key::SeqNo;
+use crate::key::{SEQNO_MAX, SeqNo};
 use crate::mark::sometimes;
 use crate::options::Options;
 use crate::record::Uuid;
@@ -38,8 +38,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Numbers from here on are never drawn. A file that has one is not ours, and not in the way.
+/// Numbers from here on are never drawn.
 const NUMBER_END: u64 = 1 << 62;
+
+/// A counter on disk is never above this: no store lives to draw half of all numbers. Whoever begins at or below it can draw
+/// numbers for as long as there are stores.
+const NUMBER_FOUND_MAX: u64 = 1 << 61;
+
+/// A file with a number from here on is not ours, and not in the way. Far below what a counter may be, so that the name of
+/// a file can never use the numbers up.
+const NUMBER_FOREIGN: u64 = 1 << 60;
 
 /// The counter from which every file of a store has its number. Shared by all who create files.
 #[derive(Debug)]
@@ -61,7 +69,7 @@ impl FileNumbers {
 
     /// Makes sure that `number`, which was found on disk, will not be drawn.
     pub fn bump_past(&self, number: u64) {
-        if number < NUMBER_END {
+        if number < NUMBER_FOREIGN {
             self.next.fetch_max(number + 1, Ordering::Relaxed);
         }
     }
@@ -151,6 +159,11 @@ impl Installed {
         if let Some(number) = tables.chain(edit.wals_added.iter().copied()).find(|&number| number >= next_file) {
             return Err(format!("file {number} was never begun, for the next file has number {next_file}"));
         }
+        // A flush numbers its table's epoch from the same counter, and must come out above all others of level 0.
+        if let Some((_, table)) = edit.added.iter().find(|(_, table)| table.epoch >= next_file) {
+            let (number, epoch) = (table.number, table.epoch);
+            return Err(format!("table {number} has epoch {epoch}, and the next file has number {next_file}"));
+        }
         let mut wals = self.wals.clone();
         for &number in &edit.wals_added {
             if wals.insert(number, None).is_some() {
@@ -173,6 +186,18 @@ impl Installed {
         let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
         let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
         Ok(Installed { version, wals, last_seqno, next_file })
+    }
+
+    /// Itself, if a store can go on from here; an error says what has run out. Only damage gets here: a store refuses writes
+    /// before its last sequence number is used.
+    fn with_numbers_left(self) -> std::result::Result<Installed, String> {
+        if self.next_file > NUMBER_FOUND_MAX {
+            return Err(format!("the next file has number {}, and {NUMBER_FOUND_MAX} is the most", self.next_file));
+        }
+        if self.last_seqno >= SEQNO_MAX {
+            return Err(format!("sequence number {} was used, and must stay free", self.last_seqno));
+        }
+        Ok(self)
     }
 
     /// The edit that makes this out of nothing.
@@ -263,7 +288,7 @@ impl VersionSet {
             if index == 0 && (edit.levels.is_none() || edit.next_file.is_none()) {
                 return Err(Error::corruption(&path, *offset, "a snapshot with the levels and the next file"));
             }
-            installed = installed.apply(edit).map_err(|wrong| {
+            installed = installed.apply(edit).and_then(Installed::with_numbers_left).map_err(|wrong| {
                 Error::corruption(&path, *offset, format!("an edit that fits the list, but {wrong}"))
             })?;
         }

@@ -10,7 +10,7 @@ use crate::env::{Env, OpenMode};
 use crate::error::Error;
 use crate::event::Events;
 use crate::filename::FileKind;
-use crate::key::{InternalKey, Kind};
+use crate::key::{InternalKey, Kind, SEQNO_MAX};
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::wal::ClosedWal;
@@ -521,6 +521,11 @@ fn an_edit_on_disk_that_does_not_fit_is_corruption_and_one_of_ours_a_panic() {
         VersionEdit { wals_removed: vec![1], ..VersionEdit::default() },
         VersionEdit { next_file: Some(1), ..VersionEdit::default() },
         VersionEdit { next_file: Some(u64::MAX), ..VersionEdit::default() },
+        VersionEdit { next_file: Some(1 << 62), ..VersionEdit::default() },
+        VersionEdit { next_file: Some((1 << 61) + 1), ..VersionEdit::default() },
+        VersionEdit { last_seqno: Some(SEQNO_MAX), ..VersionEdit::default() },
+        edit("+L0 6 x..z 22-23 e10"),
+        edit(&format!("+L1 6 x..z 22-{SEQNO_MAX} e3")),
     ] {
         // A manifest with this edit behind its snapshot.
         let mut snapshot = log::read(&env, dir(), &current).expect("whole").edits.swap_remove(0).1;
@@ -543,9 +548,30 @@ fn an_edit_on_disk_that_does_not_fit_is_corruption_and_one_of_ours_a_panic() {
 }
 
 #[test]
+fn a_store_goes_on_from_the_last_numbers_that_can_be_found() {
+    let (env, fs, _) = store();
+    let snapshot = VersionEdit {
+        next_file: Some((1 << 61) - 10),
+        last_seqno: Some(SEQNO_MAX - 1),
+        levels: Some(3),
+        ..VersionEdit::default()
+    };
+    fs.set_contents(&path(FileKind::Manifest(50)), b"");
+    env.remove_file(&path(FileKind::Manifest(50))).expect("nothing fails here");
+    let writer = log::ManifestWriter::create(&env, dir(), 50, STORE, &snapshot).expect("nothing fails here");
+    log::set_current(&env, dir(), writer.current()).expect("nothing fails here");
+    let mut set = recover(&env).expect("numbers are left");
+    let number = set.new_file_number();
+    set.commit(VersionEdit { wals_added: vec![number], ..VersionEdit::default() }).expect("nothing fails here");
+    assert!(recover(&env).expect("numbers are left").wals().contains_key(&number));
+}
+
+#[test]
 fn numbers_are_drawn_once_and_foreign_giants_are_not_in_the_way() {
     let (env, _, set) = store();
     set.bump_past(u64::MAX);
+    set.bump_past((1 << 62) - 1);
+    set.bump_past(1 << 60);
     set.bump_past(3);
     assert_eq!([set.new_file_number(), set.new_file_number()], [10, 11]);
     set.bump_past(40);
