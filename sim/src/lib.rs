@@ -37,6 +37,7 @@ pub mod results;
 pub mod runner;
 pub mod scenario;
 pub mod seeds;
+pub mod shake;
 pub mod shrink;
 pub mod sweep;
 pub mod workload;

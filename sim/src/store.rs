@@ -2,8 +2,7 @@
 //!
 //! [`Store`] is one open store, [`StoreKind`] is a way to open one on a [`World`]. An engine of your own needs these
 //! two traits, and must reach its files, its clock and its tasks through the world (see [`crate::syscall`] for the
-//! files and
-//! [`World::spawn`] for tasks). Nothing here knows a particular engine.
+//! files and [`World::spawn`] for tasks). `examples/own_engine.rs` is a whole one. Nothing here knows a particular engine.
 //!
 //! Every operation may be called from any task, and several tasks call at once. None may panic because the world
 //! failed.
@@ -11,8 +10,10 @@
 use crate::fault::FileClass;
 use crate::sanitizer::Protocol;
 use crate::world::World;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
+use std::io;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// One change within a batch.
@@ -37,6 +38,14 @@ impl Write {
     pub fn key(&self) -> &[u8] {
         match self {
             Write::Put { key, .. } | Write::Delete { key } => key,
+        }
+    }
+
+    /// Its new value, if it has one.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            Write::Put { value, .. } => Some(value),
+            Write::Delete { .. } => None,
         }
     }
 }
@@ -103,6 +112,20 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl Failure {
+    fn not_offered(what: &str) -> Failure {
+        Failure { kind: FailureKind::Invalid, message: format!("the store has no {what}"), file: None }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        let full = error.kind() == io::ErrorKind::StorageFull;
+        let kind = if full { FailureKind::OutOfSpace } else { FailureKind::Io };
+        Failure { kind, message: error.to_string(), file: None }
+    }
+}
+
 /// A snapshot that the store keeps open until it is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId(pub u64);
@@ -149,29 +172,45 @@ pub trait Store: Send + Sync {
     ) -> Result<ScanResult, Failure>;
 
     /// Freezes the present state for reading. The number is the sequence number of the newest write that it shows,
-    /// where the store tells.
-    fn snapshot(&self) -> Result<(SnapshotId, Option<u64>), Failure>;
+    /// where the store tells. A store without snapshots leaves the three as they are; its scenarios name a workload without
+    /// them.
+    fn snapshot(&self) -> Result<(SnapshotId, Option<u64>), Failure> {
+        Err(Failure::not_offered("snapshots"))
+    }
 
     /// The value that the key had when the snapshot was taken.
-    fn get_at(&self, snapshot: SnapshotId, key: &[u8]) -> Result<Option<Vec<u8>>, Failure>;
+    fn get_at(&self, _snapshot: SnapshotId, _key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        Err(Failure::not_offered("snapshots"))
+    }
 
     /// Lets go of a snapshot.
-    fn release(&self, snapshot: SnapshotId);
+    fn release(&self, _snapshot: SnapshotId) {}
 
     /// Makes every acknowledged write durable.
     fn sync(&self) -> Result<(), Failure>;
 
-    /// Moves what is in memory into tables; a success makes every earlier acknowledged write durable.
-    fn flush(&self) -> Result<(), Failure>;
+    /// Moves what is in memory into tables; a success makes every earlier acknowledged write durable. A store without tables
+    /// syncs.
+    fn flush(&self) -> Result<(), Failure> {
+        self.sync()
+    }
 
-    /// Compacts a range of keys, all of it by `None`.
-    fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure>;
+    /// Compacts a range of keys, all of it by `None`. A store that has nothing to compact is done.
+    fn compact(&self, _from: Option<&[u8]>, _to: Option<&[u8]>) -> Result<(), Failure> {
+        Ok(())
+    }
 
-    /// Checks whatever the store can check of itself, thoroughly.
-    fn check(&self) -> Result<CheckReport, Failure>;
+    /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either, so its scenarios
+    /// leave out the check `invariants`.
+    fn check(&self) -> Result<CheckReport, Failure> {
+        Ok(CheckReport::default())
+    }
 
-    /// Ends all tasks of the store and lets go of its files. Later calls fail with [`FailureKind::Closed`].
-    fn close(&self) -> Result<(), Failure>;
+    /// Ends all tasks of the store and lets go of its files. Later calls fail with [`FailureKind::Closed`]. There are none
+    /// where nothing has to be ended: then dropping the store closes it.
+    fn close(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// A kind of store that can be opened on a world.
@@ -179,15 +218,19 @@ pub trait StoreKind: Send + Sync {
     /// Its name, as a scenario gives it.
     fn name(&self) -> &str;
 
-    /// What a file in the store's directory is, by its last name.
-    fn classify(&self, file_name: &str) -> FileClass;
+    /// What a file in the store's directory is, by its last name. Faults of a scenario can be confined to classes.
+    fn classify(&self, _file_name: &str) -> FileClass {
+        FileClass::Other
+    }
 
     /// Opens the store in the world's root directory `db`, creating it where it is missing. Called from a task. The
     /// options were checked by [`StoreKind::check_options`].
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure>;
 
     /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.
-    fn default_options(&self) -> toml::Table;
+    fn default_options(&self) -> toml::Table {
+        toml::Table::new()
+    }
 
     /// Options that nobody would choose, for swarms: a list of things that can be set, each with the ways to set it. What
     /// depends on each other is set together; a store takes any of them in any combination, on top of its default options.
@@ -196,7 +239,9 @@ pub trait StoreKind: Send + Sync {
     }
 
     /// Names of all options, to find the nearest one to a misspelt name.
-    fn option_names(&self) -> Vec<String>;
+    fn option_names(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Whether, under these options, an acknowledged write that leaves it to the options ([`SyncMode::Default`])
     /// survives power loss.
@@ -228,5 +273,25 @@ pub trait StoreKind: Send + Sync {
     }
 
     /// Refuses options that the store would refuse, in words for the author of a scenario.
-    fn check_options(&self, options: &toml::Table) -> Result<(), String>;
+    fn check_options(&self, _options: &toml::Table) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The answer of [`Store::scan`] for a store that has its entries in a map.
+pub fn scan_map(
+    map: &BTreeMap<Vec<u8>, Vec<u8>>,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    reverse: bool,
+    limit: usize,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    // A range of a map must not end before it starts; a scan may ask for that, and finds nothing.
+    let within = map.iter().filter(|(key, _)| RangeBounds::<[u8]>::contains(&(from, to), key.as_slice()));
+    let mut entries: Vec<_> = within.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if reverse {
+        entries.reverse();
+    }
+    entries.truncate(limit);
+    entries
 }
