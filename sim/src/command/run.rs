@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::campaign::{self, Campaign, Totals, real_now};
 use shaketable::coverage::Coverage;
 use shaketable::cpu;
+use shaketable::explain::explain;
 use shaketable::place::place_of;
 use shaketable::report::{self, Dress};
 use shaketable::results::{Found, Results};
@@ -25,6 +26,9 @@ const NOT_DETERMINISTIC: &str = "not-deterministic";
 
 /// What `shake run` does when nothing is said.
 const TIME: Duration = Duration::from_secs(30);
+
+/// A run of more operations is not explained in passing: that takes up to some thousand runs of it.
+const EXPLAINED_OPS_MAX: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -241,14 +245,21 @@ fn tell(
     if !args.shrink.is_zero() {
         let shrunk = watched(&plan, Some(seed), &report, kind, args.shrink, !args.quiet && !args.json);
         let path = save(&shrunk, args.artifacts.as_deref())?;
+        let mut why = String::new();
         if shrunk.replays {
             // Of a small run, what the crash took is what the bug is about.
             let small = shrunk.artifact.run(kind, &RunOptions::default());
             found.place = small.failure.as_ref().and_then(place_of).map(|place| place.to_string()).or(found.place);
             found.shrunk = Some(report::shrunk_json(&shrunk));
+            let is_small = shrunk.after.ops <= EXPLAINED_OPS_MAX;
+            if let Some(explanation) = is_small.then(|| explain(&shrunk.artifact, kind)).flatten() {
+                why = format!("  why:      {}\n", explanation.edge.sentence());
+                found.place = explanation.edge.sites().into_iter().next().or(found.place);
+            }
         }
         found.artifact = path.as_deref().map(|path| path.display().to_string());
         text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
+        text.push_str(&why);
         if args.verbose {
             text.push_str(&report::artifact_lines(&shrunk.artifact));
         }
