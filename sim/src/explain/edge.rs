@@ -50,7 +50,7 @@ pub enum Edge {
     Lost(Item),
     /// No loss is needed, but these calls must fail, in the words of the trace.
     Faults(Vec<String>),
-    /// The process died, and what was in its memory is missed.
+    /// A crash is needed, and nothing that was pending need be lost.
     Process,
     /// Neither a crash nor a fault is needed.
     Alone,
@@ -83,20 +83,30 @@ pub(super) fn find(artifact: &Artifact, kind: &Arc<dyn StoreKind>, witnessed: &W
     let mut search =
         Search { artifact, kind, fingerprint, decisions: listed(&report.decisions, &report.crash_reports) };
     let plan = artifact.plan.clone();
-    if search.run(&plan, &search.decisions).0 != Outcome::Same {
+    let is_listed = search.run(&plan, &search.decisions).0 == Outcome::Same;
+    if !is_listed {
         search.decisions.clone_from(&report.decisions);
     }
     let Some((cut, choices)) = choices(report) else { return search.without_loss(witnessed) };
-    let (lost, kept): (Vec<Choice>, Vec<Choice>) = choices.into_iter().partition(|choice| choice.decision.value > 0);
-    // The one loss without which nothing is wrong; of several the first that was asked for.
-    let needed = lost.iter().filter(|choice| {
+    let (mut lost, kept): (Vec<Choice>, Vec<Choice>) =
+        choices.into_iter().partition(|choice| choice.decision.value > 0);
+    lost.sort_by_key(|choice| choice.item.origin.op);
+    let Some(first) = lost.first() else { return search.without_loss(witnessed) };
+    if !is_listed {
+        return Edge::Lost(first.item.clone());
+    }
+    // One thing after the other is kept, where that changes nothing: what is left is lost for a reason.
+    let mut needed = Vec::new();
+    for choice in &lost {
         let others = search.decisions.iter().filter(|other| !same_site(other, &choice.decision));
         let others: Vec<Decision> = others.cloned().collect();
-        search.run(&plan, &others).0 != Outcome::Same
-    });
-    let Some(loss) = needed.min_by_key(|choice| choice.item.origin.op) else {
-        return search.without_loss(witnessed);
-    };
+        if search.run(&plan, &others).0 == Outcome::Same {
+            search.decisions = others;
+        } else {
+            needed.push(choice);
+        }
+    }
+    let Some(loss) = needed.first() else { return search.without_loss(witnessed) };
     search.pair(loss, &kept).unwrap_or_else(|| search.moment(loss, cut, witnessed))
 }
 

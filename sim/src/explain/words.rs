@@ -58,7 +58,9 @@ impl Edge {
                 )
             }
             Edge::Process => {
-                "The process died, and what it had promised was in its memory only, or is not found again.".to_string()
+                "It takes a crash, and nothing that was on its way to the disk need be lost: what was promised was in \
+                              memory only, or is not found again."
+                    .to_string()
             }
             Edge::Alone => {
                 "It takes neither a crash nor a fault: the store is wrong by itself after these operations.".to_string()
