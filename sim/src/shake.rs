@@ -24,7 +24,7 @@ pub fn first_failure(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seeds: Rang
             continue;
         }
         let mut decisions = Decisions::from_seed(seed);
-        let plan = workload::plan(scenario, kind.default_options(), &mut decisions);
+        let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
         let options = RunOptions { record: true, ..RunOptions::default() };
         let report = run_plan(Arc::new(plan.clone()), kind, decisions, &options);
         let failure = report.failure.as_ref().expect("a seed does the same again");
