@@ -239,7 +239,7 @@ impl State {
         if self.crash.is_some() {
             return;
         }
-        self.happened(Happening::Crash, kind as u64, 0, |_| format!("CRASH: {kind:?}"));
+        self.happened(Happening::Crash, kind as u64, 0, |_| format!("CRASH: {kind}"));
         self.crash = Some(kind);
         self.scheduler.hurry();
     }

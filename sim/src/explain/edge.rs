@@ -10,7 +10,7 @@ use crate::artifact::{Artifact, script};
 use crate::disk::{CrashKind, Item, LISTED};
 use crate::fault::{FaultKind, FaultRule};
 use crate::rng::{Decision, Decisions, Rest};
-use crate::runner::{RunOptions, RunReport, run_plan};
+use crate::runner::{END_CRASH, RunOptions, RunReport, run_plan};
 use crate::shrink::candidate::{is_counted_fault, is_loss, listed};
 use crate::store::StoreKind;
 use crate::workload::Plan;
@@ -175,16 +175,20 @@ impl Search<'_> {
     /// The moment after which the loss is wrong.
     fn moment(&self, loss: &Choice, cut: u64, witnessed: &Witnessed) -> Edge {
         let lost = loss.item.clone();
-        let by_rule =
-            |decision: &&Decision| is_counted_fault(&decision.label) && decision.label.starts_with("fault.power-loss");
-        // Only a lone cut by a rule can be moved: those before it would move along.
-        if self.decisions.iter().filter(by_rule).count() != 1 || cut != 0 {
+        let cuts_power = |decision: &&Decision| {
+            is_counted_fault(&decision.label) && decision.label.starts_with("fault.power-loss")
+                || decision.label == END_CRASH
+        };
+        // Only a lone cut, by a rule or at the end, can be moved: those before it would move along.
+        if self.decisions.iter().filter(cuts_power).count() != 1 || cut != 0 {
             return Edge::Lost(lost);
         }
         let decisions: Vec<Decision> = self
             .decisions
             .iter()
-            .filter(|decision| !by_rule(decision) && !decision.label.starts_with("crash.") || decision.label == LISTED)
+            .filter(|decision| {
+                !cuts_power(decision) && !decision.label.starts_with("crash.") || decision.label == LISTED
+            })
             .cloned()
             .collect();
         let exposed: Vec<&Call> = witnessed.calls.iter().filter(|call| call.is_exposed).collect();
@@ -218,7 +222,13 @@ impl Search<'_> {
                 };
             }
         }
-        Edge::Lost(lost)
+        // No earlier cut does harm. One that struck when all clients were done tells of what was last said to them.
+        match story::before(witnessed, u64::MAX) {
+            Some(moment) if self.decisions.iter().any(|decision| decision.label == END_CRASH) => {
+                Edge::After { lost, moment }
+            }
+            _ => Edge::Lost(lost),
+        }
     }
 
     /// Which faults it takes, where nothing has to be lost.

@@ -104,6 +104,7 @@ impl Toy {
         self.world.sync_dir(".", Location::caller()).expect("a sync");
         let table = self.create("d/table-1", "anything\n");
         self.sync("bytes of the table", &table);
+        drop(table);
         // Their names need no sync yet: nothing leads to what names them.
         let log = self.create("d/log-1", "");
         let list = self.create("d/list-1", "add d/table-1 all\nadd d/log-1 0\n");
@@ -124,10 +125,12 @@ impl Toy {
         self.sync_dir("name of the flushed table");
         self.append(&list, "add d/table-2 all\ndrop d/log-1\n");
         self.sync("bytes of the first edit", &list);
+        drop(log);
         self.unlink("d/log-1");
         self.append(&list, "drop d/table-1\n");
         self.sync("bytes of the second edit", &list);
         self.unlink("d/table-1");
+        drop(list);
         let list = self.create("d/list-2", "add d/table-2 all\n");
         self.sync("bytes of the second list", &list);
         self.sync_dir("name of the second list");

@@ -1,3 +1,5 @@
+//! Flaws of the toy store show in the answers under other options, and a right store gives the same.
+
 use super::*;
 use crate::artifact::Artifact;
 use crate::runner::toy::{Flaw, ToyKind};

@@ -1,3 +1,5 @@
+//! Every call fails in turn: a right store bears it, and each flaw in the handling of errors is found.
+
 use super::*;
 use crate::runner::toy::{Flaw, ToyKind};
 

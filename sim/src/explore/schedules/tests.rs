@@ -1,3 +1,5 @@
+//! Schedules are counted and covered, and a store with a race is found by them.
+
 use super::*;
 use crate::runner::toy::{Flaw, ToyKind};
 
