@@ -1,7 +1,5 @@
 //! What must fail is seen to fail: the example of an engine of one's own forgets a sync, and the table finds it.
 
-#![expect(clippy::disallowed_methods, reason = "a test that runs a program belongs to the real world")]
-
 use std::path::Path;
 use std::process::Command;
 
