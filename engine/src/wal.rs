@@ -65,13 +65,15 @@ pub struct WalWriter {
 }
 
 impl WalWriter {
-    /// Creates the file and writes its header: two calls. Neither its name nor its content is durable yet.
+    /// Creates the file, writes its header and syncs it: three calls. Its name is durable once the directory is synced as
+    /// well; on systems that cannot sync a directory, such as Windows, the sync of the file has to do, and is why it is here.
     /// `first_seqno` is at least 1, and no batch may have a smaller one.
     pub fn create(env: &Env, dir: &Path, number: u64, store: Uuid, first_seqno: SeqNo) -> Result<WalWriter> {
         assert!(first_seqno >= 1, "sequence number 0 is before every write");
         let file = env.open(&FileKind::Wal(number).path(dir), OpenMode::CreateNew)?;
         let header = FileHeader { magic: MAGIC, version: VERSION, store, number, first: first_seqno };
         file.write_all_at(&header.encode(), 0)?;
+        file.sync_data()?;
         Ok(WalWriter {
             records: RecordWriter::new(file, record_tag(store, number), FILE_HEADER_LEN as u64),
             number,
