@@ -163,8 +163,10 @@ impl Disk {
             _ if pending == 0 => (DataPlan::All, SizePlan::All),
             _ => (draw_data(decisions, pending), draw_size(decisions)),
         };
-        let within_sector = kind == CrashKind::TornPowerLoss;
-        let data = if within_sector && pending > 0 { DataPlan::TornLast(None) } else { data };
+        // Where everything or nothing of what is pending is kept, no write can be kept in part.
+        let tears = !matches!(self.rules.data, DataRule::All | DataRule::None) && pending > 0;
+        let within_sector = tears && kind == CrashKind::TornPowerLoss;
+        let data = if within_sector { DataPlan::TornLast(None) } else { data };
         self.image(kind, &Plan { names, data, size, within_sector, listing: None }, decisions)
     }
 

@@ -992,3 +992,16 @@ proptest! {
         prop_assert_eq!(one.1, two.1);
     }
 }
+
+#[test]
+fn a_torn_cut_tears_nothing_where_nothing_unsynced_may_be_kept() {
+    let mut disk = Disk::new(Profile::StrictMin, None);
+    let ino = disk.create("a", Origin::default()).expect("an empty disk");
+    disk.sync_dir("", Origin::default()).expect("a root");
+    disk.write(ino, 0, &[7; 1700], Origin::default()).expect("an endless disk");
+    let least = disk.crash_with(ImageChoice::Min).0.image_hash();
+    for seed in 0..20 {
+        let (image, _) = disk.crash(CrashKind::TornPowerLoss, &mut Decisions::from_seed(seed));
+        assert_eq!(image.image_hash(), least);
+    }
+}
