@@ -77,3 +77,21 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exploration_reads_its_arguments() {
+        // What a parser returns is only looked at when an argument is read, and not by the compiler.
+        for line in [
+            "shake nth a --time 1s --jobs 1 --json",
+            "shake schedules a#3 --bound 2 --ops 4 --named",
+            "shake metamorphic",
+            "shake metamorphic a b --seeds 3..9 --variants 2",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}

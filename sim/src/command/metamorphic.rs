@@ -4,8 +4,8 @@ use super::explore::ExploreArgs;
 use super::{dress, find, kind_of, load, seeds};
 use clap::Args;
 use shaketable::explore::metamorphic;
+use shaketable::seeds::Seeds;
 use std::io::IsTerminal;
-use std::ops::Range;
 use std::path::Path;
 
 #[derive(Args)]
@@ -14,7 +14,7 @@ pub(crate) struct MetamorphicArgs {
     scenario: Vec<String>,
     /// How many seeds of each, or which: N or A..B.
     #[arg(long, value_name = "N | A..B", default_value = "20", value_parser = seeds)]
-    seeds: Range<u64>,
+    seeds: Seeds,
     /// How many other sets of options: the smallest of everything, the largest of everything, then any.
     #[arg(long, value_name = "N", default_value_t = 4)]
     variants: usize,
@@ -23,7 +23,7 @@ pub(crate) struct MetamorphicArgs {
 }
 
 pub(crate) fn run(dir: &Path, args: &MetamorphicArgs) -> Result<bool, String> {
-    if args.seeds.end == u64::MAX {
+    if args.seeds.range.end == u64::MAX {
         return Err("--seeds must come to an end here, such as 20 or 100..200".into());
     }
     let scenarios = match args.scenario.as_slice() {
@@ -35,7 +35,7 @@ pub(crate) fn run(dir: &Path, args: &MetamorphicArgs) -> Result<bool, String> {
     let (mut all, mut passed) = (Vec::new(), true);
     for scenario in &scenarios {
         let kind = kind_of(&scenario.store)?;
-        let how = (args.seeds.clone(), args.variants);
+        let how = (args.seeds.range.clone(), args.variants);
         let explored = metamorphic::explore(scenario, &kind, how, jobs, deadline);
         let (text, failures) = args.explore.tell(&mut explored.found.iter(), &kind, dress)?;
         passed &= failures.is_empty();
