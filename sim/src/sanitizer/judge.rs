@@ -577,6 +577,9 @@ impl Sanitizer {
             let violation = too_early(Rule::ServedTooEarly, what, None, &path, missing);
             self.report(violation);
         }
+        // What an earlier process acknowledged is durable by now, as was just judged, or was given up for a reason that the
+        // oracle weighs; and numbers that were given up are given anew. So a sync promises what is acknowledged from here on.
+        self.acknowledged_max = 0;
     }
 
     fn report(&mut self, violation: Violation) {
