@@ -6,7 +6,7 @@
 //! may report the loss of its pages only once. Every later call returns the first error, and the file is never written
 //! or synced again. Whoever holds the writer goes on in a new file.
 //!
-//! R2. The synced offset in a record is the end of what an earlier sync of this writer, which returned `Ok`, made
+//! R2. The synced offset in a record is the end of what an earlier sync of this file, which returned `Ok`, made
 //! durable. The reader takes it as proof that damage before that offset is no torn tail.
 //!
 //! It does not create the file, and does not make its name durable. Its calls carry the site of whoever asks, because a log
@@ -33,11 +33,12 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Appends to `file` from `offset` on, a multiple of 8. Nothing of the file is taken to be durable. `tag` ties the
-    /// records to the file, see [`super::format::record_tag`].
+    /// Appends to `file` from `offset` on, a multiple of 8. What stands before it was synced, and the first record says so:
+    /// else damage to the header could be taken for a torn beginning. `tag` ties the records to the file, see
+    /// [`super::format::record_tag`].
     pub fn new(file: File, tag: u64, offset: u64) -> RecordWriter {
         assert!(offset.is_multiple_of(RECORD_ALIGN as u64), "records would start at {offset}, which is not aligned");
-        RecordWriter { file, tag, pending: Vec::new(), written: offset, synced: 0, poison: None }
+        RecordWriter { file, tag, pending: Vec::new(), written: offset, synced: offset, poison: None }
     }
 
     /// Starts a new and empty `file` with this header, which goes out with the first group.

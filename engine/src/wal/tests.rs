@@ -216,6 +216,21 @@ fn a_mark_on_idle_tells_damage_in_all_that_was_synced() {
 }
 
 #[test]
+fn a_damaged_header_is_told_from_one_that_was_never_finished() {
+    let (env, fs, _, _) = log_with_syncs([false; 3]);
+    let content = fs.contents(&path());
+    for byte in 0..FILE_HEADER_LEN {
+        let mut damaged = content.clone();
+        damaged[byte] ^= 1;
+        fs.set_contents(&path(), &damaged);
+        assert_eq!(damage_offset(replayed(&env, ReplayExpect::Newest)), 0, "byte {byte}");
+        // With nothing behind it, it proves nothing.
+        fs.set_contents(&path(), &damaged[..FILE_HEADER_LEN]);
+        assert_eq!(replayed(&env, ReplayExpect::Newest).expect("unfinished").1, ALL[..0]);
+    }
+}
+
+#[test]
 fn a_log_of_another_store_or_number_is_not_replayed() {
     let (env, fs, wal, _) = log_with_syncs([true; 3]);
     wal.close().expect("nothing fails here");
