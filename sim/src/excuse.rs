@@ -68,7 +68,8 @@ impl Circumstances<'_> {
             (Harm::BrokenPromise { .. }, class) if class != FileClass::Sst => damage.forgives.map(|_| 0),
             _ => None,
         };
-        self.live_damage().filter_map(cost).min()
+        // Also of damage that is over: an opening may have met it whose end nobody saw.
+        self.damage.iter().filter_map(cost).min()
     }
 
     /// E5: whether the store may have left this file behind without being able to help it.

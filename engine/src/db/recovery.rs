@@ -181,6 +181,7 @@ impl Recovery<'_> {
     /// listed and holds a newer batch was listed by the record that is gone.
     fn see_that_no_log_was_forgotten(&self) -> Result<()> {
         let Some(torn_at) = self.versions.torn_at() else { return Ok(()) };
+        let newest_listed = self.versions.wals().keys().next_back().copied();
         sometimes!("recovery finds a manifest with a torn tail");
         for file in &self.found {
             let FileKind::Wal(number) = *file else { continue };
@@ -191,8 +192,9 @@ impl Recovery<'_> {
             let held = replay(self.env, self.dir, number, self.versions.uuid(), ReplayExpect::Newest, ignore);
             let last_seqno = match held {
                 Ok(held) => held.last_seqno,
-                // Nobody needs it, so nobody misses what is damaged in it.
-                Err(Error::Corruption(_)) => None,
+                // Older than a log that is listed: nobody needs it, so nobody misses what is damaged in it. A newer one may be
+                // what the lost edit was about.
+                Err(Error::Corruption(_)) if Some(number) < newest_listed => None,
                 Err(error) => return Err(error),
             };
             if let Some(last_seqno) = last_seqno.filter(|&last| last > self.versions.last_seqno()) {

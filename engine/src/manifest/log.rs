@@ -126,8 +126,9 @@ pub fn read(env: &Env, dir: &Path, current: &Current) -> Result<ManifestLog> {
     if edits.is_empty() {
         return Err(Error::corruption(&path, FILE_HEADER_LEN as u64, "a whole snapshot, which was synced"));
     }
-    let tail = reader.tail();
-    Ok(ManifestLog { edits, valid_bytes: tail.offset, dropped_bytes: tail.dropped_bytes })
+    // A manifest reserves nothing ahead, so that zeros behind the last edit are an edit that is gone as well.
+    let valid_bytes = reader.tail().offset;
+    Ok(ManifestLog { edits, valid_bytes, dropped_bytes: len.saturating_sub(valid_bytes) })
 }
 
 /// The edit in a record, which is to be the `seq`-th. Its checksum has matched, so anything odd in it is no torn tail.

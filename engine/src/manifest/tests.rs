@@ -437,6 +437,12 @@ fn damage_in_a_manifest_is_seen_but_for_the_last_record_which_may_be_torn() {
             Err(error) => assert!(error.is_corruption() && at < last, "flipped at {at}: {error}"),
         }
     }
+    // A manifest reserves nothing ahead: zeros in place of the last edit are an edit that is gone, and no end.
+    let mut zeroed = content.clone();
+    zeroed[last..].fill(0);
+    fs.set_contents(&manifest, &zeroed);
+    let read = log::read(&env, dir(), &current).expect("the rest is whole");
+    assert_eq!((read.edits.len(), read.dropped_bytes), (3, (content.len() - last) as u64));
     fs.set_contents(&manifest, &content);
     for nth in 0..2 {
         fs.fail_read(nth);

@@ -70,6 +70,9 @@ pub struct Damage {
     pub forgives: Option<u64>,
     /// Nobody meets it any more.
     pub over: bool,
+    /// A store was opened on it, and nobody has seen yet what that came to: what it has taken without a word is gone, though
+    /// the damage itself may be over.
+    pub met: bool,
 }
 
 impl Damage {
@@ -166,9 +169,15 @@ impl Disk {
                 continue;
             }
             let over = !self.is_met(damage);
-            let forgives = if over { None } else { self.cost_of(damage.ino, &damage.bytes) };
-            self.damage[index].over = over;
-            self.damage[index].forgives = forgives;
+            let forgives = match (over, damage.met) {
+                (false, _) => self.cost_of(damage.ino, &damage.bytes),
+                (true, true) => damage.forgives,
+                (true, false) => None,
+            };
+            let damage = &mut self.damage[index];
+            damage.forgives = forgives;
+            damage.met |= !over;
+            damage.over = over;
         }
     }
 
@@ -176,6 +185,7 @@ impl Disk {
     pub fn settle_damage(&mut self) {
         for damage in &mut self.damage {
             damage.forgives = None;
+            damage.met = false;
             damage.over |= matches!(damage.harm, Harm::BrokenPromise { of_names: true });
         }
     }
@@ -222,7 +232,9 @@ impl Disk {
     /// Enters damage to bytes of a file into the ledger. It may strike what could have told of earlier damage.
     pub(super) fn note_damage(&mut self, ino: Ino, bytes: Range<u64>, harm: Harm, call: u64) -> &Damage {
         let path = self.path_of(ino);
-        self.damage.push(Damage { ino, path, bytes, harm, call, forgives: None, over: false });
+        // A wrong read is met as it happens.
+        let met = harm == Harm::WrongRead;
+        self.damage.push(Damage { ino, path, bytes, harm, call, forgives: None, over: false, met });
         for index in 0..self.damage.len() {
             let damage = &self.damage[index];
             if damage.ino == ino && !damage.over && !matches!(damage.harm, Harm::BrokenPromise { .. }) {

@@ -169,6 +169,11 @@ impl Disk {
             SyncFailure::CleanRevertOld => {
                 let durable = content.durable();
                 let (before, after) = (content.pages.taken(), durable.pages.taken());
+                let lost: Vec<u64> = content.pending.iter().map(|record| record.id).collect();
+                if let Some(lie) = self.first_promise(ino, &mut lost.into_iter()).cloned() {
+                    self.enter_broken_promise(&lie, false);
+                    self.lies.retain(|lie| lie.ino != ino);
+                }
                 self.slots[ino.0 as usize].node = Node::File(Arc::new(durable));
                 self.used_pages = self.used_pages - before + after;
                 "failed, and the file went back to what was durable"
@@ -227,6 +232,8 @@ impl Disk {
         let lost: BTreeSet<u64> = touched.into_iter().filter(kept).collect();
         let with_len = decisions.decide(lose, 2) == 0;
         content.drop_sectors(&lost, with_len);
+        // What an earlier sync had promised is not pending any more: it is gone once the cache is.
+        self.lies.iter_mut().filter(|lie| lie.ino == ino).for_each(|lie| lie.dropped = true);
     }
 
     /// A sync says `Ok` and does nothing. What was pending stays pending.
@@ -285,7 +292,7 @@ impl Disk {
         let replaced = self.slots[ino.0 as usize].name != lie.name;
         let forgives = Some(if of_names || replaced { 0 } else { call });
         let (path, harm) = (self.path_of(ino), Harm::BrokenPromise { of_names });
-        self.damage.push(Damage { ino, path, bytes: 0..u64::MAX, harm, call, forgives, over: false });
+        self.damage.push(Damage { ino, path, bytes: 0..u64::MAX, harm, call, forgives, over: false, met: false });
     }
 
     /// Clean pages of a file leave the cache, so that reads show what a failed sync did not write. Returns how many

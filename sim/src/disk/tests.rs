@@ -668,8 +668,9 @@ fn a_flipped_bit_is_read_and_stays_in_every_image_and_in_the_ledger() {
     let flip = disk.flip_bit(ino, 100, 3, 7).unwrap().clone();
     assert_eq!((flip.path.as_str(), flip.bytes.clone(), flip.harm), ("a", 100..101, Harm::Flip { bit: 3, now: 2 ^ 8 }));
     assert!(images(&disk).iter().all(|view| view["a"].as_ref().expect("a file")[100] == 2 ^ 8));
+    assert_eq!(disk.damage(), std::slice::from_ref(&flip));
     disk.weigh_damage();
-    assert_eq!(disk.damage(), [flip]);
+    assert_eq!(disk.damage(), [Damage { met: true, ..flip }]);
     disk.write(ino, 90, &[7; 20], Origin::default()).unwrap();
     disk.weigh_damage();
     assert!(disk.damage()[0].over, "written over");
@@ -713,6 +714,12 @@ fn damage_in_front_of_a_write_that_was_begun_after_a_sync_must_be_noticed() {
     let (mut image, _) = lost.crash_with(ImageChoice::Min);
     image.weigh_damage();
     assert_eq!(image.damage()[0].forgives, Some(10), "the power cut took what could tell");
+    // An opening has met it and was cut short: what it took is gone, though the log is as well.
+    let mut cut_short = image.fork();
+    cut_short.unlink("log", Origin::default()).unwrap();
+    cut_short.weigh_damage();
+    assert!(cut_short.damage()[0].over && cut_short.damage()[0].forgives == Some(10));
+    image.settle_damage();
     image.unlink("log", Origin::default()).unwrap();
     image.weigh_damage();
     assert!(image.damage()[0].over && image.damage()[0].forgives.is_none());
@@ -733,6 +740,16 @@ fn a_promise_that_a_crash_breaks_is_in_the_ledger_and_one_that_it_keeps_is_not()
     let mut mended = disk.fork();
     mended.sync_file(ino, SyncScope::Data, Origin::new(79, None)).unwrap();
     assert_eq!(mended.crash_with(ImageChoice::Min).0.damage(), []);
+
+    // A failed sync that takes what was promised back breaks the promise at once; one that only marks it clean, at the crash.
+    let origin = Origin::new(80, None);
+    let mut reverted = disk.fork();
+    reverted.fail_sync(ino, SyncFailure::CleanRevertOld, &mut Decisions::from_seed(1), origin);
+    assert_eq!(reverted.damage().iter().map(|damage| damage.forgives).collect::<Vec<_>>(), [Some(77)]);
+    let mut dropped = disk.fork();
+    dropped.fail_sync(ino, SyncFailure::CleanKeepNew, &mut Decisions::from_seed(1), origin);
+    assert_eq!(dropped.damage(), []);
+    assert_eq!(dropped.crash_with(ImageChoice::Min).0.damage()[0].forgives, Some(77));
 
     let mut names = after(Profile::PosixWeak, &[Create("a")]);
     names.lose_sync_dir("", Origin::new(5, None)).unwrap();
