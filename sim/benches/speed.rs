@@ -14,6 +14,7 @@
 //! Processor time of the thread is what counts, so that another program on the same machine disturbs less. Each figure is
 //! the median of the rounds.
 
+use shaketable::cpu::thread_time;
 use shaketable::oracle::Restart;
 use shaketable::runner::{RunOptions, run_seed};
 use shaketable::scenario::Scenario;
@@ -92,12 +93,6 @@ struct Round {
     cycles: u64,
     failed: Vec<u64>,
     seconds: f64,
-}
-
-/// Processor time of this thread.
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn run(row: &Row, kind: &Arc<dyn StoreKind>, time: Duration) -> Round {
