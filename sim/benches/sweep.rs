@@ -12,9 +12,10 @@
 //! cargo bench -p shaketable --bench sweep -- --boundaries 256 1000
 //! ```
 
-use shaketable::cpu::thread_time;
+mod measure;
+
+use measure::{Asked, LARGER, machine, timed};
 use shaketable::rng::Decisions;
-use shaketable::scenario::Scenario;
 use shaketable::store::StoreKind;
 use shaketable::strata::StrataKind;
 use shaketable::sweep::{How, Images, Subject, Tally, count, quiet, sweep};
@@ -25,23 +26,9 @@ use std::time::Duration;
 
 const WORKLOAD: &str = "
 workload = [{ op = 'put', weight = 8 }, { op = 'delete', weight = 1 }, { op = 'batch', weight = 1 }]
-swarm = false
+swarm = 'none'
 clients = 1
 value_bytes = [16, 64]
-";
-
-/// Limits at which a store of a thousand operations flushes a few times, and one of a hundred thousand fills three levels.
-const LARGER: &str = "
-[options]
-memtable_bytes = 16384
-wal_bytes_max = 65536
-table_bytes = 65536
-level_base_bytes = 262144
-level_multiplier = 8
-block_bytes = 4096
-restart_interval = 16
-cache_bytes = 1048576
-durability = 'always'
 ";
 
 /// The limits of the scenarios, which flush and compact all the time.
@@ -51,35 +38,19 @@ const TINY: &str = "";
 const STRETCHES: u64 = 4;
 
 fn subject(ops: u64, keys: u64, options: &str) -> Subject {
-    let text = format!("about = 'A benchmark.'\nops = {ops}\nkeys = {keys}\n{WORKLOAD}{options}");
-    let scenario = Scenario::parse("sweep", &text).expect("a scenario of this file is right");
+    let scenario = measure::scenario(&format!("ops = {ops}\nkeys = {keys}\n{WORKLOAD}{options}"));
     let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
     let plan = workload::plan(&scenario, kind.as_ref(), &mut Decisions::from_seed(1));
     Subject { plan: Arc::new(quiet(&plan)), seed: 1, kind, torn: false }
 }
 
-/// Runs something, and says what it took of the processor.
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let start = thread_time();
-    let result = work();
-    (result, thread_time().saturating_sub(start))
-}
-
 fn main() -> ExitCode {
-    let (mut boundaries, mut only) = (512, String::new());
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            // Cargo adds this one.
-            "--bench" => {}
-            "--boundaries" => boundaries = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(boundaries),
-            _ if !argument.starts_with("--") => only = argument,
-            _ => {
-                eprintln!("{argument} is not known; options: --boundaries N  PART-OF-A-ROW");
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let asked = match Asked::parse(&[("--boundaries", 512.0)]) {
+        Ok(asked) => asked,
+        Err(code) => return code,
+    };
+    let boundaries = if asked.measures { asked.number("--boundaries") as u64 } else { STRETCHES };
+    println!("machine    {}", machine());
     println!("at most {boundaries} boundaries of each run; per second of processor time on one core\n");
     println!(
         "{:<44} {:>10} {:>9} {:>9} {:>10} {:>10} {:>12}",
@@ -92,7 +63,8 @@ fn main() -> ExitCode {
         ("100000 operations, 25000 keys, larger tables", 100_000, 25_000, LARGER),
     ];
     let mut failed = false;
-    for (name, ops, keys, options) in rows.into_iter().filter(|(name, ..)| name.contains(&only)) {
+    let rows = if asked.measures { &rows[..] } else { &rows[..1] };
+    for &(name, ops, keys, options) in rows.iter().filter(|(name, ..)| name.contains(&asked.only)) {
         let subject = subject(ops, keys, options);
         let (total, recording) = timed(|| count(&subject));
         let length = (boundaries / STRETCHES).min(total / STRETCHES);

@@ -665,7 +665,26 @@ impl Run {
                 self.world.set_faults_enabled(true);
                 result
             }
+            12 if self.kind.locks() => self.refuse_a_second(&store).map(|()| Some(store)),
             _ => Ok(Some(store)),
+        }
+    }
+
+    /// A store that is open cannot be opened by somebody else.
+    fn refuse_a_second(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
+        self.world.set_faults_enabled(false);
+        let second = self.kind.open(&self.world, &self.plan.options);
+        self.world.set_faults_enabled(true);
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        match second {
+            Err(failure) if failure.kind == FailureKind::Locked => Ok(()),
+            Err(failure) => self.accept(&failure, "a second open"),
+            Ok(second) => {
+                let _ = (second.close(), store.close());
+                Err(self.fail(Finding::new("opened-twice", "", "a store that is open was opened once more")))
+            }
         }
     }
 

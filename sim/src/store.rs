@@ -254,6 +254,11 @@ pub trait StoreKind: Send + Sync {
         false
     }
 
+    /// Whether a store that is open refuses to be opened once more, with [`FailureKind::Locked`].
+    fn locks(&self) -> bool {
+        false
+    }
+
     /// What its files say about each other, for the durability sanitizer. Without it, only descriptors are watched.
     fn protocol(&self) -> Option<Arc<dyn Protocol>> {
         None

@@ -101,6 +101,10 @@ impl StoreKind for StrataKind {
         true
     }
 
+    fn locks(&self) -> bool {
+        true
+    }
+
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
     /// are one thing only: a file for each level, two levels, tables of one block.
     fn wild_options(&self) -> Vec<Vec<toml::Table>> {
@@ -189,7 +193,34 @@ fn kind_of(error: &Error) -> (FailureKind, Option<String>) {
     }
 }
 
+/// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
+/// and restart points usually hold.
+const TURN_FIRST: usize = 3;
+const TURN_EVERY: usize = 13;
+
 impl StrataStore {
+    /// From the last of these entries back to the one before it and on again, by steps and by seeks in both directions. A
+    /// cursor that loses its place by that is a failure that no fault explains.
+    fn turn_round(iter: &mut DbIter, entries: &Entries) -> Result<(), Failure> {
+        let [.., (before, _), (last, _)] = entries.as_slice() else { return Ok(()) };
+        let must_be_at = |iter: &DbIter, key: &[u8], after: &str| {
+            iter.status().map_err(failure)?;
+            if iter.valid() && iter.key() == key {
+                return Ok(());
+            }
+            let message = format!("a cursor lost its place by {after}: it is not at {}", key.escape_ascii());
+            Err(Failure { kind: FailureKind::Other, message, file: None })
+        };
+        if before < last { iter.prev() } else { iter.next() }.map_err(failure)?;
+        must_be_at(iter, before, "turning round")?;
+        if before < last { iter.next() } else { iter.prev() }.map_err(failure)?;
+        must_be_at(iter, last, "turning round twice")?;
+        iter.seek(before).map_err(failure)?;
+        must_be_at(iter, before, "a seek")?;
+        iter.seek_for_prev(last).map_err(failure)?;
+        must_be_at(iter, last, "a seek for the previous key")
+    }
+
     fn held(&self, id: SnapshotId) -> Result<Arc<Snapshot>, Failure> {
         self.snapshots.lock().get(&id).cloned().ok_or_else(|| Failure {
             kind: FailureKind::Invalid,
@@ -198,24 +229,23 @@ impl StrataStore {
         })
     }
 
-    fn walk(mut iter: DbIter, reverse: bool, limit: usize) -> Result<Entries, Error> {
+    fn walk(mut iter: DbIter, reverse: bool, limit: usize) -> Result<Entries, Failure> {
         let mut entries = Vec::new();
         if limit == 0 {
             return Ok(entries);
         }
-        if reverse {
-            iter.seek_to_last()?
-        } else {
-            iter.seek_to_first()?
-        }
+        if reverse { iter.seek_to_last() } else { iter.seek_to_first() }.map_err(failure)?;
         while iter.valid() {
             entries.push((iter.key().to_vec(), iter.value().to_vec()));
             if entries.len() == limit {
                 break;
             }
-            if reverse { iter.prev()? } else { iter.next()? }
+            if entries.len() % TURN_EVERY == TURN_FIRST {
+                StrataStore::turn_round(&mut iter, &entries)?;
+            }
+            if reverse { iter.prev() } else { iter.next() }.map_err(failure)?;
         }
-        iter.status()?;
+        iter.status().map_err(failure)?;
         Ok(entries)
     }
 }
@@ -257,7 +287,7 @@ impl Store for StrataStore {
         };
         let iter = iter.map_err(failure)?;
         let at = Some(iter.seqno());
-        let entries = StrataStore::walk(iter, reverse, limit).map_err(failure)?;
+        let entries = StrataStore::walk(iter, reverse, limit)?;
         Ok(ScanResult { at, entries })
     }
 
