@@ -33,6 +33,8 @@ pub struct Campaign {
     pub jobs: usize,
     /// Whether each seed is run twice, to see whether both runs are the same.
     pub check_determinism: bool,
+    /// Whether no new seed is begun once one has failed.
+    pub fail_fast: bool,
 }
 
 /// One seed of one scenario, done.
@@ -48,6 +50,13 @@ pub struct Done {
     pub divergence: Option<String>,
     /// Real time that the run took.
     pub took: Duration,
+}
+
+impl Done {
+    /// Whether anything about it is wrong.
+    pub fn failed(&self) -> bool {
+        self.report.failure.is_some() || self.divergence.is_some()
+    }
 }
 
 /// Sums over the seeds of one scenario.
@@ -100,7 +109,7 @@ impl Totals {
         }
         self.damage_reported += u64::from(report.damage_reported);
         self.spills += report.spills;
-        self.failures += u64::from(report.failure.is_some() || done.divergence.is_some());
+        self.failures += u64::from(done.failed());
         self.calls += report.calls;
         self.events += report.trace.events;
         self.virtual_time += report.virtual_time;
@@ -141,8 +150,8 @@ pub fn real_now() -> Instant {
     Instant::now()
 }
 
-/// Runs a campaign and tells of each seed when it is done, in any order. `hear` says whether to go on.
-pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnMut(Done) -> bool) {
+/// Runs a campaign and tells of each seed when it is done, in any order.
+pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], hear: impl FnMut(Done)) {
     assert_eq!(kinds.len(), campaign.scenarios.len(), "each scenario has its kind of store");
     let count = campaign.scenarios.len() as u64;
     if count == 0 {
@@ -162,6 +171,10 @@ pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnM
                     let scenario = (number % count) as usize;
                     let Some(seed) = campaign.shard.seed(&campaign.seeds, number / count) else { return };
                     let done = run_one(campaign, &kinds[scenario], scenario, seed);
+                    // Whoever hears of it takes seconds to shrink it: the others must not go on meanwhile.
+                    if campaign.fail_fast && done.failed() {
+                        stopped.store(true, Ordering::Relaxed);
+                    }
                     if sender.send(done).is_err() {
                         return;
                     }
@@ -169,11 +182,7 @@ pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnM
             });
         }
         drop(sender);
-        for done in receiver {
-            if !hear(done) {
-                stopped.store(true, Ordering::Relaxed);
-            }
-        }
+        receiver.into_iter().for_each(hear);
     });
 }
 
@@ -212,11 +221,18 @@ mod tests {
     fn totals(jobs: usize, seeds: Range<u64>) -> Totals {
         let text = "about = 'A'\nops = 40\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
         let scenarios = vec![Scenario::parse("test", text).expect("a scenario")];
-        let campaign = Campaign { scenarios, seeds, shard: Shard::WHOLE, time: None, jobs, check_determinism: false };
+        let campaign = Campaign {
+            scenarios,
+            seeds,
+            shard: Shard::WHOLE,
+            time: None,
+            jobs,
+            check_determinism: false,
+            fail_fast: false,
+        };
         let mut totals = Totals::default();
         run(&campaign, &[Arc::new(StrataKind)], |done| {
             totals.add(&done);
-            true
         });
         totals
     }
@@ -238,11 +254,18 @@ mod tests {
         let scenarios = vec![scenario("one"), scenario("two"), scenario("three")];
         let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(Flaw::None));
         let kinds = [kind.clone(), kind.clone(), kind];
-        let campaign = Campaign { scenarios, seeds: 100..108, shard, time: None, jobs, check_determinism: false };
+        let campaign = Campaign {
+            scenarios,
+            seeds: 100..108,
+            shard,
+            time: None,
+            jobs,
+            check_determinism: false,
+            fail_fast: false,
+        };
         let mut runs = Vec::new();
         run(&campaign, &kinds, |done| {
             runs.push((done.scenario, done.seed, done.report.trace.hash as u64));
-            true
         });
         runs.sort_unstable();
         runs

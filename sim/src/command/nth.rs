@@ -3,6 +3,7 @@
 use super::explore::{ExploreArgs, plan_of};
 use super::{dress, kind_of};
 use clap::Args;
+use shaketable::cpu;
 use shaketable::explore::nth;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -27,22 +28,21 @@ pub(crate) fn run(dir: &Path, args: &NthArgs) -> Result<bool, String> {
     }
     let dress = dress(std::io::stdout().is_terminal());
     let deadline = args.explore.deadline();
-    let (mut all, mut passed) = (Vec::new(), true);
+    let (mut all, mut found) = (Vec::new(), Vec::new());
     for (plan, kind) in plans {
         let explored = nth::explore(&plan, &kind, args.explore.jobs(), deadline);
         let (text, failures) = args.explore.tell(&mut explored.found(), &kind, dress)?;
-        passed &= failures.is_empty();
+        found.extend(failures);
         if args.explore.json {
-            let mut json = explored.json();
-            json["failures"] = failures.into();
-            all.push(json);
+            all.push(explored.json());
         } else {
             print!("{}{text}", explored.text());
             println!("{}", if text.is_empty() { dress.good("no failure") } else { dress.bad("failures, see above") });
         }
     }
     if args.explore.json {
-        println!("{:#}", serde_json::Value::from(all));
+        let seconds = cpu::process_time().as_secs_f64();
+        println!("{:#}", serde_json::json!({ "plans": all, "failures": found, "core_seconds": seconds }));
     }
-    Ok(passed)
+    Ok(found.is_empty())
 }

@@ -104,8 +104,8 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let Seeds { range: seeds, all } =
         args.seeds.as_ref().or(args.seeds_from.as_ref()).cloned().unwrap_or_else(|| Seeds::from(0));
     let time = args.time.or((!all).then_some(TIME));
-    let (shard, check_determinism) = (args.shard, args.check_determinism);
-    let campaign = Campaign { scenarios, seeds: seeds.clone(), shard, time, jobs, check_determinism };
+    let RunArgs { shard, check_determinism, fail_fast, .. } = *args;
+    let campaign = Campaign { scenarios, seeds: seeds.clone(), shard, time, jobs, check_determinism, fail_fast };
     let loud = !args.quiet && !args.json;
     let dress_out = dress(std::io::stdout().is_terminal());
     let bar = if loud && std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -185,7 +185,6 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             ));
             bar.tick();
         }
-        !args.fail_fast || known.is_empty()
     });
     bar.finish_and_clear();
     let elapsed = real_now() - started;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use shaketable::report;
 use shaketable::scenario::nearest;
 use shaketable::zoo::bug::{self, Bug};
-use shaketable::zoo::hunt::hunt;
+use shaketable::zoo::hunt::{Explained, hunt};
 use shaketable::zoo::{Hunt, STRATEGIES, Scratch};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ fn hunt_all(
 
 fn one(scratch: &Scratch, bug: &Bug, budget: Duration) -> Result<Hunt, String> {
     let shake: PathBuf = scratch.build(Some(bug))?;
-    Ok(hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget))
+    Ok(hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget, &bug.files()))
 }
 
 fn outcome(hunt: &Hunt) -> String {
@@ -139,9 +139,10 @@ fn outcome(hunt: &Hunt) -> String {
     }
 }
 
-const HEADS: [&str; 8] = ["bug", "found by", "strategy", "first in", "seeds", "core seconds", "operations", "lost"];
+const HEADS: [&str; 9] =
+    ["bug", "found by", "strategy", "first in", "explain", "seeds", "core seconds", "operations", "lost"];
 
-fn cells(bug: &Bug, hunt: &Hunt) -> [String; 8] {
+fn cells(bug: &Bug, hunt: &Hunt) -> [String; 9] {
     let shown = |number: Option<u64>| number.map_or_else(String::new, report::count);
     let catch = hunt.catch.as_ref();
     let first = catch.map(|catch| match catch.seed {
@@ -153,6 +154,7 @@ fn cells(bug: &Bug, hunt: &Hunt) -> [String; 8] {
         catch.map_or_else(|| "**not found**".into(), |catch| catch.fingerprint.clone()),
         catch.map_or_else(String::new, |catch| catch.strategy.into()),
         first.unwrap_or_default(),
+        catch.and_then(|catch| catch.explained).map_or_else(String::new, |explained| explained.word().into()),
         report::count(hunt.seeds),
         format!("{:.2}", hunt.spent.as_secs_f64()),
         shown(catch.and_then(|catch| catch.operations)),
@@ -166,7 +168,7 @@ fn table(rows: &[(&Bug, &Hunt)]) -> Table {
     for (bug, hunt) in rows {
         table.add_row(cells(bug, hunt));
     }
-    for column in 4..HEADS.len() {
+    for column in 5..HEADS.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -177,7 +179,7 @@ fn table(rows: &[(&Bug, &Hunt)]) -> Table {
 fn markdown(rows: &[(&Bug, &Hunt)]) -> String {
     let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = row(&HEADS.map(String::from));
-    text.push_str("|---|---|---|---|--:|--:|--:|--:|\n");
+    text.push_str("|---|---|---|---|---|--:|--:|--:|--:|\n");
     rows.iter().for_each(|(bug, hunt)| text.push_str(&row(&cells(bug, hunt))));
     text
 }
@@ -194,12 +196,17 @@ fn summary(rows: &[(&Bug, &Hunt)]) -> String {
         sizes.sort_unstable();
         sizes.get(sizes.len() / 2).copied().map_or_else(|| "?".into(), |size| size.to_string())
     };
+    let explained =
+        |how| rows.iter().filter(|(_, hunt)| hunt.catch.as_ref().is_some_and(|c| c.explained == Some(how))).count();
     format!(
-        "{} of {} found; core seconds: median {median:.2}, at most {most:.2}; shrunk: median {} operations, {} things lost",
+        "{} of {} found; core seconds: median {median:.2}, at most {most:.2}; shrunk: median {} operations, {} things lost; \
+         the explanation names the file of {}, and comes past that of {} more",
         spent.len(),
         rows.len(),
         sizes(|hunt| hunt.catch.as_ref()?.operations),
         sizes(|hunt| hunt.catch.as_ref()?.lost),
+        explained(Explained::Named),
+        explained(Explained::Told),
     )
 }
 
@@ -220,6 +227,7 @@ fn json(bug: &Bug, hunt: &Hunt) -> serde_json::Value {
             "symptom": catch.symptom,
             "operations": catch.operations,
             "lost": catch.lost,
+            "explain": catch.explained.map(|explained| explained.word()),
         })),
     })
 }

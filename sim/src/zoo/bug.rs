@@ -91,6 +91,11 @@ impl Bug {
         })
     }
 
+    /// The files that it changes, by their path from the root of the workspace.
+    pub fn files(&self) -> Vec<&str> {
+        self.diffs.keys().map(String::as_str).collect()
+    }
+
     /// The changed files with their new content, by their path from the root of the workspace. The error names the bug.
     #[expect(clippy::disallowed_methods, reason = "the engine's source is on the real disk")]
     pub fn planted_in(&self, root: &Path) -> Result<BTreeMap<String, String>, String> {

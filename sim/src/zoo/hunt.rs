@@ -5,7 +5,9 @@
 //!
 //! A find counts with the processor time that it took, building and shrinking not counted.
 
+use crate::artifact::Artifact;
 use crate::campaign::real_now;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,24 +17,26 @@ use std::time::Duration;
 pub struct Strategy {
     /// Its name on the scoreboard.
     pub name: &'static str,
+    /// How much of what is left of the budget it gets, beside the weights of those behind it.
+    pub weight: u32,
     /// Its arguments; `BUDGET` and `ARTIFACTS` stand for the time that it has and the directory for what it finds.
     pub args: &'static [&'static str],
 }
 
-/// All of them, in the order in which they are tried. Each gets an equal share of what is left of the budget.
+/// All of them, in the order in which they are tried. The campaign has every check on, the durability sanitizer too.
 pub const STRATEGIES: &[Strategy] = &[
-    Strategy {
-        name: "campaign",
-        args: &["run", "--fail-fast", "--json", "--jobs", "1", "--time", "BUDGET", "--artifacts", "ARTIFACTS"],
-    },
-    Strategy {
-        name: "sweep",
-        args: &["sweep", "--json", "--jobs", "1", "--time", "BUDGET", "--artifacts", "ARTIFACTS"],
-    },
+    Strategy { name: "campaign", weight: 3, args: &["run", "--fail-fast", "--jobs", "1"] },
+    Strategy { name: "sweep", weight: 1, args: &["sweep", "--jobs", "1"] },
+    Strategy { name: "nth", weight: 1, args: &["nth", "--jobs", "1"] },
+    Strategy { name: "schedules", weight: 1, args: &["schedules", "--jobs", "1"] },
+    Strategy { name: "swarm", weight: 3, args: &["run", "--swarm", "--fail-fast", "--jobs", "1"] },
 ];
 
 /// How long a strategy may go on after its budget is over, to shrink and tell.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long a failure may be shrunk.
+const SHRINK: &str = "3s";
 
 /// A bug that was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +55,47 @@ pub struct Catch {
     pub operations: Option<u64>,
     /// What the crash of the shrunk run lost.
     pub lost: Option<u64>,
+    /// Where the shrunk run is.
+    pub artifact: Option<PathBuf>,
+    /// Whether `shake explain` led to the planted line.
+    pub explained: Option<Explained>,
+}
+
+/// How near the explanation of a failure came to the file in which the bug sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explained {
+    /// The sentence that says what is missing names it, or the symptom does.
+    Named,
+    /// A step of the story happens in it.
+    Told,
+    /// It is not mentioned.
+    Silent,
+}
+
+impl Explained {
+    /// As the scoreboard and JSON say it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Explained::Named => "names it",
+            Explained::Told => "in its story",
+            Explained::Silent => "no",
+        }
+    }
+
+    /// What the JSON of `shake explain` comes to, for a bug in these files.
+    fn judge(said: &serde_json::Value, files: &[&str]) -> Explained {
+        let mentions = |value: &serde_json::Value| {
+            let text = value.to_string();
+            files.iter().any(|file| text.contains(&format!("{file}:")))
+        };
+        if [&said["symptom"], &said["why"], &said["lines"]].into_iter().any(mentions) {
+            Explained::Named
+        } else if mentions(&said["steps"]) {
+            Explained::Told
+        } else {
+            Explained::Silent
+        }
+    }
 }
 
 /// What a hunt came to.
@@ -66,19 +111,32 @@ pub struct Hunt {
     pub broken: Vec<String>,
 }
 
-/// Hunts with a `shake` that has a bug inside.
-pub fn hunt(shake: &Path, artifacts: &Path, strategies: &[Strategy], budget: Duration) -> Hunt {
+/// Hunts with a `shake` that has a bug inside, and lets it explain what it found. `files` are those in which the bug sits.
+pub fn hunt(shake: &Path, artifacts: &Path, strategies: &[Strategy], budget: Duration, files: &[&str]) -> Hunt {
     let mut hunt = Hunt::default();
     let started = real_now();
     for (index, strategy) in strategies.iter().enumerate() {
-        let share = budget.saturating_sub(real_now() - started) / (strategies.len() - index) as u32;
-        match said(shake, artifacts, strategy, share) {
+        let weights: u32 = strategies[index..].iter().map(|strategy| strategy.weight).sum();
+        let share = budget.saturating_sub(real_now() - started) * strategy.weight / weights;
+        let mut args: Vec<OsString> = strategy.args.iter().map(OsString::from).collect();
+        args.extend(["--json", "--shrink", SHRINK, "--time"].map(OsString::from));
+        args.extend([format!("{}ms", share.as_millis()).into(), "--artifacts".into(), artifacts.into()]);
+        match said(shake, artifacts, &args, share) {
             Ok(said) => hunt.take(strategy, &said),
             Err(why) => hunt.broken.push(format!("{}: {why}", strategy.name)),
         }
         if hunt.catch.is_some() {
             break;
         }
+    }
+    if let Some(catch) = &mut hunt.catch
+        && let Some(artifact) = &catch.artifact
+    {
+        let args = ["explain".into(), "--json".into(), artifact.into()];
+        catch.explained = said(shake, artifacts, &args, Duration::ZERO).ok().map(|said| Explained::judge(&said, files));
+        // Only a campaign says itself what is left of the run.
+        let shrunk = Artifact::load(artifact).ok();
+        catch.operations = catch.operations.or(shrunk.map(|artifact| artifact.plan.ops() as u64));
     }
     hunt
 }
@@ -103,21 +161,18 @@ impl Hunt {
             symptom: word("symptom").unwrap_or_default(),
             operations: failure["shrunk"]["after"]["operations"].as_u64(),
             lost: failure["shrunk"]["after"]["lost"].as_u64(),
+            artifact: word("artifact").map(PathBuf::from),
+            explained: None,
         });
     }
 }
 
-/// Runs a strategy, and reads what it says.
+/// Runs a `shake`, and reads what it says.
 #[expect(clippy::disallowed_methods, reason = "a process of the real world is waited for, and what it said is read")]
-fn said(shake: &Path, artifacts: &Path, strategy: &Strategy, budget: Duration) -> Result<serde_json::Value, String> {
+fn said(shake: &Path, artifacts: &Path, args: &[OsString], budget: Duration) -> Result<serde_json::Value, String> {
     let out: PathBuf = artifacts.join("said.json");
     std::fs::create_dir_all(artifacts).map_err(|error| error.to_string())?;
     let file = std::fs::File::create(&out).map_err(|error| error.to_string())?;
-    let args = strategy.args.iter().map(|arg| match *arg {
-        "BUDGET" => format!("{}ms", budget.as_millis()).into(),
-        "ARTIFACTS" => artifacts.as_os_str().to_os_string(),
-        arg => arg.into(),
-    });
     let mut child = Command::new(shake)
         .args(args)
         .stdin(Stdio::null())
@@ -157,8 +212,20 @@ mod tests {
         assert_eq!((hunt.seeds, hunt.spent), (5, Duration::from_millis(250)), "shrinking is not counted");
         let catch = hunt.catch.expect("a catch");
         assert_eq!((catch.seed, catch.operations, catch.lost), (Some(7), Some(4), Some(1)));
+        assert_eq!(catch.artifact, None);
         let mut empty = Hunt::default();
         empty.take(&STRATEGIES[0], &serde_json::json!({ "scenarios": [], "failures": [], "core_seconds": 2.0 }));
         assert_eq!((empty.catch, empty.spent), (None, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_explanation_is_judged_by_the_files_that_it_names() {
+        let judge = |said| Explained::judge(&said, &["engine/src/wal.rs"]);
+        let named =
+            serde_json::json!({ "why": "Nothing orders wal.rs", "lines": ["engine/src/wal.rs:88"], "steps": [] });
+        assert_eq!(judge(named), Explained::Named);
+        let told = serde_json::json!({ "lines": [], "steps": [{ "whence": "engine/src/wal.rs:70  client 0" }] });
+        assert_eq!(judge(told), Explained::Told);
+        assert_eq!(judge(serde_json::json!({ "lines": ["engine/src/wal/tests.rs:1"] })), Explained::Silent);
     }
 }
