@@ -497,6 +497,11 @@ impl Oracle {
         SyncTicket { covers: self.acked, invoked: self.next_tick() }
     }
 
+    /// The store has promised to sync, by itself and in time, what it holds up to this sequence number.
+    pub fn expect_sync(&mut self, last: u64) -> SyncTicket {
+        SyncTicket { covers: last, invoked: self.next_tick() }
+    }
+
     /// A sync or flush was acknowledged: everything acknowledged before it started is durable.
     pub fn end_sync(&mut self, ticket: SyncTicket) {
         self.promise(0, ticket.covers);

@@ -51,6 +51,9 @@ pub const END_BY_POWER_LOSS: u64 = 14;
 /// The process dies when the clients are done.
 pub const END_BY_PROCESS_CRASH: u64 = 15;
 
+/// Virtual time that a sync may take that a store begins by itself, however slow the disk.
+const SYNC_MAX: Duration = Duration::from_secs(60);
+
 /// Virtual time within which a store that was disturbed must take writes again.
 const ACCEPT_MAX: Duration = Duration::from_secs(120);
 
@@ -357,6 +360,8 @@ struct Court {
     starts: Vec<Start>,
     /// Crashes since the store was last seen to be right.
     crashes_in_a_row: u64,
+    /// The newest write of this life that the store is to sync by itself.
+    periodic: Option<SyncTicket>,
 }
 
 struct Run {
@@ -369,6 +374,8 @@ struct Run {
     answers: Option<Mutex<Answers>>,
     /// What a write promises that leaves it to the options.
     durable_by_default: bool,
+    /// How long the store may take to sync such a write by itself.
+    syncs_within: Option<Duration>,
     stamps_end: Stamp,
 }
 
@@ -392,11 +399,13 @@ impl Run {
             lives: 0,
             starts: Vec::new(),
             crashes_in_a_row: 0,
+            periodic: None,
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
+        let syncs_within = kind.syncs_within(&plan.options);
         let answers = (!plan.variants.is_empty()).then(|| Mutex::new(Answers::of(plan.clients.len())));
         let (oracle, court) = (Mutex::new(oracle), Mutex::new(court));
-        Run { world, plan, kind, oracle, court, answers, durable_by_default, stamps_end }
+        Run { world, plan, kind, oracle, court, answers, durable_by_default, syncs_within, stamps_end }
     }
 
     fn next_life(&self) -> bool {
@@ -405,6 +414,7 @@ impl Run {
         let mut court = self.court.lock();
         court.lives += 1;
         court.pause = None;
+        court.periodic = None;
         court.failure.is_none()
     }
 
@@ -535,13 +545,30 @@ impl Run {
             decisions.decide(site, 16)
         });
         let kind = match choice {
-            END_BY_POWER_LOSS => CrashKind::PowerLoss,
+            END_BY_POWER_LOSS => {
+                self.wait_for_the_periodic_sync();
+                CrashKind::PowerLoss
+            }
             END_BY_PROCESS_CRASH => CrashKind::Process,
             _ => return Ok(store),
         };
         self.world.crash(kind);
         self.bury(store);
         Err(LifeEnd::Crashed)
+    }
+
+    /// A store that syncs by itself has done so when its time is over, and what it had acknowledged must survive. Only where no
+    /// call has failed in this life: a sync that fails may be told to the next writer, and there is none.
+    fn wait_for_the_periodic_sync(&self) {
+        let Some(ticket) = self.court.lock().periodic.take() else { return };
+        let failed = self.world.with_ledger(|ledger| !ledger.of_this_life().is_empty());
+        let Some(within) = self.syncs_within.filter(|_| !failed) else { return };
+        self.world.set_faults_enabled(false);
+        self.world.sleep(within + SYNC_MAX);
+        self.world.set_faults_enabled(true);
+        if !self.crashed() {
+            self.oracle.lock().end_sync(ticket);
+        }
     }
 
     /// After a crash: the store gets its chance to notice, as a process that unwinds.
@@ -1043,6 +1070,10 @@ impl Run {
         }
         if let (Outcome::Acknowledged { durable }, Some(seq)) = (outcome, commit.seq) {
             self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged(seq, batch.len() as u64, durable));
+            if sync == SyncMode::Default && self.syncs_within.is_some() {
+                let ticket = self.oracle.lock().expect_sync(seq + batch.len() as u64 - 1);
+                self.court.lock().periodic = Some(ticket);
+            }
         }
         if let Err(failure) = &commit.result {
             self.accept(failure, "write")?;

@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One change within a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,6 +248,12 @@ pub trait StoreKind: Send + Sync {
     /// survives power loss.
     fn is_durable_by_default(&self, options: &toml::Table) -> bool {
         options.get("durability").is_none_or(|value| value.as_str() == Some("always"))
+    }
+
+    /// Where, under these options, an acknowledged write that leaves it to the options is synced later without being asked:
+    /// after how long at most, on a disk that does not fail.
+    fn syncs_within(&self, _options: &toml::Table) -> Option<Duration> {
+        None
     }
 
     /// Whether everything that was acknowledged survives power loss once [`Store::close`] has returned `Ok`.

@@ -16,6 +16,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
@@ -95,6 +96,11 @@ impl StoreKind for StrataKind {
             ..Options::default()
         };
         table_of(&options)
+    }
+
+    fn syncs_within(&self, options: &toml::Table) -> Option<Duration> {
+        let period = options.get("durability")?.get("periodic_ms")?.as_integer()?;
+        u64::try_from(period).ok().map(Duration::from_millis)
     }
 
     fn is_durable_when_closed(&self) -> bool {
