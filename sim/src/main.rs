@@ -41,6 +41,8 @@ enum Command {
     Sweep(command::sweep::SweepArgs),
     /// Plants real bugs of other engines one at a time, and says whether and how they are found.
     Zoo(command::zoo::ZooArgs),
+    /// Runs every short sequence of a few operations, and cuts the power at every change of the disk.
+    Exhaust(command::exhaust::ExhaustArgs),
     /// Fails every call to the file system in turn, in every way.
     Nth(command::nth::NthArgs),
     /// Runs all schedules of a small workload that depart from the plain one at most so many times.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => command::audit::audit(&dir, &args),
         Command::Sweep(args) => command::sweep::sweep(&dir, &args),
         Command::Zoo(args) => command::zoo::zoo(&args),
+        Command::Exhaust(args) => command::exhaust::run(&args),
         Command::Nth(args) => command::nth::run(&dir, &args),
         Command::Schedules(args) => command::schedules::run(&dir, &args),
         Command::Metamorphic(args) => command::metamorphic::run(&dir, &args),
@@ -86,6 +89,7 @@ mod tests {
     fn every_exploration_reads_its_arguments() {
         // What a parser returns is only looked at when an argument is read, and not by the compiler.
         for line in [
+            "shake exhaust --length 3 --profile ext4-ordered --time 1s",
             "shake nth a --time 1s --jobs 1 --json",
             "shake schedules a#3 --bound 2 --ops 4 --named",
             "shake metamorphic",

@@ -1,6 +1,7 @@
 //! Small explorations of Strata that are gone through whole: what a campaign of `shake` does at length.
 
-use shaketable::explore::{Found, metamorphic, nth, schedules};
+use shaketable::disk::Profile;
+use shaketable::explore::{Found, exhaust, metamorphic, nth, schedules};
 use shaketable::report::{self, Dress};
 use shaketable::scenario::Scenario;
 use shaketable::shrink::shrink;
@@ -29,6 +30,16 @@ fn every_call_of_a_small_workload_fails_in_every_way() {
     expect_nothing(&mut explored.found(), &kind);
     assert!(explored.loops.len() == explored.loops_all && explored.loops.iter().all(|fails| fails.whole));
     assert!(explored.points() > 2000, "{}", explored.text());
+}
+
+#[test]
+fn every_sequence_of_three_operations_is_crashed_everywhere() {
+    let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
+    let explored = exhaust::explore(&kind, Profile::PosixWeak, 3, 1, None);
+    let found: Vec<String> = explored.found().map(|(found, _)| found.artifact.to_text()).collect();
+    assert!(found.is_empty(), "{}\n{}", explored.text(), found.join("\n"));
+    assert!(explored.is_whole() && explored.covered() > 700, "{}", explored.text());
+    assert!(explored.sum.distinct.len() > 5000, "{}", explored.text());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the subcommands that explore have in common: which plans they take, and how they tell what was found.
 
+use super::sweep::Telling;
 use super::{find, kind_of, save};
 use clap::Args;
 use shaketable::explore::Found;
@@ -40,6 +41,11 @@ impl ExploreArgs {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.time.map(|time| shaketable::campaign::real_now() + time)
+    }
+
+    /// How failures of sweeps are told of.
+    pub(super) fn telling(&self, dress: Dress) -> Telling<'_> {
+        Telling { shrink: self.shrink, artifacts: self.artifacts.as_deref(), visible: !self.json, dress }
     }
 
     /// Tells of the first failure of each kind, shrunk and written down. Returns text for people, and JSON for programs.

@@ -3,6 +3,7 @@
 //! A subcommand returns whether it found nothing wrong, or why it could not do its work.
 
 pub(crate) mod audit;
+pub(crate) mod exhaust;
 pub(crate) mod explain;
 pub(crate) mod explore;
 pub(crate) mod list;

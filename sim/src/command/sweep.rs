@@ -123,9 +123,10 @@ pub(crate) fn sweep(dir: &Path, args: &SweepArgs) -> Result<bool, String> {
     sweep_all(&subjects, &how, jobs, |index, tally| tallies[index].merge(tally));
     let elapsed = real_now() - started;
     let mut failures = Vec::new();
+    let telling = Telling { shrink: args.shrink, artifacts: args.artifacts.as_deref(), visible: !args.json, dress };
     for ((name, subject), tally) in names.iter().zip(&subjects).zip(&tallies) {
         for (found, count) in tally.failures.values() {
-            let (text, json) = tell(args, name, &subject.kind, found, *count, dress)?;
+            let (text, json) = telling.tell(name, &subject.kind, found, *count)?;
             failures.push(json);
             if !args.json {
                 println!("{text}");
@@ -148,63 +149,75 @@ pub(crate) fn sweep(dir: &Path, args: &SweepArgs) -> Result<bool, String> {
     Ok(failures.is_empty())
 }
 
-/// A failure: what, where, and the run that repeats it, shrunk and written down.
-fn tell(
-    args: &SweepArgs,
-    name: &str,
-    kind: &Arc<dyn StoreKind>,
-    found: &Found,
-    count: u64,
-    dress: Dress,
-) -> Result<(String, serde_json::Value), String> {
-    let mut text = format!("{} {name}   {}\n", dress.bad("FAILED"), found.finding.fingerprint());
-    let mut line = |line: &str| {
-        text.push_str("  ");
-        text.push_str(line);
-        text.push('\n');
-    };
-    line(&found.finding.symptom);
-    found.finding.details.iter().flat_map(|detail| detail.lines()).for_each(&mut line);
-    line(&format!("at operation {} of {}, and at {} more images", found.ops, found.artifact.plan.ops(), count - 1));
-    found.crashes.iter().for_each(|crash| line(&format!("after {crash}")));
-    if let Some(report) = &found.report {
-        report.lost.iter().for_each(|fate| line(&format!("  lost: {fate}")));
-    }
-    let (path, shrunk) = keep(args, &found.artifact, kind)?;
-    text.push_str(&shrunk);
-    let json = serde_json::json!({
-        "sweep": name,
-        "fingerprint": found.finding.fingerprint(),
-        "symptom": found.finding.symptom,
-        "details": found.finding.details,
-        "operation": found.ops,
-        "crashes": found.crashes,
-        "images": count,
-        "artifact": path.map(|path| path.display().to_string()),
-    });
-    Ok((text, json))
+/// How failures of sweeps are told of.
+pub(super) struct Telling<'a> {
+    /// How long each may be shrunk.
+    pub(super) shrink: Duration,
+    /// Where they are written, if not to the usual place.
+    pub(super) artifacts: Option<&'a Path>,
+    /// Whether progress is shown.
+    pub(super) visible: bool,
+    pub(super) dress: Dress,
 }
 
-/// Shrinks the run of a failure, and writes it down.
-fn keep(args: &SweepArgs, artifact: &Artifact, kind: &Arc<dyn StoreKind>) -> Result<(Option<PathBuf>, String), String> {
-    let report = artifact.run(kind, &RunOptions { record: true, ..RunOptions::default() });
-    let fails_so = report.failure.as_ref().is_some_and(|run| run.finding.fingerprint() == artifact.fingerprint);
-    if fails_so && !args.shrink.is_zero() {
-        let shrunk = watched(&artifact.plan, artifact.seed, &report, kind, args.shrink, !args.json);
-        let path = save(&shrunk, args.artifacts.as_deref())?;
-        return Ok((path.clone(), report::shrunk_lines(&shrunk, path.as_deref())));
+impl Telling<'_> {
+    /// A failure, for people and for programs: what, where, and the run that repeats it, shrunk and written down.
+    pub(super) fn tell(
+        &self,
+        name: &str,
+        kind: &Arc<dyn StoreKind>,
+        found: &Found,
+        count: u64,
+    ) -> Result<(String, serde_json::Value), String> {
+        let mut text = format!("{} {name}   {}\n", self.dress.bad("FAILED"), found.finding.fingerprint());
+        let mut line = |line: &str| {
+            text.push_str("  ");
+            text.push_str(line);
+            text.push('\n');
+        };
+        line(&found.finding.symptom);
+        found.finding.details.iter().flat_map(|detail| detail.lines()).for_each(&mut line);
+        line(&format!("at operation {} of {}, and at {} more images", found.ops, found.artifact.plan.ops(), count - 1));
+        found.crashes.iter().for_each(|crash| line(&format!("after {crash}")));
+        if let Some(report) = &found.report {
+            report.lost.iter().for_each(|fate| line(&format!("  lost: {fate}")));
+        }
+        let (path, shrunk) = self.keep(&found.artifact, kind)?;
+        text.push_str(&shrunk);
+        let json = serde_json::json!({
+            "sweep": name,
+            "fingerprint": found.finding.fingerprint(),
+            "symptom": found.finding.symptom,
+            "details": found.finding.details,
+            "operation": found.ops,
+            "crashes": found.crashes,
+            "images": count,
+            "artifact": path.map(|path| path.display().to_string()),
+        });
+        Ok((text, json))
     }
-    let dir = args.artifacts.clone().unwrap_or_else(shaketable::artifact::home);
-    let path = artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
-    let path = tidy(&path);
-    let mut text = format!("  {}\n", path.display());
-    if fails_so {
-        text.push_str(&format!("  replay:   cargo shake replay {}\n", path.display()));
-    } else {
-        let seen = report.failure.map_or_else(|| "passes".to_string(), |run| run.finding.fingerprint());
-        text.push_str(&format!("  as an ordinary run it {seen}: what differs is not known\n"));
+
+    /// Shrinks the run of a failure, and writes it down.
+    fn keep(&self, artifact: &Artifact, kind: &Arc<dyn StoreKind>) -> Result<(Option<PathBuf>, String), String> {
+        let report = artifact.run(kind, &RunOptions { record: true, ..RunOptions::default() });
+        let fails_so = report.failure.as_ref().is_some_and(|run| run.finding.fingerprint() == artifact.fingerprint);
+        if fails_so && !self.shrink.is_zero() {
+            let shrunk = watched(&artifact.plan, artifact.seed, &report, kind, self.shrink, self.visible);
+            let path = save(&shrunk, self.artifacts)?;
+            return Ok((path.clone(), report::shrunk_lines(&shrunk, path.as_deref())));
+        }
+        let dir = self.artifacts.map_or_else(shaketable::artifact::home, Path::to_path_buf);
+        let path = artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
+        let path = tidy(&path);
+        let mut text = format!("  {}\n", path.display());
+        if fails_so {
+            text.push_str(&format!("  replay:   cargo shake replay {}\n", path.display()));
+        } else {
+            let seen = report.failure.map_or_else(|| "passes".to_string(), |run| run.finding.fingerprint());
+            text.push_str(&format!("  as an ordinary run it {seen}: what differs is not known\n"));
+        }
+        Ok((Some(path), text))
     }
-    Ok((Some(path), text))
 }
 
 const HEAD: [&str; 7] =

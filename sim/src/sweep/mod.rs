@@ -32,5 +32,5 @@ pub use boundaries::{Boundary, Recording, quiet, record};
 pub use cut::Cut;
 pub use parts::sweep_all;
 pub use recovery::{Recoverer, Shown};
-pub use sweeper::{How, Images, Subject, count, sweep};
+pub use sweeper::{How, Images, Memory, Subject, Sweeper, count, sweep};
 pub use tally::{Found, Tally};

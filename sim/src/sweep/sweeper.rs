@@ -1,8 +1,8 @@
 //! The loop: every boundary, every image, each recovered once and judged each time.
 //!
 //! An image is known by the hash of all that can be read in it. Recovery of equal images shows the same, so what was shown
-//! is kept by that hash; what was promised is another matter at each boundary, and an image that was met before under a
-//! weaker promise is judged again. Only the judging is needed then, and it is a search for a number.
+//! is kept by that hash ([`Memory`]); what was promised is another matter at each boundary, and an image that was met before
+//! under a weaker promise is judged again. Only the judging is needed then, and it is a search for a number.
 
 use super::boundaries::{Boundary, Recording, record};
 use super::cut::Cut;
@@ -96,7 +96,11 @@ pub fn sweep(subject: &Subject, how: &How) -> Tally {
             return tally;
         }
         end = end.min(recording.total);
-        let sweeper = sweeper.get_or_insert_with(|| Sweeper::new(subject, how, &recording));
+        let sweeper = sweeper.get_or_insert_with(|| {
+            let (plan, kind, history) = (subject.plan.clone(), subject.kind.clone(), recording.history.clone());
+            let recoverer = Recoverer::new(plan, kind, history);
+            Sweeper::new(subject.clone(), how, &recording, recoverer, Memory::default())
+        });
         for boundary in &recording.boundaries {
             if how.deadline.is_some_and(|deadline| real_now() >= deadline) {
                 return tally;
@@ -114,15 +118,20 @@ pub fn count(subject: &Subject) -> u64 {
     record(subject.plan.clone(), &subject.kind, Decisions::from_seed(subject.seed), 0..0).total
 }
 
+/// What recoveries have shown, by the hash of the image. It may be shared by sweeps of one store under one set of options,
+/// also on several threads, in whose runs every stamp means the same value.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<u64, Shown>>>);
+
 /// See the head of this file.
-pub(super) struct Sweeper<'a> {
-    subject: &'a Subject,
+pub struct Sweeper<'a> {
+    subject: Subject,
     how: &'a How,
     history: Arc<History>,
     recoverer: Recoverer,
     /// What the run decided, for those who repeat it.
     decisions: Vec<Decision>,
-    shown: BTreeMap<u64, Shown>,
+    memory: Memory,
     /// What recovery asked of the newest images.
     logs: BTreeMap<u64, Arc<Mutex<Log>>>,
     /// Images of crashes within recoveries that were tried, each with what they must show.
@@ -130,23 +139,35 @@ pub(super) struct Sweeper<'a> {
 }
 
 impl<'a> Sweeper<'a> {
-    pub(super) fn new(subject: &'a Subject, how: &'a How, recording: &Recording) -> Sweeper<'a> {
-        let history = recording.history.clone();
-        let recoverer = Recoverer::new(subject.plan.clone(), subject.kind.clone(), history.clone());
-        let decisions = recording.decisions.clone();
+    /// Of what was recorded of this subject. The recoverer knows the values of every run that shares the memory.
+    pub fn new(
+        subject: Subject,
+        how: &'a How,
+        recording: &Recording,
+        recoverer: Recoverer,
+        memory: Memory,
+    ) -> Sweeper<'a> {
         Sweeper {
             subject,
             how,
-            history,
+            history: recording.history.clone(),
             recoverer,
-            decisions,
-            shown: BTreeMap::new(),
+            decisions: recording.decisions.clone(),
+            memory,
             logs: BTreeMap::new(),
             nested: BTreeSet::new(),
         }
     }
 
-    fn boundary(&mut self, boundary: &Boundary, tally: &mut Tally) {
+    /// Goes on with another subject, as in [`Sweeper::new`].
+    pub fn turn_to(&mut self, subject: Subject, recording: &Recording) {
+        self.subject = subject;
+        self.history = recording.history.clone();
+        self.decisions.clone_from(&recording.decisions);
+    }
+
+    /// Tries the images of one boundary of the run that was recorded.
+    pub fn boundary(&mut self, boundary: &Boundary, tally: &mut Tally) {
         tally.boundaries += 1;
         // Lazily first: that notes what each recovery asks for, and the canonical images are met again for nothing.
         if self.how.images != Images::Canonical {
@@ -191,12 +212,19 @@ impl<'a> Sweeper<'a> {
         hash: u64,
         tally: &mut Tally,
     ) -> Result<(), Finding> {
-        if !self.shown.contains_key(&hash) {
-            let shown = self.recover(image, hash, None, tally);
-            self.shown.insert(hash, shown);
-        }
         let known = !tally.distinct.insert(hash);
-        let state = match self.judge(&self.shown[&hash], boundary, cut) {
+        let remembered = self.memory.0.lock().get(&hash).cloned();
+        let shown = match remembered {
+            Some(shown) => shown,
+            None => {
+                let (shown, _) = self.recoverer.recover(image.fork(), hash, None);
+                // Two threads may have met the image at once; one of them counts.
+                let is_first = self.memory.0.lock().insert(hash, shown.clone()).is_none();
+                tally.recoveries += u64::from(is_first);
+                shown
+            }
+        };
+        let state = match self.judge(&shown, boundary, cut) {
             Ok(state) => state,
             Err(Some(finding)) => return Err(finding),
             Err(None) => {
@@ -222,7 +250,7 @@ impl<'a> Sweeper<'a> {
         }
         let (watch, log) = Log::watch();
         let shown = self.recover(image, hash, Some(watch), tally);
-        self.shown.insert(hash, shown);
+        self.memory.0.lock().insert(hash, shown);
         self.logs.insert(hash, log.clone());
         log
     }
@@ -235,7 +263,7 @@ impl<'a> Sweeper<'a> {
         {
             finding.details.extend(pairs::missing_orders(self, boundary, tally));
         }
-        tally.found(finding, |finding| Found::after(self.subject, &self.decisions, crashes, finding));
+        tally.found(finding, |finding| Found::after(&self.subject, &self.decisions, crashes, finding));
     }
 
     pub(super) fn recover(&mut self, image: &Disk, hash: u64, watch: Option<Watch>, tally: &mut Tally) -> Shown {
@@ -279,8 +307,8 @@ impl<'a> Sweeper<'a> {
         self.how.depth
     }
 
-    pub(super) fn subject(&self) -> &'a Subject {
-        self.subject
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     pub(super) fn is_late(&self) -> bool {

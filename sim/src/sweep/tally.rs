@@ -47,7 +47,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts a failure; the first of its fingerprint is made and kept.
-    pub(super) fn found(&mut self, finding: Finding, found: impl FnOnce(Finding) -> Found) {
+    pub(crate) fn found(&mut self, finding: Finding, found: impl FnOnce(Finding) -> Found) {
         match self.failures.entry(finding.fingerprint()) {
             Entry::Occupied(known) => known.into_mut().1 += 1,
             Entry::Vacant(unknown) => drop(unknown.insert((found(finding), 1))),
@@ -89,7 +89,7 @@ pub struct Found {
 }
 
 impl Found {
-    pub(super) fn without_crash(subject: &Subject, finding: Finding, ops: u64, decisions: Vec<Decision>) -> Found {
+    pub(crate) fn without_crash(subject: &Subject, finding: Finding, ops: u64, decisions: Vec<Decision>) -> Found {
         let artifact = artifact_of(subject, &finding, Vec::new(), decisions);
         Found { finding, crashes: Vec::new(), report: None, ops, artifact }
     }
