@@ -9,6 +9,8 @@
 //!
 //! The failure is a scripted decision of a fault rule that would by itself never strike, so that shrinking can move it.
 //!
+//! One way is about no single call: only so many files can be open at once, from none upwards until nobody is refused.
+//!
 //! Not covered: two independent failures in one run; calls while the harness itself looks at the store; other schedules than
 //! the plain one; of a write that fails in part only the ends, nothing written and everything written.
 
@@ -59,6 +61,9 @@ scan reverse
 delete k0
 put k2 = #9:40";
 
+/// Only so many files can be open at once.
+const TOO_MANY_FILES: &str = "too many files open";
+
 /// A small plan that makes every kind of call there is, for when no scenario is named.
 pub fn small_plan(kind: &dyn StoreKind) -> Plan {
     let ops = WORKLOAD.lines().map(|line| Op::parse(line).expect("the workload above reads"));
@@ -106,6 +111,11 @@ impl Way {
         self.name == INTERRUPTED
     }
 
+    /// The way that is about no single call.
+    fn of_all_files() -> Way {
+        Way::new(TOO_MANY_FILES, FaultKind::FdLimit, "kind = 'fd-limit'")
+    }
+
     fn of(op: FsOp) -> Vec<Way> {
         let name = op.name();
         let error = |error: &str| {
@@ -126,6 +136,7 @@ impl Way {
                 ways.push(error(INTERRUPTED));
                 ways.push(error("no-space"));
                 ways.push(Way::new("short", FaultKind::ShortWrite, "kind = 'short-write'"));
+                ways.push(Way::new("nothing, and no error", FaultKind::ZeroWrite, "kind = 'zero-write'"));
             }
             FsOp::SetLen | FsOp::Create | FsOp::Mkdir | FsOp::Link | FsOp::Rename => ways.push(error("no-space")),
             FsOp::SyncData | FsOp::SyncAll => {
@@ -229,6 +240,10 @@ pub fn explore(plan: &Plan, kind: &Arc<dyn StoreKind>, jobs: usize, deadline: Op
             }
         }
     }
+    if let Some(&(class, op, _)) = report.seen.iter().find(|(_, op, _)| matches!(op, FsOp::Open | FsOp::Create)) {
+        let way = Way::of_all_files();
+        cells.extend([false, true].map(|power_loss| Cell { class, op, way: way.clone(), sticky: true, power_loss }));
+    }
     nth.loops_all = cells.len();
     let done = spread(&cells, jobs, deadline, |cell| go_through(&plan, kind, cell, deadline));
     nth.loops = done.into_iter().flatten().collect();
@@ -252,21 +267,25 @@ fn go_through(plan: &Plan, kind: &Arc<dyn StoreKind>, cell: &Cell, deadline: Opt
         let number = fails.points + 1;
         let trial = trial(plan, cell, number);
         let report = trial.run(kind);
-        let struck = report.faults.iter().any(|count| count.kind == way.kind && count.class == *class);
+        let is_limit = way.kind == FaultKind::FdLimit;
+        let struck = report.faults.iter().any(|count| count.kind == way.kind && (is_limit || count.class == *class));
         // A call of one byte cannot be cut short: nothing strikes, and there may be more behind it.
         let calls = report.seen.iter().filter(|(of, at, _)| of == class && at == op).map(|(.., calls)| calls).sum();
         let may_pass = matches!(way.kind, FaultKind::ShortRead | FaultKind::ShortWrite) && number < calls;
         if let Some(failure) = &report.failure
             && known.insert(failure.finding.fingerprint())
         {
-            let what = format!(
-                "{} at call {number}{} of {} on {}{}",
-                way.name,
-                if *sticky { " and all later ones" } else { "" },
-                op.name(),
-                class.name(),
-                if *power_loss { ", power loss at the end" } else { "" },
-            );
+            let what = match is_limit {
+                true => format!("{} beside {}", way.name, number - 1),
+                false => format!(
+                    "{} at call {number}{} of {} on {}",
+                    way.name,
+                    if *sticky { " and all later ones" } else { "" },
+                    op.name(),
+                    class.name(),
+                ),
+            };
+            let what = what + if *power_loss { ", power loss at the end" } else { "" };
             fails.found.push(trial.found(kind, what));
         }
         if !struck && !may_pass {
@@ -278,17 +297,23 @@ fn go_through(plan: &Plan, kind: &Arc<dyn StoreKind>, cell: &Cell, deadline: Opt
     fails
 }
 
-/// The run in which the call of this number fails, counted from 1.
+/// The run in which the call of this number fails, counted from 1; of a limit, the run with one less than this number.
 fn trial(plan: &Plan, cell: &Cell, number: u64) -> Trial {
     let Cell { class, way, sticky, power_loss, .. } = cell;
     let mut plan = plan.clone();
-    let mut rule = format!("{}\nclasses = '{}'\n{NEVER}", way.rule, class.name());
     let label = format!("fault.{}", way.kind.name());
-    let mut script = BTreeMap::from([((label.clone(), number - 1), 1)]);
-    match way.sticky() {
-        Some(stays) if *sticky => write!(rule, "\n{stays}").expect("writing to a string"),
-        None if *sticky => script.extend((number..number + 1000).map(|later| ((label.clone(), later), 1))),
-        _ => {}
+    let mut script = BTreeMap::new();
+    let mut rule = way.rule.clone();
+    if way.kind == FaultKind::FdLimit {
+        write!(rule, "\nlimit = {}", number - 1).expect("writing to a string");
+    } else {
+        write!(rule, "\nclasses = '{}'\n{NEVER}", class.name()).expect("writing to a string");
+        script.insert((label.clone(), number - 1), 1);
+        match way.sticky() {
+            Some(stays) if *sticky => write!(rule, "\n{stays}").expect("writing to a string"),
+            None if *sticky => script.extend((number..number + 1000).map(|later| ((label.clone(), later), 1))),
+            _ => {}
+        }
     }
     script.extend(way.how.iter().map(|&(ordinal, value)| ((format!("{label}.how"), ordinal), value)));
     if *power_loss {
@@ -322,7 +347,8 @@ impl Nth {
         let mut line = |line: String| writeln!(text, "{line}").expect("writing to a string");
         line(format!("{}: {} ways for calls to fail", self.scenario, self.loops_all));
         for &(class, op, calls) in &self.calls {
-            let here: Vec<&Loop> = self.loops.iter().filter(|fails| (fails.class, fails.op) == (class, op)).collect();
+            let is_here = |fails: &&Loop| (fails.class, fails.op) == (class, op) && fails.way != TOO_MANY_FILES;
+            let here: Vec<&Loop> = self.loops.iter().filter(is_here).collect();
             let ways: BTreeSet<&str> = here.iter().map(|fails| fails.way.as_str()).collect();
             let points: Vec<u64> = here.iter().map(|fails| fails.points).collect();
             let most = points.iter().max().copied().unwrap_or(0);
@@ -334,6 +360,11 @@ impl Nth {
                 count(points.iter().sum())
             ));
         }
+        let limits = self.loops.iter().filter(|fails| fails.way == TOO_MANY_FILES).map(|fails| fails.points);
+        let (most, points) = limits.fold((0, 0), |(most, sum), points| (most.max(points), sum + points));
+        line(format!(
+            "  any       open       {most:5} limits in turn, from none on,  {points:6} points   {TOO_MANY_FILES}"
+        ));
         line(format!("{} runs, {} points covered", count(self.runs()), count(self.points())));
         line("not covered:".into());
         let unused: Vec<String> = FsOp::ALL

@@ -32,6 +32,21 @@ fn a_store_without_a_flaw_survives_every_failure_of_every_call() {
 }
 
 #[test]
+fn writes_take_nothing_and_files_run_out_until_nobody_is_refused() {
+    let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(Flaw::None));
+    let nth = explore(&small_plan(kind.as_ref()), &kind, 1, None);
+    let points = |way: &str| -> Vec<u64> {
+        nth.loops.iter().filter(|fails| fails.way == way).map(|fails| fails.points).collect()
+    };
+    // The log and the file that takes its place, each once and sticky, with and without a power loss: as with any error.
+    assert_eq!(points("nothing, and no error").iter().max(), points("no-space").iter().max(), "{}", nth.text());
+    assert!(points("nothing, and no error").iter().all(|points| *points > 0), "{}", nth.text());
+    // None at all, one, and so on, up to the most that the toy has open at once.
+    let limits = points(TOO_MANY_FILES);
+    assert_eq!(limits, [2, 2], "{}", nth.text());
+}
+
+#[test]
 fn flaws_in_the_handling_of_errors_are_found_by_failing_each_call() {
     let flaws = [Flaw::ErrorSwallowed, Flaw::SyncRetried, Flaw::LockKept, Flaw::Panics, Flaw::NeverRecovers];
     let found: Vec<String> = flaws.iter().map(|flaw| format!("{flaw:?}: {}", first_finding(*flaw))).collect();
