@@ -4,6 +4,7 @@ use super::explore::ExploreArgs;
 use super::{dress, kind_of};
 use clap::Args;
 use shaketable::campaign::real_now;
+use shaketable::cpu;
 use shaketable::disk::Profile;
 use shaketable::explore::exhaust;
 use std::io::IsTerminal;
@@ -44,12 +45,13 @@ pub(crate) fn run(args: &ExhaustArgs) -> Result<bool, String> {
         let mut json = explored.json();
         json["failures"] = failures.into();
         json["seconds"] = seconds.into();
+        json["core_seconds"] = cpu::process_time().as_secs_f64().into();
         json["jobs"] = jobs.into();
         println!("{json:#}");
     } else {
         print!("{}{text}", explored.text());
         let verdict = if passed { dress.good("no failure") } else { dress.bad("failures, see above") };
-        println!("{verdict}, in {seconds:.1} s on {jobs} threads");
+        println!("{verdict}, in {seconds:.2} s on {jobs} threads");
     }
     Ok(passed)
 }

@@ -27,6 +27,7 @@ pub struct Strategy {
 pub const STRATEGIES: &[Strategy] = &[
     Strategy { name: "campaign", weight: 3, args: &["run", "--fail-fast", "--jobs", "1"] },
     Strategy { name: "sweep", weight: 1, args: &["sweep", "--jobs", "1"] },
+    Strategy { name: "exhaust", weight: 1, args: &["exhaust", "--length", "3", "--jobs", "1"] },
     Strategy { name: "nth", weight: 1, args: &["nth", "--jobs", "1"] },
     Strategy { name: "schedules", weight: 1, args: &["schedules", "--jobs", "1"] },
     Strategy { name: "swarm", weight: 3, args: &["run", "--swarm", "--fail-fast", "--jobs", "1"] },
