@@ -3,6 +3,10 @@
 //! Numbers are handed out by a counter, and a number is a scenario and a seed, so that the scenarios take turns and the
 //! results do not depend on how many threads there are. A thread shares nothing with the others. Of several machines each
 //! takes a shard of the seeds.
+//!
+//! A campaign that grows ([`run_growing`]) gives every second number to a run that is grown from those that have reached
+//! something new ([`growth`]). It goes in rounds of so many numbers, and what is kept in a round is grown from in the next
+//! one, so that here, too, nothing depends on the threads.
 
 use crate::coverage::Coverage;
 use crate::fault::FaultKind;
@@ -11,12 +15,20 @@ use crate::scenario::Scenario;
 use crate::seeds::Shard;
 use crate::store::StoreKind;
 use crate::trace::{Keep, fold};
+use growth::{Growth, Kept};
+use seedling::Seedling;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+pub mod growth;
+pub mod seedling;
+
+/// Runs of a round in which nothing new is kept.
+const ROUND: u64 = 256;
 
 /// What a campaign goes through.
 #[derive(Clone, Debug)]
@@ -44,6 +56,8 @@ pub struct Done {
     pub scenario: usize,
     /// The seed.
     pub seed: u64,
+    /// What was run in place of the seed, where that was grown.
+    pub grown: Option<Arc<Seedling>>,
     /// What came of it.
     pub report: RunReport,
     /// The first event that differed when it was run again.
@@ -151,53 +165,143 @@ pub fn real_now() -> Instant {
 }
 
 /// Runs a campaign and tells of each seed when it is done, in any order.
-pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], hear: impl FnMut(Done)) {
+pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnMut(Done)) {
     assert_eq!(kinds.len(), campaign.scenarios.len(), "each scenario has its kind of store");
-    let count = campaign.scenarios.len() as u64;
-    if count == 0 {
-        return;
-    }
     let deadline = campaign.time.map(|time| real_now() + time);
-    let next = AtomicU64::new(0);
+    hand_out(campaign, 0..u64::MAX, deadline, |number| run_number(campaign, kinds, number), |_, done| hear(done));
+}
+
+/// Runs a campaign of which every second run is grown, and tells of each when its round is done, in order.
+pub fn run_growing(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], growth: &mut Growth, mut hear: impl FnMut(Done)) {
+    assert_eq!(kinds.len(), campaign.scenarios.len(), "each scenario has its kind of store");
+    let deadline = campaign.time.map(|time| real_now() + time);
+    for round in 0.. {
+        let so_far = &*growth;
+        let mut results = BTreeMap::new();
+        let work = |number| grow_number(campaign, kinds, so_far, number);
+        hand_out(campaign, round * ROUND..(round + 1) * ROUND, deadline, work, |number, done| {
+            results.insert(number, done);
+        });
+        let over =
+            (results.len() as u64) < ROUND || (campaign.fail_fast && results.values().any(|done| done.0.failed()));
+        for (_, (done, kept)) in results {
+            growth.see(&done.report.coverage, done.grown.is_some(), kept);
+            hear(done);
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+/// What a thread has done.
+trait Outcome: Send {
+    fn failed(&self) -> bool;
+}
+
+impl Outcome for Done {
+    fn failed(&self) -> bool {
+        Done::failed(self)
+    }
+}
+
+impl Outcome for (Done, Option<Kept>) {
+    fn failed(&self) -> bool {
+        self.0.failed()
+    }
+}
+
+/// Has the threads work off these numbers until there is no more work, and tells of each in any order.
+fn hand_out<T: Outcome>(
+    campaign: &Campaign,
+    numbers: Range<u64>,
+    deadline: Option<Instant>,
+    work: impl Fn(u64) -> Option<T> + Sync,
+    mut hear: impl FnMut(u64, T),
+) {
+    let next = AtomicU64::new(numbers.start);
     let stopped = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..campaign.jobs.max(1) {
             let sender = sender.clone();
-            let (next, stopped) = (&next, &stopped);
+            let (next, stopped, work) = (&next, &stopped, &work);
             scope.spawn(move || {
                 while !stopped.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| real_now() < deadline) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let scenario = (number % count) as usize;
-                    let Some(seed) = campaign.shard.seed(&campaign.seeds, number / count) else { return };
-                    let done = run_one(campaign, &kinds[scenario], scenario, seed);
+                    if number >= numbers.end {
+                        return;
+                    }
+                    let Some(done) = work(number) else { return };
                     // Whoever hears of it takes seconds to shrink it: the others must not go on meanwhile.
                     if campaign.fail_fast && done.failed() {
                         stopped.store(true, Ordering::Relaxed);
                     }
-                    if sender.send(done).is_err() {
+                    if sender.send((number, done)).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        receiver.into_iter().for_each(hear);
+        receiver.into_iter().for_each(|(number, done)| hear(number, done));
     });
 }
 
-fn run_one(campaign: &Campaign, kind: &Arc<dyn StoreKind>, index: usize, seed: u64) -> Done {
-    let scenario = &campaign.scenarios[index];
-    // A panic in a task is a finding; one outside of all tasks is a bug of the harness, and stops it.
-    let run = || run_seed(scenario, kind, seed, &RunOptions::default());
+/// The scenario and the seed of a number; `None` behind the last one.
+fn place(campaign: &Campaign, number: u64) -> Option<(usize, u64)> {
+    let count = campaign.scenarios.len() as u64;
+    let turn = number.checked_div(count)?;
+    Some(((number % count) as usize, campaign.shard.seed(&campaign.seeds, turn)?))
+}
+
+fn run_number(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], number: u64) -> Option<Done> {
+    let (index, seed) = place(campaign, number)?;
+    let (scenario, kind) = (&campaign.scenarios[index], &kinds[index]);
+    let (report, took) = timed(scenario, seed, || run_seed(scenario, kind, seed, &RunOptions::default()));
+    let divergence = if campaign.check_determinism { divergence(scenario, kind, seed, &report) } else { None };
+    Some(Done { scenario: index, seed, grown: None, report, divergence, took })
+}
+
+/// The run of a number, or one that is grown in its place; and what is to be kept of it, if it has reached something new.
+fn grow_number(
+    campaign: &Campaign,
+    kinds: &[Arc<dyn StoreKind>],
+    growth: &Growth,
+    number: u64,
+) -> Option<(Done, Option<Kept>)> {
+    let (index, seed) = place(campaign, number)?;
+    // Every second one of each scenario, and not all scenarios at the same turn.
+    let turn = number / campaign.scenarios.len() as u64;
+    let chance = fold(seed ^ SCATTER, number);
+    let parent = ((index as u64 + turn) % 2 == 1).then(|| growth.pick(chance)).flatten();
+    let grown = parent.map(|Kept { seedling, decided }| {
+        let (scenario, kind) = (&campaign.scenarios[seedling.scenario], &kinds[seedling.scenario]);
+        Arc::new(seedling.mutated(scenario, kind.as_ref(), decided, chance))
+    });
+    let index = grown.as_ref().map_or(index, |grown| grown.scenario);
+    let (scenario, kind) = (&campaign.scenarios[index], &kinds[index]);
+    let (report, took) = timed(scenario, seed, || match &grown {
+        Some(grown) => grown.run(kind, &RunOptions::default()),
+        None => run_seed(scenario, kind, seed, &RunOptions::default()),
+    });
+    let is_kept = report.failure.is_none() && growth.is_new(&report.coverage);
+    let kept = is_kept.then(|| {
+        let seedling = grown.clone().unwrap_or_else(|| Arc::new(Seedling::new(index, scenario, kind.as_ref(), seed)));
+        let recorded = seedling.run(kind, &RunOptions { record: true, ..RunOptions::default() });
+        Kept { seedling, decided: recorded.decisions }
+    });
+    Some((Done { scenario: index, seed, grown, report, divergence: None, took }, kept))
+}
+
+/// Runs it. A panic in a task is a finding; one outside of all tasks is a bug of the harness, and stops it.
+fn timed(scenario: &Scenario, seed: u64, run: impl Fn() -> RunReport) -> (RunReport, Duration) {
     let started = real_now();
     let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         eprintln!("the harness itself panicked in {}#{seed}", scenario.name);
         std::panic::resume_unwind(panic)
     });
-    let took = started.elapsed();
-    let divergence = if campaign.check_determinism { divergence(scenario, kind, seed, &report) } else { None };
-    Done { scenario: index, seed, report, divergence, took }
+    (report, started.elapsed())
 }
 
 /// Runs a seed again; where the two runs differ, says at which event.
@@ -217,6 +321,7 @@ mod tests {
     use super::*;
     use crate::runner::toy::{Flaw, ToyKind};
     use crate::strata::StrataKind;
+    use std::collections::BTreeSet;
 
     fn totals(jobs: usize, seeds: Range<u64>) -> Totals {
         let text = "about = 'A'\nops = 40\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
@@ -246,6 +351,66 @@ mod tests {
         let (mut first, second) = (totals(1, 0..5), totals(2, 5..12));
         first.merge(&second);
         assert_eq!((first.hash, first.ops), (one.hash, one.ops));
+    }
+
+    /// A campaign that grows: its hash, how much was grown and failed, and what it says of its growth.
+    fn grown(jobs: usize, names: &[&str]) -> (u64, usize, String) {
+        let text = "about = 'A'\nops = 60\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
+        let scenarios: Vec<_> = names.iter().map(|name| Scenario::parse(name, text).expect("a scenario")).collect();
+        let kinds: Vec<Arc<dyn StoreKind>> = names.iter().map(|_| Arc::new(StrataKind) as _).collect();
+        let campaign = Campaign {
+            scenarios,
+            seeds: 0..400 / names.len() as u64,
+            shard: Shard::WHOLE,
+            time: None,
+            jobs,
+            check_determinism: false,
+            fail_fast: false,
+        };
+        let (mut totals, mut grown, mut growth) = (Totals::default(), Vec::new(), Growth::default());
+        run_growing(&campaign, &kinds, &mut growth, |done| {
+            assert!(done.report.failure.is_none(), "{:?}", done.report.failure);
+            if done.grown.is_some() {
+                grown.push(done.report.trace.hash);
+            }
+            totals.add(&done);
+        });
+        assert_eq!(totals.seeds, 400);
+        let different: BTreeSet<u128> = grown.iter().copied().collect();
+        assert!(different.len() * 10 > grown.len() * 9, "{} of {} grown runs", different.len(), grown.len());
+        (totals.hash, grown.len(), growth.lines())
+    }
+
+    #[test]
+    fn what_grows_does_not_depend_on_the_number_of_threads() {
+        let one = grown(1, &["one", "two"]);
+        assert_eq!(one, grown(3, &["one", "two"]));
+        // Half of all but the first round, before which nothing is kept.
+        assert_eq!(one.1, (400 - 256) / 2, "{}", one.2);
+        assert_eq!(grown(2, &["alone"]).1, one.1);
+    }
+
+    #[test]
+    fn a_seedling_that_is_not_changed_runs_like_its_seed_and_a_change_makes_another_run() {
+        let text = "about = 'A'\nops = 60\nclients = 2\nfaults = [{ kind = 'power-loss', every_ops = [50, 400] }]";
+        let scenario = Scenario::parse("test", text).expect("a scenario");
+        let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
+        let mut others = 0;
+        for seed in 0..8 {
+            let fresh = run_seed(&scenario, &kind, seed, &RunOptions::default());
+            let seedling = Seedling::new(0, &scenario, kind.as_ref(), seed);
+            let recorded = seedling.run(&kind, &RunOptions { record: true, ..RunOptions::default() });
+            assert_eq!(recorded.trace.hash, fresh.trace.hash, "seed {seed}");
+            for number in 0..8 {
+                let other = seedling.mutated(&scenario, kind.as_ref(), &recorded.decisions, number);
+                let again = seedling.mutated(&scenario, kind.as_ref(), &recorded.decisions, number);
+                let [one, two] = [other, again].map(|other| other.run(&kind, &RunOptions::default()));
+                assert!(one.failure.is_none(), "{:?}", one.failure);
+                assert_eq!(one.trace.hash, two.trace.hash, "seed {seed}, change {number}");
+                others += u64::from(one.trace.hash != fresh.trace.hash);
+            }
+        }
+        assert!(others > 48, "{others} of 64 changes changed something");
     }
 
     /// Each seed that was run, with the hash of what it did.

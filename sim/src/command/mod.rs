@@ -117,9 +117,14 @@ pub(crate) fn save(shrunk: &Shrunk, dir: Option<&Path>) -> Result<Option<PathBuf
     if !shrunk.replays {
         return Ok(None);
     }
+    save_whole(&shrunk.artifact, dir).map(Some)
+}
+
+/// Writes a failure down as it is, if not to the usual place, then here.
+pub(crate) fn save_whole(artifact: &Artifact, dir: Option<&Path>) -> Result<PathBuf, String> {
     let dir = dir.map_or_else(artifact::home, Path::to_path_buf);
-    let path = shrunk.artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
-    Ok(Some(tidy(&path)))
+    let path = artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
+    Ok(tidy(&path))
 }
 
 /// Writes a file of the real disk.

@@ -1,10 +1,12 @@
 //! `shake run`: a campaign, what it comes to, and each new failure shrunk and written down.
 
 use super::shrink::watched;
-use super::{dress, duration, find, kind_of, load, run_recorded, save, seeds, seeds_from, write};
+use super::{dress, duration, find, kind_of, load, run_recorded, save, save_whole, seeds, seeds_from, write};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use shaketable::campaign::{self, Campaign, Totals, real_now};
+use shaketable::artifact::Artifact;
+use shaketable::campaign::growth::Growth;
+use shaketable::campaign::{self, Campaign, Done, Totals, real_now};
 use shaketable::coverage::Coverage;
 use shaketable::cpu;
 use shaketable::explain::explain;
@@ -15,6 +17,7 @@ use shaketable::runner::RunOptions;
 use shaketable::scenario::Scenario;
 use shaketable::seeds::{Seeds, Shard};
 use shaketable::store::StoreKind;
+use shaketable::workload::Plan;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -46,6 +49,9 @@ pub(crate) struct RunArgs {
     /// For how long: 60s, 5m, 8h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
+    /// Every second run is not a fresh seed but grown from runs that reached coverage marks that no other had reached.
+    #[arg(long, conflicts_with = "check_determinism")]
+    grow: bool,
     /// Makes every scenario wild: each seed leaves out half of its operations, faults and options.
     #[arg(long)]
     swarm: bool,
@@ -132,7 +138,7 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let mut paused = Duration::ZERO;
     // Processor time that went into telling of failures instead of searching for them.
     let mut telling = Duration::ZERO;
-    campaign::run(&campaign, &kinds, |done| {
+    let mut hear = |done: Done| {
         totals[done.scenario].add(&done);
         let scenario = &campaign.scenarios[done.scenario];
         let after = real_now() - started - paused;
@@ -150,7 +156,7 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             if new {
                 let pause = real_now();
                 let spent = cpu::process_time() - telling;
-                let told = tell(args, scenario, &kinds[done.scenario], done.seed, after, dress_out);
+                let told = tell(args, scenario, &kinds[done.scenario], &done, after, dress_out);
                 match told {
                     Ok((text, mut found)) => {
                         found.core_seconds = Some(spent.as_secs_f64());
@@ -185,7 +191,12 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             ));
             bar.tick();
         }
-    });
+    };
+    let mut growth = Growth::default();
+    match args.grow {
+        true => campaign::run_growing(&campaign, &kinds, &mut growth, &mut hear),
+        false => campaign::run(&campaign, &kinds, &mut hear),
+    }
     bar.finish_and_clear();
     let elapsed = real_now() - started;
     let names = campaign.scenarios.iter().map(|scenario| scenario.name.clone());
@@ -215,6 +226,9 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
         } else {
             dress_out.bad(&format!("{failed} seeds failed, in {} ways", known.len()))
         };
+        if args.grow {
+            print!("{}", growth.lines());
+        }
         if args.marks {
             print!("{}", coverage.marks_lines());
         }
@@ -224,23 +238,46 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-/// Runs a failing seed again, with everything recorded, and shrinks it.
+/// Runs what failed again, with everything recorded, and shrinks it. What was grown has no seed that repeats it, and becomes
+/// an artifact even where it is not shrunk.
 fn tell(
     args: &RunArgs,
     scenario: &Scenario,
     kind: &Arc<dyn StoreKind>,
-    seed: u64,
+    done: &Done,
     after: Duration,
     dress: Dress,
 ) -> Result<(String, Found), String> {
-    let name = format!("{}#{seed}", scenario.name);
-    let (plan, report) = run_recorded(scenario, kind, seed);
+    let seed = done.seed;
+    let (name, plan, report) = match &done.grown {
+        None => {
+            let (plan, report) = run_recorded(scenario, kind, seed);
+            (format!("{}#{seed}", scenario.name), plan, report)
+        }
+        Some(grown) => {
+            let report = grown.run(kind, &RunOptions { record: true, ..RunOptions::default() });
+            (format!("{} (grown from seed {})", scenario.name, grown.seed), Plan::clone(&grown.plan), report)
+        }
+    };
     let Some(failure) = report.failure.clone() else {
         return Err(format!("{name} failed once and passes now: run it with --check-determinism"));
     };
     let mut text = report::failure_block(&name, &failure, report.planned, dress);
-    text.push_str(&format!("  replay:   cargo shake replay '{name}'\n"));
     let mut found = Found::new(&scenario.name, seed, &failure, after);
+    if done.grown.is_some() {
+        let finding = &failure.finding;
+        let whole = Artifact {
+            symptom: finding.symptom.clone(),
+            fingerprint: finding.fingerprint(),
+            seed: Some(seed),
+            plan: plan.clone(),
+            decisions: report.decisions.clone(),
+        };
+        let path = save_whole(&whole, args.artifacts.as_deref())?;
+        found.replay = format!("cargo shake replay {}", path.display());
+        found.artifact = Some(path.display().to_string());
+    }
+    text.push_str(&format!("  replay:   {}\n", found.replay));
     if !args.shrink.is_zero() {
         let shrunk = watched(&plan, Some(seed), &report, kind, args.shrink, !args.quiet && !args.json);
         let path = save(&shrunk, args.artifacts.as_deref())?;
@@ -256,7 +293,7 @@ fn tell(
                 found.place = explanation.edge.sites().into_iter().next().or(found.place);
             }
         }
-        found.artifact = path.as_deref().map(|path| path.display().to_string());
+        found.artifact = path.as_deref().map(|path| path.display().to_string()).or(found.artifact);
         text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
         text.push_str(&why);
         if args.verbose {

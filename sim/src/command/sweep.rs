@@ -1,8 +1,7 @@
 //! `shake sweep`: power is cut at every change of the disk of one run, and every canonical image is recovered and judged.
 
 use super::shrink::watched;
-use super::{Case, tidy};
-use super::{case_of, dress, duration, find, kind_of, load, save};
+use super::{Case, case_of, dress, duration, find, kind_of, load, save, save_whole};
 use clap::{Args, ValueEnum};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
@@ -206,9 +205,7 @@ impl Telling<'_> {
             let path = save(&shrunk, self.artifacts)?;
             return Ok((path.clone(), report::shrunk_lines(&shrunk, path.as_deref())));
         }
-        let dir = self.artifacts.map_or_else(shaketable::artifact::home, Path::to_path_buf);
-        let path = artifact.save(&dir).map_err(|error| format!("cannot write to {}: {error}", dir.display()))?;
-        let path = tidy(&path);
+        let path = save_whole(artifact, self.artifacts)?;
         let mut text = format!("  {}\n", path.display());
         if fails_so {
             text.push_str(&format!("  replay:   cargo shake replay {}\n", path.display()));
