@@ -12,6 +12,7 @@
 //!
 //! The same functions replay the committed inputs in `corpus/fuzz` in `cargo test`, on a stable toolchain.
 
+mod counters;
 mod logs;
 mod memory;
 mod seeds;

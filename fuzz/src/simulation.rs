@@ -1,10 +1,12 @@
 //! The target that runs a whole simulation: the input is the stream of its decisions, one after the other. They choose
 //! the options of the store, the operations and their keys, the schedule of tasks, which calls fail and what a crash
 //! keeps; when the bytes are used up, every further decision is the simplest. So a mutation of the input is a mutation
-//! of the story, and coverage of the engine guides it to stories that no seed would find soon.
+//! of the story, and coverage of the engine guides it to stories that no seed would find soon: of its code, and of its
+//! coverage marks ([`crate::counters`]).
 //!
 //! A failure found here is looked at as a simulation: `cargo run -p shaketable-fuzz --bin workload FILE` prints it.
 
+use crate::counters;
 use crate::seeds::Seed;
 use shaketable::report::{Dress, failure_block};
 use shaketable::rng::Decisions;
@@ -46,6 +48,7 @@ fn run(data: &[u8]) -> RunReport {
 /// A simulation; the input is its decisions.
 pub fn workload(data: &[u8]) {
     let report = run(data);
+    counters::tell(&report.coverage);
     if let Some(failure) = &report.failure {
         panic!("{}", failure_block("fuzz", failure, report.planned, Dress::Plain));
     }
@@ -73,6 +76,8 @@ mod tests {
         let hash = |bytes: &[u8]| run(bytes).trace.hash;
         assert_eq!(hash(&seeds[1].bytes), hash(&seeds[1].bytes));
         assert_ne!(hash(&seeds[1].bytes), hash(&seeds[2].bytes));
-        assert!(run(&seeds[1].bytes).ops > 10, "the story has no operations");
+        let story = run(&seeds[1].bytes);
+        assert!(story.ops > 10, "the story has no operations");
+        assert!(story.coverage.marks.values().any(|hits| *hits > 0), "the story reaches nothing");
     }
 }
