@@ -20,6 +20,9 @@ impl StoreKind for Own {
     fn name(&self) -> &str {
         "own"
     }
+    fn tells_sequence_numbers(&self) -> bool {
+        false
+    }
     fn open(&self, world: &World, _options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
         let (at, mut bytes) = (Location::caller(), Vec::new());
         match world.open("db/map", Read, at) {

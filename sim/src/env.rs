@@ -16,9 +16,14 @@ use std::time::Duration;
 use strata::env::{Clock, DirEntry, Env, FileLock, Fs, FsFile, OpenMode, Runtime, Site, TaskHandle};
 use strata::sync::{Parker, set_parker};
 
-/// What Strata needs, on this world. From now on, Strata's locks work in its tasks.
-pub fn strata_env(world: &World) -> Env {
+/// From now on, Strata's locks work in the tasks of this world.
+pub(crate) fn park_in(world: &World) {
     world.add_guest("strata::sync", || Rc::new(Parking { outside: RefCell::new(None) }));
+}
+
+/// What Strata needs, on this world.
+pub fn strata_env(world: &World) -> Env {
+    park_in(world);
     let machine = Arc::new(Machine { world: world.clone() });
     Env::new(machine.clone(), machine.clone(), machine)
 }

@@ -6,7 +6,7 @@
 //! finding.
 //!
 //! * E1 an input/output error is explained by a call that was refused in this life and took part in the file that is named;
-//! * E2 so is a refusal of writes, by a call that would have changed something;
+//! * E2 so is a refusal of writes, by a call that would have changed something, and a refusal of everything, by any call;
 //! * E3 a corruption is explained by damage in the file that is named; or by damage in the list of files, for then any other
 //!   file may seem to be missing or too short;
 //! * E4 acknowledgements may be forgotten from the call on that wrote what was damaged in a log, where the log cannot tell; and
@@ -46,12 +46,13 @@ impl Circumstances<'_> {
             FailureKind::OutOfSpace => refused(&|refusal| refusal.error == ErrorKind::StorageFull),
             // E2.
             FailureKind::ReadOnly => refused(&Refusal::changes),
+            FailureKind::Unusable => refused(&|_| true),
             // E3.
             FailureKind::Corruption => self
                 .live_damage()
                 .any(|damage| file.is_none_or(|name| damage.name() == name) || self.is_of_the_list(damage)),
             FailureKind::Other => opening && self.live_damage().any(|damage| self.is_broken_list(damage)),
-            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid => false,
+            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid | FailureKind::Panicked => false,
         }
     }
 

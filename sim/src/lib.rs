@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod env;
 pub mod fiber;
+#[cfg(feature = "foreign")]
+pub mod foreign;
 pub mod scheduler;
 pub mod store;
 pub mod strata;
@@ -40,5 +42,6 @@ pub mod seeds;
 pub mod shake;
 pub mod shrink;
 pub mod sweep;
+pub mod transfer;
 pub mod workload;
 pub mod zoo;

@@ -12,7 +12,8 @@
 //! * a hole: it failed although no crash struck. It may be there or not, whatever else is there. What is *seen* decides: a
 //!   hole that any read saw is there from then on. A hole that a read did not see is absent for good as soon as a durable
 //!   write or a sync that started later is acknowledged, or the store is opened again;
-//! * absent: it failed without a sequence number, so it never reached a log.
+//! * absent: it failed without a sequence number, so it never reached a log; unless the store never tells any, then it is a
+//!   hole.
 //!
 //! What is checked (the number is cited where it is done):
 //! * O1 a write that starts after another was acknowledged, or after its effect was seen, has a larger sequence number;
@@ -292,7 +293,7 @@ pub struct Oracle {
     promised: Vec<Promised>,
     /// With `keep_history`: what was known before each recovery. A disk that lies can bring a former life back.
     former: Vec<Oracle>,
-    /// The store does not tell sequence numbers, so they are counted here. Exact for one client.
+    /// The store does not tell sequence numbers, so they are counted here. Exact where it does one call at a time.
     counting: bool,
     checks: u64,
     spills: u64,
@@ -341,6 +342,12 @@ impl Oracle {
             checks: 0,
             spills: 0,
         }
+    }
+
+    /// From now on the writes are counted, in the order in which they return: the store does not tell their numbers. One that
+    /// fails is indeterminate then.
+    pub fn count_writes(&mut self) {
+        self.counting = true;
     }
 
     /// The keys.
@@ -407,12 +414,11 @@ impl Oracle {
         self.tick += 1;
         self.in_flight.retain(|(_, write)| *write != ticket.0);
         let acknowledged = matches!(outcome, Outcome::Acknowledged { .. });
-        self.counting |= acknowledged && seq.is_none();
         let first = match seq {
             Some(first) => first,
             None if self.counting => self.newest() + 1,
             None => {
-                assert!(!acknowledged, "an acknowledged write is counted");
+                assert!(!acknowledged, "a store that tells sequence numbers tells them of what it acknowledges");
                 self.writes[index].fate = Fate::Absent;
                 return self.judge_deferred();
             }

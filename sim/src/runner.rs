@@ -311,14 +311,17 @@ pub(crate) fn finding_of(end: &RunEnd, when: &'static str) -> Finding {
             finding
         }
         RunEnd::Panicked { task, message, location } => {
-            // The line moves with every change of the file; the file is where the bug is known by.
-            let file = location.split(':').next().unwrap_or_default();
             let symptom = format!("{task} panicked: {}", message.lines().next().unwrap_or_default());
-            Finding::new("panic", format!("{when}, in {file}"), symptom)
-                .with(format!("at {location}"))
-                .with(message.clone())
+            Finding { symptom, ..panicked(when, location, message) }
         }
     }
+}
+
+fn panicked(when: &str, location: &str, message: &str) -> Finding {
+    // The line moves with every change of the file; the file is where the bug is known by.
+    let file = location.split(':').next().unwrap_or_default();
+    let symptom = format!("the store panicked: {}", message.lines().next().unwrap_or_default());
+    Finding::new("panic", format!("{when}, in {file}"), symptom).with(format!("at {location}")).with(message)
 }
 
 /// How a life ended.
@@ -383,7 +386,10 @@ impl Run {
     fn new(world: World, plan: Arc<Plan>, kind: Arc<dyn StoreKind>) -> Run {
         let stamps = Stamps::of(&plan.clients);
         let stamps_end = stamps.end().max(STAMP_FIRST);
-        let oracle = Oracle::new(plan.keys.clone(), stamps, plan.may_lie());
+        let mut oracle = Oracle::new(plan.keys.clone(), stamps, plan.may_lie());
+        if !kind.tells_sequence_numbers() {
+            oracle.count_writes();
+        }
         let court = Court {
             next: vec![0; plan.clients.len()],
             slots: vec![vec![None; usize::from(Slot::MAX) + 1]; plan.clients.len()],
@@ -445,6 +451,10 @@ impl Run {
                     .with(format!("missing: {}", violation.barrier)),
             )),
         }
+    }
+
+    fn has_invariants(&self) -> bool {
+        self.plan.checks(Check::Invariants) && self.kind.checks_itself()
     }
 
     fn crashed(&self) -> bool {
@@ -764,7 +774,7 @@ impl Run {
         if !observed.unreadable.is_empty() {
             return Ok(Verified::Damaged);
         }
-        if self.plan.checks(Check::Invariants) && !self.quiet(store)? {
+        if self.has_invariants() && !self.quiet(store)? {
             return Ok(Verified::Damaged);
         }
         self.world.with_disk(|disk| disk.settle_damage());
@@ -815,7 +825,7 @@ impl Run {
 
     /// The operation `check`.
     fn look_around(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
-        if !self.plan.checks(Check::Invariants) {
+        if !self.has_invariants() {
             return Ok(());
         }
         self.world.set_faults_enabled(false);
@@ -1132,7 +1142,7 @@ impl Run {
     /// A store that refuses writes is opened again, though not always at once.
     fn mind(&self, result: &Result<(), Failure>) {
         let Err(failure) = result else { return };
-        if !matches!(failure.kind, FailureKind::ReadOnly | FailureKind::Corruption) {
+        if !wants_reopening(failure.kind) {
             return;
         }
         let choice = self.world.with_decisions(|decisions| {
@@ -1178,7 +1188,7 @@ impl Run {
                     format!("a write fails {ACCEPT_MAX:?} after the last fault: {}", failure.message),
                 )));
             }
-            if matches!(failure.kind, FailureKind::ReadOnly | FailureKind::Corruption) {
+            if wants_reopening(failure.kind) {
                 self.calm();
                 match self.reopen(store)? {
                     Some(again) => store = again,
@@ -1201,7 +1211,7 @@ impl Run {
     /// The last look: everything reads as the model says, now and after one more opening.
     fn finish(&self, store: Arc<dyn Store>) -> Result<(), LifeEnd> {
         self.calm();
-        if self.plan.checks(Check::Invariants) && !self.quiet(&store)? {
+        if self.has_invariants() && !self.quiet(&store)? {
             return Ok(());
         }
         self.compare_reads(&store)?;
@@ -1271,6 +1281,9 @@ enum Verified {
 
 /// An error that nothing explains.
 pub(crate) fn without_a_cause(failure: &Failure, doing: &'static str) -> Finding {
+    if failure.kind == FailureKind::Panicked {
+        return panicked(&format!("within {doing}"), failure.file.as_deref().unwrap_or_default(), &failure.message);
+    }
     Finding::new(
         "error-without-a-cause",
         kind_word(failure.kind),
@@ -1283,6 +1296,11 @@ fn hash_entries(entries: &[(Vec<u8>, Vec<u8>)]) -> u64 {
     entries.iter().fold(entries.len() as u64, |hash, (key, value)| fold(fold(hash, hash_bytes(key)), hash_bytes(value)))
 }
 
+/// Whether opening the store again may help.
+fn wants_reopening(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::ReadOnly | FailureKind::Corruption | FailureKind::Unusable)
+}
+
 fn kind_word(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Io => "io",
@@ -1292,6 +1310,8 @@ fn kind_word(kind: FailureKind) -> &'static str {
         FailureKind::Closed => "closed",
         FailureKind::Locked => "locked",
         FailureKind::Invalid => "invalid",
+        FailureKind::Unusable => "unusable",
+        FailureKind::Panicked => "panicked",
         FailureKind::Other => "other",
     }
 }

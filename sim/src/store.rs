@@ -7,7 +7,7 @@
 //! Every operation may be called from any task, and several tasks call at once. None may panic because the world
 //! failed.
 
-use crate::fault::FileClass;
+use crate::fault::{FaultKind, FileClass};
 use crate::sanitizer::Protocol;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -67,7 +67,8 @@ pub enum SyncMode {
 pub struct Commit {
     /// The first sequence number of the batch, if it was given one; its entries take `seq`, `seq + 1` and so on. Known
     /// even where the write failed afterwards: such a batch is indeterminate. `None` beside an error means that the
-    /// batch never reached a log and is surely absent.
+    /// batch never reached a log and is surely absent; of a store that never tells numbers, see
+    /// [`StoreKind::tells_sequence_numbers`], that it is indeterminate.
     pub seq: Option<u64>,
     /// Whether it was acknowledged.
     pub result: Result<(), Failure>,
@@ -80,7 +81,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The store's own words.
     pub message: String,
-    /// The file that it named, if it named one.
+    /// The file that it named, if it named one; of a panic, the line of source.
     pub file: Option<String>,
 }
 
@@ -101,6 +102,10 @@ pub enum FailureKind {
     Locked,
     /// The caller asked for something that is not offered.
     Invalid,
+    /// After an earlier failure neither reads nor writes go on, until the store is opened again.
+    Unusable,
+    /// Its code panicked, and whoever called it caught that. A bug, whatever the world did.
+    Panicked,
     /// Anything else.
     Other,
 }
@@ -201,8 +206,8 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either, so its scenarios
-    /// leave out the check `invariants`.
+    /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
+    /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
         Ok(CheckReport::default())
     }
@@ -222,6 +227,34 @@ pub trait StoreKind: Send + Sync {
     /// What a file in the store's directory is, by its last name. Faults of a scenario can be confined to classes.
     fn classify(&self, _file_name: &str) -> FileClass {
         FileClass::Other
+    }
+
+    /// What its files can be. A fault that is confined to other classes never strikes it.
+    fn classes(&self) -> Vec<FileClass> {
+        FileClass::ALL.to_vec()
+    }
+
+    /// Whether it promises anything where this goes wrong. A scenario in which something else goes wrong says nothing about it.
+    fn withstands(&self, _fault: FaultKind) -> bool {
+        true
+    }
+
+    /// Whether it tells the sequence number of each write that got one. The oracle counts the writes of a store that does not,
+    /// in the order in which they return: such a store must do one call at a time.
+    fn tells_sequence_numbers(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Store::check`] says which files the store needs, and its newest sequence number. There are no invariants to
+    /// look at of a store that does not.
+    fn checks_itself(&self) -> bool {
+        true
+    }
+
+    /// Options as a scenario would name them, for scenarios that were written with another store in mind: a list is a choice
+    /// that each seed makes.
+    fn varied_options(&self) -> toml::Table {
+        toml::Table::new()
     }
 
     /// Opens the store in the world's root directory `db`, creating it where it is missing. Called from a task. The

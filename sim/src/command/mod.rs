@@ -26,6 +26,7 @@ use shaketable::seeds::Seeds;
 use shaketable::shrink::Shrunk;
 use shaketable::store::StoreKind;
 use shaketable::strata::StrataKind;
+use shaketable::transfer;
 use shaketable::workload::{self, Plan};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -71,14 +72,26 @@ pub(crate) fn random_start() -> u64 {
     (now.as_micros() as u64) % 1_000_000_000_000
 }
 
+/// Engines that are not ours, which only the feature `foreign` builds.
+const FOREIGN: [&str; 2] = ["redb", "rusty-leveldb"];
+
 /// Stores that scenarios can name.
 pub(crate) fn kind_of(store: &str) -> Result<Arc<dyn StoreKind>, String> {
-    let kinds: [Arc<dyn StoreKind>; 1] = [Arc::new(StrataKind)];
-    let names: Vec<String> = kinds.iter().map(|kind| kind.name().to_string()).collect();
-    kinds
-        .into_iter()
-        .find(|kind| kind.name() == store)
-        .ok_or_else(|| format!("no store {store:?}; there are {names:?}"))
+    let mut kinds: Vec<Arc<dyn StoreKind>> = vec![Arc::new(StrataKind)];
+    #[cfg(feature = "foreign")]
+    kinds.extend(shaketable::foreign::kinds());
+    if let Some(kind) = kinds.iter().find(|kind| kind.name() == store) {
+        return Ok(kind.clone());
+    }
+    if FOREIGN.contains(&store) {
+        return Err(format!(
+            "{store} is an engine that is not ours, and not in this build: say `cargo shake-foreign` instead of `cargo shake`"
+        ));
+    }
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).chain(FOREIGN).collect();
+    let hint = nearest(store, names.iter().copied());
+    let hint = hint.map_or_else(String::new, |name| format!(", did you mean {name}?"));
+    Err(format!("no store {store:?}{hint}; there are {}", names.join(", ")))
 }
 
 /// The scenarios of a directory, each of which its store accepts.
@@ -94,6 +107,9 @@ pub(crate) fn load(dir: &Path) -> Result<Vec<Scenario>, String> {
 pub(crate) fn find(dir: &Path, name: &str) -> Result<Scenario, String> {
     if let Some(name) = scenario::unswarmed(name) {
         return find(dir, name).map(Scenario::swarmed);
+    }
+    if let Some((name, store)) = transfer::origin(name) {
+        return Ok(transfer::transfer(find(dir, name)?, kind_of(store)?.as_ref())?.scenario);
     }
     let scenarios = load(dir)?;
     match scenarios.iter().find(|scenario| scenario.name == name) {

@@ -17,6 +17,7 @@ use shaketable::runner::RunOptions;
 use shaketable::scenario::Scenario;
 use shaketable::seeds::{Seeds, Shard};
 use shaketable::store::StoreKind;
+use shaketable::transfer::transfer;
 use shaketable::workload::Plan;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -37,6 +38,10 @@ const EXPLAINED_OPS_MAX: usize = 20;
 pub(crate) struct RunArgs {
     /// Scenarios by name, or part of a name; all where none is given.
     scenario: Vec<String>,
+    /// Which engine is shaken: that of the scenario, or redb or rusty-leveldb, which `cargo shake-foreign` builds. Scenarios that
+    /// say nothing about it are passed over.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
     /// How many seeds, or which: N, A..B, `random`, or `nightly:2026-11-24` for those of a night.
     #[arg(long, value_name = "N | A..B | random | nightly:DAY", value_parser = seeds)]
     seeds: Option<Seeds>,
@@ -100,6 +105,9 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
         if scenarios.iter().any(exact) && args.scenario.len() == 1 {
             scenarios.retain(exact);
         }
+    }
+    if let Some(store) = &args.store {
+        scenarios = transferred(scenarios, store, args)?;
     }
     if args.swarm {
         scenarios = scenarios.into_iter().map(Scenario::swarmed).collect();
@@ -236,6 +244,39 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
         println!("{} scenarios, {verdict}.{missed}", rows.len());
     }
     Ok(failed == 0)
+}
+
+/// The scenarios that say something about this store, on it. Tells which do not, and why, and what is left out of the others.
+fn transferred(scenarios: Vec<Scenario>, store: &str, args: &RunArgs) -> Result<Vec<Scenario>, String> {
+    let kind = kind_of(store)?;
+    let mut suitable = Vec::new();
+    let mut refused = Vec::new();
+    let mut left_out = BTreeSet::new();
+    for scenario in scenarios {
+        let name = scenario.name.clone();
+        match transfer(scenario, kind.as_ref()) {
+            Ok(transferred) => {
+                left_out.extend(transferred.left_out);
+                suitable.push(transferred.scenario);
+            }
+            Err(reason) => refused.push(format!("{name}: {reason}")),
+        }
+    }
+    if suitable.is_empty() {
+        return Err(format!("no scenario here is for {store}\n  {}", refused.join("\n  ")));
+    }
+    if !args.quiet && !args.json {
+        if args.verbose {
+            refused.iter().for_each(|line| println!("passed over: {line}"));
+        } else if !refused.is_empty() {
+            println!("{} scenarios say nothing about {store} and are passed over (-v tells why)", refused.len());
+        }
+        if !left_out.is_empty() {
+            let options: Vec<String> = left_out.into_iter().collect();
+            println!("options that {store} does not have are left out: {}", options.join(", "));
+        }
+    }
+    Ok(suitable)
 }
 
 /// Runs what failed again, with everything recorded, and shrinks it. What was grown has no seed that repeats it, and becomes

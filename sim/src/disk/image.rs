@@ -701,7 +701,8 @@ impl FileImage<'_> {
 
     /// Boundaries at which the last of so many changes of the length may have ended early.
     fn boundaries(&self, count: usize) -> u64 {
-        if count == 0 {
+        // A file that is extended without being written grows by one change of its length.
+        if count == 0 || !matches!(self.content.pending[count - 1].change, Change::Write { .. }) {
             return 0;
         }
         let unit = self.growth_unit();

@@ -386,6 +386,20 @@ fn the_length_can_be_kept_without_the_data_and_the_hole_is_zero_or_stale() {
 }
 
 #[test]
+fn a_file_that_is_extended_without_being_written_has_its_old_length_or_its_new_one() {
+    let lengths = |trace: &[Step]| -> BTreeSet<usize> {
+        let views = images(&after(Profile::PosixWeak, trace));
+        views.into_iter().map(|view| view["a"].as_ref().expect("a file").len()).collect()
+    };
+    let start = [Create("a"), SyncDir(""), Write("a", 0, 512), Sync("a")];
+    let extended = [&start[..], &[SetLen("a", 2048)]].concat();
+    assert_eq!(lengths(&extended), BTreeSet::from([512, 2048]));
+    // A write grows the file as its pages reach the disk.
+    let written = [&start[..], &[Write("a", 512, 1536)]].concat();
+    assert_eq!(lengths(&written), BTreeSet::from([512, 1024, 1536, 2048]));
+}
+
+#[test]
 fn a_rename_over_a_file_brings_its_data_in_ext4_and_a_rename_to_a_fresh_name_does_not() {
     let over = [Create("a"), Write("a", 0, 5), Sync("a"), SyncDir(""), Create("t"), Write("t", 0, 9), Rename("t", "a")];
     let lens: BTreeSet<usize> =

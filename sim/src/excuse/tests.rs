@@ -62,6 +62,14 @@ fn writes_may_be_refused_only_after_a_call_failed_that_changes_something() {
 }
 
 #[test]
+fn a_store_may_be_unusable_after_any_failed_call_and_may_never_panic() {
+    let read = [refusal(FsOp::Read, "db/1.wal", ErrorKind::Other)];
+    let unusable = failure(FailureKind::Unusable, None);
+    assert!(explains(&read, &[], &unusable) && !explains(&[], &[], &unusable));
+    assert!(!explains(&read, &[], &failure(FailureKind::Panicked, None)));
+}
+
+#[test]
 fn corruption_is_explained_by_damage_in_the_file_that_is_named_or_in_the_list_of_files() {
     let reported = |file| failure(FailureKind::Corruption, Some(file));
     assert!(explains(&[], &flipped("1.sst"), &reported("1.sst")));

@@ -262,6 +262,11 @@ impl FaultRule {
         self.spelling.kind
     }
 
+    /// Whether it can strike a store that has files of these classes only.
+    pub fn can_strike(&self, classes: &[FileClass]) -> bool {
+        self.spelling.classes.as_ref().is_none_or(|own| own.list().iter().any(|class| classes.contains(class)))
+    }
+
     /// Whether it makes a sync say `Ok` that was none.
     pub fn may_lie(&self) -> bool {
         let late = |modes: &OneOrMany<SyncFailure>| modes.list().contains(&SyncFailure::LateReport);

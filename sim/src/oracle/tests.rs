@@ -421,6 +421,7 @@ fn unreadable_keys_are_left_out_and_nothing_else() {
 #[test]
 fn a_store_without_sequence_numbers_is_judged_by_counting() {
     let mut oracle = oracle(false);
+    oracle.count_writes();
     for i in 0..3 {
         let ticket = oracle.begin_write([put(i, 2 + i)], NOBODY);
         oracle.end_write(ticket, None, if i == 1 { DURABLE } else { VOLATILE }).unwrap();
@@ -430,6 +431,20 @@ fn a_store_without_sequence_numbers_is_judged_by_counting() {
     oracle.end_scan(ticket, FULL, None, &all).unwrap();
     recover(&mut oracle.clone(), Restart::PowerLoss, &[(0, 2), (1, 3)]).unwrap();
     recover(&mut oracle, Restart::PowerLoss, &[(0, 2)]).unwrap_err();
+}
+
+#[test]
+fn the_first_write_of_a_store_without_sequence_numbers_may_be_there_although_it_failed() {
+    let mut telling = oracle(false);
+    let mut counting = telling.clone();
+    counting.count_writes();
+    for oracle in [&mut telling, &mut counting] {
+        let ticket = oracle.begin_write([put(0, 2)], NOBODY);
+        oracle.end_write(ticket, None, Outcome::Failed).unwrap();
+    }
+    recover(&mut counting.clone(), Restart::Process, &[]).unwrap();
+    recover(&mut counting, Restart::Process, &[(0, 2)]).unwrap();
+    recover(&mut telling, Restart::Process, &[(0, 2)]).unwrap_err();
 }
 
 /// A small source of choices, the same in every run.
