@@ -103,6 +103,12 @@ impl WriteBatch {
         self.seqno = seqno;
     }
 
+    /// The keys that it writes, in the order of its entries.
+    pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let mut decoder = Decoder::new(&self.payload);
+        std::iter::from_fn(move || next_entry(&mut decoder).map(|(_, _, key, _)| key.to_vec()))
+    }
+
     /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
     pub(crate) fn take_entries(&mut self) -> Decode {
         let count = std::mem::take(&mut self.count);

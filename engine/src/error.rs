@@ -49,6 +49,11 @@ pub enum Error {
         /// What failed first.
         cause: Box<Error>,
     },
+    /// Somebody else has written what this transaction read, or wrote. Nothing of it was done; begin it anew.
+    Conflict {
+        /// The first such key that was found.
+        key: Vec<u8>,
+    },
     /// The handle was closed.
     Closed,
 }
@@ -107,6 +112,11 @@ impl Error {
         }
     }
 
+    /// Whether a transaction met another one, and may succeed when it is begun anew.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::Conflict { .. })
+    }
+
     /// Whether the file that was asked for does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io(failure) if failure.source.kind() == io::ErrorKind::NotFound)
@@ -149,6 +159,11 @@ impl fmt::Display for Error {
                 f,
                 "writes are refused, because it is unknown what an earlier failure left on disk; reads go on; reopen the \
                  store to write again. The failure: {cause}"
+            ),
+            Error::Conflict { key } => write!(
+                f,
+                "the transaction was not committed: the key \"{}\" was written by somebody else meanwhile; begin it anew",
+                key.escape_ascii()
             ),
             Error::Closed => f.write_str("the store was closed"),
         }

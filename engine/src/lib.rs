@@ -14,6 +14,7 @@
 //! A module names only modules on lower floors; `tests/layers.rs` keeps it so.
 //!
 //! ```text
+//! on top     txn
 //! database   db
 //! reshaping  compaction
 //! alive      manifest
@@ -48,4 +49,5 @@ pub mod options;
 pub mod record;
 pub mod sst;
 pub mod sync;
+pub mod txn;
 pub mod wal;

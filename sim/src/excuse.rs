@@ -52,7 +52,11 @@ impl Circumstances<'_> {
                 .live_damage()
                 .any(|damage| file.is_none_or(|name| damage.name() == name) || self.is_of_the_list(damage)),
             FailureKind::Other => opening && self.live_damage().any(|damage| self.is_broken_list(damage)),
-            FailureKind::Closed | FailureKind::Locked | FailureKind::Invalid | FailureKind::Panicked => false,
+            FailureKind::Closed
+            | FailureKind::Locked
+            | FailureKind::Conflict
+            | FailureKind::Invalid
+            | FailureKind::Panicked => false,
         }
     }
 

@@ -20,6 +20,7 @@
 //! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
 
 use crate::store::SyncMode;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Bound, Range};
 use std::sync::OnceLock;
@@ -356,6 +357,19 @@ pub enum Op {
         /// What its acknowledgement promises.
         sync: SyncMode,
     },
+    /// Reads keys and a range, then writes, and commits all of it as one.
+    Transaction {
+        /// Keys that it reads.
+        reads: Vec<KeyId>,
+        /// A range that it reads after them, and at most how many entries.
+        scan: Option<(Bounds, u32)>,
+        /// What it writes, each key once, ascending; there may be nothing.
+        entries: Vec<Entry>,
+        /// Whether its reads must still hold when it commits.
+        serializable: bool,
+        /// What its acknowledgement promises.
+        sync: SyncMode,
+    },
     /// Reads a key.
     Get {
         /// The key.
@@ -409,6 +423,8 @@ pub enum OpKind {
     Delete,
     /// [`Op::Batch`]
     Batch,
+    /// [`Op::Transaction`]
+    Transaction,
     /// [`Op::Get`]
     Get,
     /// [`Op::Scan`]
@@ -434,6 +450,7 @@ impl Op {
             Op::Put { .. } => OpKind::Put,
             Op::Delete { .. } => OpKind::Delete,
             Op::Batch { .. } => OpKind::Batch,
+            Op::Transaction { .. } => OpKind::Transaction,
             Op::Get { .. } => OpKind::Get,
             Op::Scan { .. } => OpKind::Scan,
             Op::Snapshot { .. } | Op::Release { .. } => OpKind::Snapshot,
@@ -450,7 +467,7 @@ impl Op {
         match self {
             Op::Put { key, value, .. } => f(Entry { key: *key, value: Some(*value) }),
             Op::Delete { key, .. } => f(Entry { key: *key, value: None }),
-            Op::Batch { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
+            Op::Batch { entries, .. } | Op::Transaction { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
             _ => {}
         }
     }
@@ -460,6 +477,10 @@ impl Op {
         match self {
             Op::Get { key, .. } => vec![*key],
             Op::Scan { bounds, .. } | Op::Compact { bounds } => bounds.keys(),
+            Op::Transaction { reads, scan, entries, .. } => {
+                let scanned = scan.iter().flat_map(|(bounds, _)| bounds.keys());
+                reads.iter().copied().chain(scanned).chain(entries.iter().map(|entry| entry.key)).collect()
+            }
             _ => {
                 let mut keys = Vec::new();
                 self.each_entry(|entry| keys.push(entry.key));
@@ -475,6 +496,11 @@ impl Op {
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => *key = name(*key),
             Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| entry.key = name(entry.key)),
             Op::Scan { bounds, .. } | Op::Compact { bounds } => *bounds = bounds.renamed(name),
+            Op::Transaction { reads, scan, entries, .. } => {
+                reads.iter_mut().for_each(|key| *key = name(*key));
+                scan.iter_mut().for_each(|(bounds, _)| *bounds = bounds.renamed(name));
+                *entries = each_once(entries.iter().map(|entry| Entry { key: name(entry.key), ..*entry }));
+            }
             _ => {}
         }
         op
@@ -492,6 +518,12 @@ impl Op {
     }
 }
 
+/// The changes as a transaction makes them: of each key the last, ascending.
+pub fn each_once(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let last: BTreeMap<KeyId, Option<Value>> = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    last.into_iter().map(|(key, value)| Entry { key, value }).collect()
+}
+
 fn sync_word(sync: SyncMode) -> &'static str {
     match sync {
         SyncMode::Default => "",
@@ -507,6 +539,19 @@ impl fmt::Display for Op {
             Op::Delete { key, sync } => write!(f, "delete k{key}{}", sync_word(*sync)),
             Op::Batch { entries, sync } => {
                 f.write_str("batch [")?;
+                for (i, entry) in entries.iter().enumerate() {
+                    write!(f, "{}{entry}", if i == 0 { "" } else { ", " })?;
+                }
+                write!(f, "]{}", sync_word(*sync))
+            }
+            Op::Transaction { reads, scan, entries, serializable, sync } => {
+                f.write_str(if *serializable { "transaction reads [" } else { "transaction snapshot reads [" })?;
+                for (i, key) in reads.iter().enumerate() {
+                    write!(f, "{}k{key}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")?;
+                scan.map_or(Ok(()), |(bounds, limit)| write!(f, " scans{bounds} limit {limit}"))?;
+                f.write_str(" writes [")?;
                 for (i, entry) in entries.iter().enumerate() {
                     write!(f, "{}{entry}", if i == 0 { "" } else { ", " })?;
                 }
@@ -545,6 +590,25 @@ impl<'a> Words<'a> {
 
     fn take(&mut self, word: &str) -> bool {
         self.words.next_if(|next| *next == word).is_some()
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), String> {
+        if self.take(word) { Ok(()) } else { Err(format!("{:?}: {word:?} expected", self.line)) }
+    }
+
+    /// Things in brackets, with commas between them; there may be none.
+    fn list<T>(&mut self, example: &str, item: impl Fn(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
+        let mut items = Vec::new();
+        if self.take("[") && !self.take("]") {
+            items.push(item(self)?);
+            while self.take(",") {
+                items.push(item(self)?);
+            }
+            if !self.take("]") {
+                return Err(format!("{:?}: a list such as {example} expected", self.line));
+            }
+        }
+        Ok(items)
     }
 
     fn number<N: std::str::FromStr>(&self, word: &str, prefix: &str, expected: &str) -> Result<N, String> {
@@ -636,16 +700,27 @@ impl<'a> Words<'a> {
             },
             "delete" => Op::Delete { key: self.key()?, sync: self.sync() },
             "batch" => {
-                let mut entries = Vec::new();
-                let mut separator = "[";
-                while self.take(separator) {
-                    entries.push(self.entry()?);
-                    separator = ",";
-                }
-                if entries.is_empty() || !self.take("]") {
-                    return Err(format!("{:?}: a list such as [k1 = #2:8, k2 deleted] expected", self.line));
+                let entries = self.list("[k1 = #2:8, k2 deleted]", Words::entry)?;
+                if entries.is_empty() {
+                    return Err(format!("{:?}: a batch writes something", self.line));
                 }
                 Op::Batch { entries, sync: self.sync() }
+            }
+            "transaction" => {
+                let serializable = !self.take("snapshot");
+                self.word("reads")?;
+                let reads = self.list("[k1, k2]", Words::key)?;
+                let scan = if self.take("scans") {
+                    let bounds = self.bounds()?;
+                    self.word("limit")?;
+                    let word = self.next("a number")?;
+                    Some((bounds, self.number(word, "", "a number")?))
+                } else {
+                    None
+                };
+                self.word("writes")?;
+                let entries = each_once(self.list("[k1 = #2:8, k2 deleted]", Words::entry)?);
+                Op::Transaction { reads, scan, entries, serializable, sync: self.sync() }
             }
             "get" => Op::Get { key: self.key()?, at: self.at()? },
             "scan" => {
@@ -682,6 +757,8 @@ mod tests {
             "put k0 = empty always",
             "delete k3 buffered",
             "batch [k3 = #18:64, k5 deleted, k3 = empty] always",
+            "transaction reads [k1, k4] scans >=k3 <k9 limit 5 writes [k1 = #7:64, k4 deleted] buffered",
+            "transaction snapshot reads [] writes []",
             "get k3",
             "get k3 at s1",
             "scan",

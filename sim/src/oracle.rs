@@ -582,6 +582,29 @@ impl Oracle {
         ReadTicket { visible: self.visible, label }
     }
 
+    /// A transaction was refused because of this key: somebody else must have written it after `since`, or be about to.
+    pub fn see_conflict(&mut self, ticket: ReadTicket, key: &[u8], since: u64) -> Result<(), Finding> {
+        self.checks += 1;
+        let written = self.keys.id(key).is_some_and(|key| {
+            let writes = |write: &WriteRecord| {
+                let entries = write.start as usize..(write.start + write.count) as usize;
+                self.entries[entries].iter().any(|(written, _)| *written == key)
+            };
+            self.versions[key as usize].iter().any(|version| version.seq > since)
+                || self.in_flight.iter().any(|(_, write)| writes(&self.writes[*write as usize]))
+                || self.holes.iter().any(|write| writes(&self.writes[*write as usize]))
+        });
+        if written {
+            return Ok(());
+        }
+        Err(Finding::new(
+            "conflict-without-cause",
+            "",
+            format!("{} was refused because of {}, which nobody has written since {since}", ticket.label, text(key)),
+        )
+        .about(key))
+    }
+
     /// A get of the newest value returns.
     pub fn end_get(&mut self, ticket: ReadTicket, key: KeyId, value: Option<&[u8]>) -> Result<(), Finding> {
         let stamp = self.recognise(key, value, ticket.label)?;

@@ -10,6 +10,8 @@
 //!
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
+mod transaction;
+
 use crate::answers::{Answers, Difference};
 use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
@@ -17,11 +19,13 @@ use crate::excuse::Circumstances;
 use crate::fault::{FaultCount, FileClass, FsOp};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
-use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket};
+use crate::oracle::{
+    Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket, WriteTicket,
+};
 use crate::rng::{Decision, Decisions, Recording};
 use crate::sanitizer::Sanitizer;
 use crate::scenario::{Check, Scenario};
-use crate::store::{Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
+use crate::store::{Commit, Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, TraceSummary, fold, hash_bytes};
 use crate::watch::Sight;
@@ -951,6 +955,9 @@ impl Run {
                 let batch: Vec<Write> = entries.iter().map(|entry| self.write_of(entry)).collect();
                 self.write(store, entries, &batch, *sync, label).map(|_| ())
             }
+            Op::Transaction { reads, scan, entries, serializable, sync } => {
+                self.transact(store, reads, *scan, entries, *serializable, *sync, label)
+            }
             Op::Get { key, at: None } => {
                 let ticket = self.oracle.lock().begin_read(label);
                 let result = store.get(self.plan.keys.bytes(*key));
@@ -1055,6 +1062,18 @@ impl Run {
     ) -> Result<Result<(), Failure>, LifeEnd> {
         let ticket = self.oracle.lock().begin_write(entries.iter().copied(), label);
         let commit = store.write(batch, sync);
+        self.conclude(ticket, commit, batch.len() as u64, sync, label)
+    }
+
+    /// A write has returned: the oracle hears of it, a crash ends the client, an error must be explained.
+    fn conclude(
+        &self,
+        ticket: WriteTicket,
+        commit: Commit,
+        count: u64,
+        sync: SyncMode,
+        label: Label,
+    ) -> Result<Result<(), Failure>, LifeEnd> {
         let crashed = self.crashed();
         let outcome = match &commit.result {
             _ if crashed => Outcome::Lost,
@@ -1079,16 +1098,18 @@ impl Run {
             return Err(LifeEnd::Crashed);
         }
         if let (Outcome::Acknowledged { durable }, Some(seq)) = (outcome, commit.seq) {
-            self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged(seq, batch.len() as u64, durable));
+            self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged(seq, count, durable));
             if sync == SyncMode::Default && self.syncs_within.is_some() {
-                let ticket = self.oracle.lock().expect_sync(seq + batch.len() as u64 - 1);
+                let ticket = self.oracle.lock().expect_sync(seq + count - 1);
                 self.court.lock().periodic = Some(ticket);
             }
         }
-        if let Err(failure) = &commit.result {
+        if let Err(failure) = &commit.result
+            && failure.kind != FailureKind::Conflict
+        {
             self.accept(failure, "write")?;
+            self.mind(&commit.result);
         }
-        self.mind(&commit.result);
         Ok(commit.result)
     }
 
@@ -1312,6 +1333,7 @@ fn kind_word(kind: FailureKind) -> &'static str {
         FailureKind::Invalid => "invalid",
         FailureKind::Unusable => "unusable",
         FailureKind::Panicked => "panicked",
+        FailureKind::Conflict => "conflict",
         FailureKind::Other => "other",
     }
 }

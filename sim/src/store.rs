@@ -74,6 +74,36 @@ pub struct Commit {
     pub result: Result<(), Failure>,
 }
 
+/// A transaction that a store is asked to run: it reads keys, then a range, then writes, then commits.
+#[derive(Clone, Debug)]
+pub struct Script<'a> {
+    /// Keys to read, one after the other.
+    pub reads: Vec<&'a [u8]>,
+    /// A range to read, and how many of its entries at most.
+    pub scan: Option<(Bound<&'a [u8]>, Bound<&'a [u8]>, usize)>,
+    /// What to write, each key once and in key order; there may be nothing.
+    pub writes: &'a [Write],
+    /// Whether the reads must still hold when it commits. Otherwise only what it writes must not have been written by others.
+    pub serializable: bool,
+    /// What its acknowledgement promises.
+    pub sync: SyncMode,
+}
+
+/// What came of a transaction whose reads succeeded.
+#[derive(Clone, Debug)]
+pub struct Transacted {
+    /// The sequence number that it read at.
+    pub begun_at: u64,
+    /// What its keys had.
+    pub values: Vec<Option<Vec<u8>>>,
+    /// What its range had.
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The key that somebody else wrote, where the result says [`FailureKind::Conflict`].
+    pub conflict: Option<Vec<u8>>,
+    /// As for a batch. A transaction that writes nothing has no number.
+    pub commit: Commit,
+}
+
 /// An error of the store, as far as a judge needs to understand it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -100,6 +130,8 @@ pub enum FailureKind {
     Closed,
     /// Somebody else has the store open.
     Locked,
+    /// A transaction met another one. Nothing of it was done.
+    Conflict,
     /// The caller asked for something that is not offered.
     Invalid,
     /// After an earlier failure neither reads nor writes go on, until the store is opened again.
@@ -176,6 +208,12 @@ pub trait Store: Send + Sync {
         reverse: bool,
         limit: usize,
     ) -> Result<ScanResult, Failure>;
+
+    /// Runs a transaction. An error is one of its reads, and nothing was done. A store without transactions leaves this as it
+    /// is, and its scenarios name a workload without them.
+    fn transact(&self, _script: &Script<'_>) -> Result<Transacted, Failure> {
+        Err(Failure::not_offered("transactions"))
+    }
 
     /// Freezes the present state for reading. The number is the sequence number of the newest write that it shows,
     /// where the store tells. A store without snapshots leaves the three as they are; its scenarios name a workload without

@@ -6,7 +6,8 @@ use crate::env::strata_env;
 use crate::fault::FileClass;
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, ScanResult, SnapshotId, Store, StoreKind, SyncMode, Write,
+    CheckReport, Commit, Failure, FailureKind, ScanResult, Script, SnapshotId, Store, StoreKind, SyncMode, Transacted,
+    Write,
 };
 use crate::world::World;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use strata::event::Listener;
 use strata::filename::FileKind;
 use strata::mark;
 use strata::options::{Compression, Durability, Options};
+use strata::txn::{Isolation, Transaction};
 
 /// The directory of the store, below the root of the world.
 const DIR: &str = "db";
@@ -194,9 +196,19 @@ fn kind_of(error: &Error) -> (FailureKind, Option<String>) {
         Error::Closed => (FailureKind::Closed, None),
         Error::Locked { path } => (FailureKind::Locked, file_of(path)),
         Error::InvalidArgument(_) => (FailureKind::Invalid, None),
+        Error::Conflict { .. } => (FailureKind::Conflict, None),
         Error::NotAStore { path, .. } | Error::NewerFormat { path, .. } => (FailureKind::Other, file_of(path)),
         _ => (FailureKind::Other, None),
     }
+}
+
+fn as_durable_as(sync: SyncMode) -> WriteOptions {
+    let durability = match sync {
+        SyncMode::Always => Some(Durability::Always),
+        SyncMode::Buffered => Some(Durability::Buffered),
+        SyncMode::Default => None,
+    };
+    WriteOptions { durability }
 }
 
 /// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
@@ -265,13 +277,52 @@ impl Store for StrataStore {
                 Write::Delete { key } => entries.delete(key),
             }
         }
-        let durability = match sync {
-            SyncMode::Always => Some(Durability::Always),
-            SyncMode::Buffered => Some(Durability::Buffered),
-            SyncMode::Default => None,
-        };
-        let result = self.db.write(&mut entries, WriteOptions { durability });
+        let result = self.db.write(&mut entries, as_durable_as(sync));
         Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+    }
+
+    fn transact(&self, script: &Script<'_>) -> Result<Transacted, Failure> {
+        let isolation = if script.serializable { Isolation::Serializable } else { Isolation::Snapshot };
+        let mut txn = Transaction::begin(&self.db, isolation);
+        let begun_at = txn.seqno();
+        let mut values = Vec::new();
+        for key in &script.reads {
+            values.push(txn.get(key).map_err(failure)?.map(|value| value.to_vec()));
+        }
+        let mut entries = Vec::new();
+        if let Some((from, to, limit)) = script.scan {
+            let found = txn.scan(Range::of((from, to)), limit).map_err(failure)?;
+            entries = found.into_iter().map(|(key, value)| (key, value.to_vec())).collect();
+        }
+        let start = txn.savepoint();
+        // Everything is written, taken back and written again: what a savepoint forgets would be missing, or too much.
+        for _ in 0..2 {
+            txn.rollback_to(start);
+            for write in script.writes {
+                match write {
+                    Write::Put { key, value } => txn.put(key, value),
+                    Write::Delete { key } => txn.delete(key),
+                }
+            }
+        }
+        for write in script.writes {
+            let (key, expected) = match write {
+                Write::Put { key, value } => (key, Some(value.as_slice())),
+                Write::Delete { key } => (key, None),
+            };
+            if txn.get(key).map_err(failure)?.as_deref() != expected {
+                let message = format!("a transaction does not read its own write of {}", key.escape_ascii());
+                return Err(Failure { kind: FailureKind::Other, message, file: None });
+            }
+        }
+        let mut batch = WriteBatch::new();
+        let result = txn.commit_as(&mut batch, as_durable_as(script.sync));
+        let conflict = match &result {
+            Err(Error::Conflict { key }) => Some(key.clone()),
+            _ => None,
+        };
+        let commit = Commit { seq: batch.seqno(), result: result.map(|_| ()).map_err(failure) };
+        Ok(Transacted { begun_at, values, entries, conflict, commit })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {

@@ -11,6 +11,7 @@ use crate::disk::Profile;
 use crate::fault::FaultRule;
 use crate::op::{
     Bounds, Entry, KeyId, Keys, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN, Value,
+    each_once,
 };
 use crate::rng::{Decisions, Site};
 use crate::scenario::{Check, Scenario, Span, Swarm, WORKLOAD, Work, nearest};
@@ -449,6 +450,24 @@ impl Author {
                     })
                     .collect();
                 Op::Batch { entries, sync: self.sync(dice) }
+            }
+            OpKind::Transaction => {
+                let reads: Vec<KeyId> = (0..dice.below(4)).map(|_| self.key(work.keys, dice)).collect();
+                let scan = dice.once_in(3).then(|| (self.bounds(dice), [1, 2, 5, 100][dice.below(4) as usize]));
+                let count = dice.below(4);
+                let mut entries = Vec::new();
+                for _ in 0..count {
+                    // Half of what is written was read before: without that, isolation could not be told from none.
+                    let key = match reads.as_slice() {
+                        [] => self.key(work.keys, dice),
+                        reads if dice.once_in(2) => reads[dice.below(reads.len() as u64) as usize],
+                        _ => self.key(work.keys, dice),
+                    };
+                    let value = if dice.once_in(4) { None } else { Some(self.value(dice)) };
+                    entries.push(Entry { key, value });
+                }
+                let (entries, serializable) = (each_once(entries), !dice.once_in(3));
+                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::Get => Op::Get { key: self.key(work.keys, dice), at: None },
             OpKind::Scan => self.scan(None, dice),

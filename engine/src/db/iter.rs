@@ -44,6 +44,25 @@ impl Range {
         Range { lower: bounds.start_bound().map(|key| key.to_vec()), upper: bounds.end_bound().map(|key| key.to_vec()) }
     }
 
+    /// The encoded internal key at which a walk forward begins; `None` for the first of all.
+    pub(super) fn start(&self) -> Option<Vec<u8>> {
+        match &self.lower {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(before_all_of(key)),
+            Bound::Excluded(key) => Some(behind_all_of(key)),
+        }
+    }
+
+    /// Whether it holds this key.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        !self.is_below(key) && !self.is_above(key)
+    }
+
+    /// The same up to this key, which is included.
+    pub fn up_to(&self, key: &[u8]) -> Range {
+        Range { lower: self.lower.clone(), upper: Bound::Included(key.to_vec()) }
+    }
+
     fn is_below(&self, key: &[u8]) -> bool {
         match &self.lower {
             Bound::Unbounded => false,
@@ -52,7 +71,7 @@ impl Range {
         }
     }
 
-    fn is_above(&self, key: &[u8]) -> bool {
+    pub(super) fn is_above(&self, key: &[u8]) -> bool {
         match &self.upper {
             Bound::Unbounded => false,
             Bound::Included(upper) => key > upper.as_slice(),
@@ -144,12 +163,11 @@ impl DbIter {
 
     /// Goes to the first key.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        let lower = self.range.lower.clone();
+        let start = self.range.start();
         self.attempt(Direction::Forward, |iter| {
-            match &lower {
-                Bound::Unbounded => iter.inner.seek_to_first()?,
-                Bound::Included(key) => iter.inner.seek(&before_all_of(key))?,
-                Bound::Excluded(key) => iter.inner.seek(&behind_all_of(key))?,
+            match &start {
+                None => iter.inner.seek_to_first()?,
+                Some(start) => iter.inner.seek(start)?,
             }
             iter.show_next()
         })
@@ -371,7 +389,7 @@ impl Iterator for Entries {
 }
 
 /// The internal key before all versions of a user key.
-fn before_all_of(key: &[u8]) -> Vec<u8> {
+pub(super) fn before_all_of(key: &[u8]) -> Vec<u8> {
     InternalKey::new(key, SEQNO_MAX, KIND_FOR_SEEK).encode()
 }
 

@@ -7,6 +7,7 @@
 
 mod background;
 mod check;
+mod conflict;
 mod iter;
 mod obsolete;
 mod read;
@@ -17,6 +18,7 @@ mod stats;
 mod write;
 
 pub use check::{CheckReport, LevelShape};
+pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
@@ -29,6 +31,7 @@ use crate::key::SeqNo;
 use crate::options::{Durability, Options};
 use crate::sync::Mutex;
 use bytes::Bytes;
+use conflict::Guard;
 use state::State;
 use std::fmt;
 use std::path::Path;
@@ -134,6 +137,27 @@ impl Db {
     pub fn write(&self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         let durability = options.durability.unwrap_or(self.state.options.durability);
         self.queue.write(&self.state, batch, durability)?;
+        Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
+    }
+
+    /// Like [`Db::write`], unless somebody has written any of `reads` since `snapshot` was taken: then nothing is done, and
+    /// the error is [`Error::Conflict`]. The look and the write are one step, in which nobody else writes. What
+    /// [`Transaction`](crate::txn::Transaction) is made of.
+    ///
+    /// Reads the newest version of each key of `reads`, and walks over what was written to its ranges; from the memtable,
+    /// and from tables where a flush came between.
+    pub fn write_unless_changed(
+        &self,
+        batch: &mut WriteBatch,
+        reads: &ReadSet,
+        snapshot: &Snapshot,
+        options: WriteOptions,
+    ) -> Result<SeqNo> {
+        self.refuse_foreign(snapshot)?;
+        let durability = options.durability.unwrap_or(self.state.options.durability);
+        batch.set_seqno(None);
+        let guard = Guard::new(&self.state, reads.clone(), snapshot.seqno())?;
+        self.queue.write_guarded(&self.state, batch, durability, Some(guard))?;
         Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
     }
 

@@ -12,6 +12,7 @@
 //! W4. All of a group goes to one log and one memtable.
 
 use crate::batch::WriteBatch;
+use crate::db::conflict::Guard;
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -23,7 +24,7 @@ use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::WalWriter;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,11 +58,25 @@ enum Slot {
 struct Request {
     batch: WriteBatch,
     durability: Durability,
+    /// What must not have been written by others.
+    guard: Option<Guard>,
+    /// Why it is not to be written, though the others of its group are.
+    refusal: Option<Error>,
 }
 
 impl Request {
     fn bytes(&self) -> u64 {
         self.batch.bytes() as u64
+    }
+
+    /// Whether it is to go to the log.
+    fn is_logged(&self) -> bool {
+        self.refusal.is_none() && !self.batch.is_empty()
+    }
+
+    /// What its writer is told, where its group came to this result.
+    fn verdict(&self, group: &Result<()>) -> Result<()> {
+        self.refusal.clone().map_or_else(|| group.clone(), Err)
     }
 
     fn wants_sync(&self) -> bool {
@@ -77,10 +92,21 @@ impl CommitQueue {
     /// Commits a batch, together with others that come at the same time. An empty batch commits nothing, and with
     /// `Durability::Always` still makes everything before it durable.
     pub(crate) fn write(&self, state: &State, batch: &mut WriteBatch, durability: Durability) -> Result<()> {
+        self.write_guarded(state, batch, durability, None)
+    }
+
+    /// The same, unless what the guard names was written by others: then nothing is done, and [`Error::Conflict`] says so.
+    pub(crate) fn write_guarded(
+        &self,
+        state: &State,
+        batch: &mut WriteBatch,
+        durability: Durability,
+        guard: Option<Guard>,
+    ) -> Result<()> {
         batch.set_seqno(None);
         batch.check()?;
         state.ensure_open()?;
-        let request = Request { batch: std::mem::take(batch), durability };
+        let request = Request { batch: std::mem::take(batch), durability, guard, refusal: None };
         let (request, result) = self.commit(state, request);
         *batch = request.batch;
         result
@@ -133,10 +159,12 @@ impl CommitQueue {
         let mut group = group.into_iter();
         let own = group.next().expect("the leader's own request comes first");
         for (ticket, request) in followers.iter().zip(group) {
-            *ticket.slot.lock() = Slot::Done(request, result.clone());
+            let verdict = request.verdict(&result);
+            *ticket.slot.lock() = Slot::Done(request, verdict);
             ticket.changed.notify_one();
         }
-        (own, result)
+        let verdict = own.verdict(&result);
+        (own, verdict)
     }
 
     /// Those at the front of the queue that fit into one group with `first`. One who wants a sync is not taken along by one
@@ -184,11 +212,14 @@ impl CommitQueue {
     }
 }
 
-/// Logs a group, syncs it if one of it asks for that, and makes it visible. All or none of it succeeds.
+/// Logs a group, syncs it if one of it asks for that, and makes it visible. All or none of it succeeds, but for those that
+/// are refused because of what others wrote.
 fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
-    let entries: u64 = group.iter().map(|request| u64::from(request.batch.count())).sum();
+    refuse_conflicts(state, group);
+    let logged = group.iter().filter(|request| request.is_logged());
+    let entries: u64 = logged.map(|request| u64::from(request.batch.count())).sum();
     if commit.next_seqno + entries > SEQNO_MAX {
         return Err(Error::InvalidArgument("the store has used up its 2^56 sequence numbers".into()));
     }
@@ -217,10 +248,25 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     Ok(())
 }
 
+/// Decides of each batch that rests on something whether it may commit behind those of the group before it.
+fn refuse_conflicts(state: &State, group: &mut [Request]) {
+    let Some(last) = group.iter().rposition(|request| request.guard.is_some()) else { return };
+    let mut written = BTreeSet::new();
+    for request in &mut group[..=last] {
+        if let Some(guard) = &request.guard {
+            request.refusal = guard.hold(state, &written).err();
+            sometimes!("a transaction meets another one in its group", if request.refusal.is_some() && !written.is_empty());
+        }
+        if request.refusal.is_none() {
+            written.extend(request.batch.keys());
+        }
+    }
+}
+
 fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bool) -> Result<()> {
     let wal = commit.wal.as_mut().expect("checked to be there");
     let before = wal.bytes();
-    for request in group.iter_mut().filter(|request| !request.batch.is_empty()) {
+    for request in group.iter_mut().filter(|request| request.is_logged()) {
         request.batch.set_seqno(Some(commit.next_seqno));
         wal.push(commit.next_seqno, &request.batch);
         commit.next_seqno += u64::from(request.batch.count());

@@ -5,7 +5,7 @@
 //! background work moves all the same is for the shrinker to search.
 
 use crate::disk::{CrashKind, CrashReport, LENGTH, LISTED, LOSE};
-use crate::op::{Bounds, Entry, Keys, Op, VALUE_BYTES_MIN, Value};
+use crate::op::{Bounds, Entry, KeyId, Keys, Op, VALUE_BYTES_MIN, Value};
 use crate::rng::Decision;
 use crate::runner::{RunReport, Start};
 use crate::store::SyncMode;
@@ -217,6 +217,33 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
             }
             simpler.push(Op::Batch { entries: plain, sync: *sync });
             simpler.push(Op::Batch { entries: entries.clone(), sync: SyncMode::Default });
+        }
+        Op::Transaction { reads, scan, entries, serializable, sync } => {
+            let with = |reads: &[KeyId], scan, entries: &[Entry]| Op::Transaction {
+                reads: reads.to_vec(),
+                scan,
+                entries: entries.to_vec(),
+                serializable: *serializable,
+                sync: *sync,
+            };
+            if !entries.is_empty() {
+                simpler.push(Op::Batch { entries: entries.clone(), sync: *sync });
+                simpler.push(with(reads, *scan, &[]));
+            }
+            if scan.is_some() {
+                simpler.push(with(reads, None, entries));
+            }
+            for left_out in 0..reads.len() {
+                let rest: Vec<KeyId> = (0..reads.len()).filter(|i| *i != left_out).map(|i| reads[i]).collect();
+                simpler.push(with(&rest, *scan, entries));
+            }
+            for left_out in 0..entries.len() {
+                let rest: Vec<Entry> = (0..entries.len()).filter(|i| *i != left_out).map(|i| entries[i]).collect();
+                simpler.push(with(reads, *scan, &rest));
+            }
+            let plain: Vec<Entry> =
+                entries.iter().map(|entry| Entry { key: entry.key, value: entry.value.map(plain) }).collect();
+            simpler.push(with(reads, *scan, &plain));
         }
         Op::Scan { bounds, reverse, limit, at } => {
             simpler.push(Op::Scan { bounds: Bounds::ALL, reverse: false, limit: None, at: *at });

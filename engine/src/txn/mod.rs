@@ -1,0 +1,221 @@
+//! Transactions: reads and writes that take effect as one, at one moment, or not at all.
+//!
+//! They are optimistic: nothing is locked, a transaction reads from a snapshot and keeps its writes to itself, and when it
+//! commits, the store looks whether anybody has written meanwhile what the transaction rests on ([`Isolation`]). If so,
+//! nothing is done and [`Error::Conflict`] says which key it was; begin anew, or let [`transact`] do it. Right where conflicts
+//! are rare; where many writers fight over one key, most of the work is thrown away.
+//!
+//! The rule is first committer wins, after H. T. Kung and J. T. Robinson, "On optimistic methods for concurrency control",
+//! 1981 (backward validation).
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use crate::batch::WriteBatch;
+use crate::db::{Db, Range, ReadSet, Snapshot, WriteOptions};
+use crate::error::Result;
+use crate::key::SeqNo;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// What a transaction is protected from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All transactions of this kind, and all plain writes, are as if they had run one after the other, in the order of
+    /// their sequence numbers. What a transaction read, present or absent, and the ranges that it scanned, must not have
+    /// been written by others before it commits.
+    #[default]
+    Serializable,
+    /// It reads one moment, and no write of others is lost under its own; but two transactions may each read what the other
+    /// writes and both commit (write skew). Only keys that it writes itself must not have been written by others.
+    Snapshot,
+}
+
+/// Reads and writes that commit together or not at all. Dropping it does nothing to the store.
+///
+/// Keeps its writes in memory until it commits, where they become one [`WriteBatch`] and have its limits; holds a
+/// [`Snapshot`], so do not keep it for long.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = strata::db::Db::open(dir.path().join("store"))?;
+/// use strata::txn::{Isolation, transact};
+///
+/// db.put(b"alice", &[100])?;
+/// db.put(b"bob", &[0])?;
+/// transact(&db, Isolation::Serializable, 10, |txn| {
+///     let amount = txn.get(b"alice")?.map_or(0, |value| value[0]);
+///     txn.put(b"alice", &[0]);
+///     txn.put(b"bob", &[amount]);
+///     Ok(())
+/// })?;
+/// assert_eq!(db.get(b"bob")?.as_deref(), Some(&[100][..]));
+/// # Ok::<(), strata::error::Error>(())
+/// ```
+pub struct Transaction<'a> {
+    db: &'a Db,
+    snapshot: Snapshot,
+    isolation: Isolation,
+    reads: ReadSet,
+    /// What it has written: a value, or `None` for a delete.
+    writes: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// For each write, the key and what stood in `writes` before it.
+    undo: Vec<(Vec<u8>, Option<Option<Bytes>>)>,
+}
+
+/// A point inside a transaction that it can go back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Savepoint(usize);
+
+impl<'a> Transaction<'a> {
+    /// Begins at the present moment.
+    pub fn begin(db: &'a Db, isolation: Isolation) -> Transaction<'a> {
+        Transaction {
+            db,
+            snapshot: db.snapshot(),
+            isolation,
+            reads: ReadSet::new(),
+            writes: BTreeMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// The newest write of others that it sees.
+    pub fn seqno(&self) -> SeqNo {
+        self.snapshot.seqno()
+    }
+
+    /// The value of `key`: what this transaction wrote last, else what was there when it began.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
+        if let Some(written) = self.writes.get(key) {
+            return Ok(written.clone());
+        }
+        if self.isolation == Isolation::Serializable {
+            self.reads.add_key(key);
+        }
+        self.db.get_at(&self.snapshot, key)
+    }
+
+    /// The first `limit` entries of `range` in key order, the transaction's own writes among them. What it rests on ends with
+    /// the last entry that was returned; it is the whole range where there were fewer than `limit`.
+    pub fn scan(&mut self, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+        let entries = scan::merged(self.db, &self.snapshot, &self.writes, &range, limit)?;
+        if self.isolation == Isolation::Serializable && limit > 0 {
+            let walked = match entries.last() {
+                Some((last, _)) if entries.len() == limit => range.up_to(last),
+                _ => range,
+            };
+            self.reads.add_range(walked);
+        }
+        Ok(entries)
+    }
+
+    /// Gives `key` this value when the transaction commits. Too large a key or value is the error of [`Transaction::commit`].
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.write(key, Some(Bytes::copy_from_slice(value)));
+    }
+
+    /// Makes `key` absent when the transaction commits.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.write(key, None);
+    }
+
+    fn write(&mut self, key: &[u8], value: Option<Bytes>) {
+        let before = self.writes.insert(key.to_vec(), value);
+        self.undo.push((key.to_vec(), before));
+    }
+
+    /// A point to go back to with [`Transaction::rollback_to`].
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint(self.undo.len())
+    }
+
+    /// Takes back all writes since `savepoint`, and savepoints after it with them. What was read since stays read: it may be
+    /// the reason to go back. Panics where the savepoint was gone already.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) {
+        assert!(savepoint.0 <= self.undo.len(), "the savepoint is gone: the transaction went back to one before it");
+        for (key, before) in self.undo.drain(savepoint.0..).rev() {
+            match before {
+                Some(value) => self.writes.insert(key, value),
+                None => self.writes.remove(&key),
+            };
+        }
+    }
+
+    /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: keys
+    /// in order, one number each. A transaction without writes commits at its snapshot and touches nothing.
+    ///
+    /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
+    /// error is one of [`Db::write`], and leaves the outcome as unknown as there.
+    pub fn commit(self, options: WriteOptions) -> Result<SeqNo> {
+        self.commit_as(&mut WriteBatch::new(), options)
+    }
+
+    /// The same through a batch of the caller's, which is cleared first: after an error it holds the writes, and
+    /// [`WriteBatch::seqno`] tells whether they came to the log.
+    pub fn commit_as(mut self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
+        batch.clear();
+        if self.writes.is_empty() {
+            return Ok(self.snapshot.seqno());
+        }
+        for (key, value) in &self.writes {
+            if self.isolation == Isolation::Snapshot {
+                self.reads.add_key(key);
+            }
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        self.db.write_unless_changed(batch, &self.reads, &self.snapshot, options)
+    }
+}
+
+/// Runs `body` in a transaction and commits it, with the store's durability; begins anew after a conflict, `attempts` times in
+/// all, and returns the last conflict where all of them met one. `body` may run several times, so it should do nothing else.
+/// Any other error ends it at once, and so does one of `body`.
+pub fn transact<T>(
+    db: &Db,
+    isolation: Isolation,
+    attempts: usize,
+    mut body: impl FnMut(&mut Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut left = attempts.max(1);
+    loop {
+        left -= 1;
+        let mut txn = Transaction::begin(db, isolation);
+        let result = body(&mut txn)?;
+        match txn.commit(WriteOptions::default()) {
+            Err(error) if error.is_conflict() && left > 0 => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(result),
+        }
+    }
+}
+
+/// Replaces the value of `key` with `new`, if it is `expected`; `None` stands for an absent key, on both sides. Returns
+/// whether it was, and was replaced. Reads, compares and writes as one step: of two who expect the same value one is told no.
+pub fn compare_and_set(
+    db: &Db,
+    key: &[u8],
+    expected: Option<&[u8]>,
+    new: Option<&[u8]>,
+    options: WriteOptions,
+) -> Result<bool> {
+    loop {
+        let mut txn = Transaction::begin(db, Isolation::Serializable);
+        if txn.get(key)?.as_deref() != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(value) => txn.put(key, value),
+            None => txn.delete(key),
+        }
+        match txn.commit(options) {
+            // Somebody else has written the key, and so has made progress: look again what it is.
+            Err(error) if error.is_conflict() => {}
+            other => return other.map(|_| true),
+        }
+    }
+}
