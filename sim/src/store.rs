@@ -79,14 +79,25 @@ pub struct Commit {
 pub struct Script<'a> {
     /// Keys to read, one after the other.
     pub reads: Vec<&'a [u8]>,
-    /// A range to read, and how many of its entries at most.
-    pub scan: Option<(Bound<&'a [u8]>, Bound<&'a [u8]>, usize)>,
+    /// A range to read after them.
+    pub scan: Option<ScriptScan<'a>>,
     /// What to write, each key once and in key order; there may be nothing.
     pub writes: &'a [Write],
     /// Whether the reads must still hold when it commits. Otherwise only what it writes must not have been written by others.
     pub serializable: bool,
     /// What its acknowledgement promises.
     pub sync: SyncMode,
+}
+
+/// The scan of a [`Script`], in key order.
+#[derive(Clone, Copy, Debug)]
+pub struct ScriptScan<'a> {
+    /// Where it starts.
+    pub from: Bound<&'a [u8]>,
+    /// Where it ends.
+    pub to: Bound<&'a [u8]>,
+    /// At most so many entries.
+    pub limit: usize,
 }
 
 /// What came of a transaction whose reads succeeded.

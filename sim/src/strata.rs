@@ -6,8 +6,8 @@ use crate::env::strata_env;
 use crate::fault::FileClass;
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, ScanResult, Script, SnapshotId, Store, StoreKind, SyncMode, Transacted,
-    Write,
+    CheckReport, Commit, Failure, FailureKind, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind, SyncMode,
+    Transacted, Write,
 };
 use crate::world::World;
 use parking_lot::Mutex;
@@ -290,7 +290,7 @@ impl Store for StrataStore {
             values.push(txn.get(key).map_err(failure)?.map(|value| value.to_vec()));
         }
         let mut entries = Vec::new();
-        if let Some((from, to, limit)) = script.scan {
+        if let Some(ScriptScan { from, to, limit }) = script.scan {
             let found = txn.scan(Range::of((from, to)), limit).map_err(failure)?;
             entries = found.into_iter().map(|(key, value)| (key, value.to_vec())).collect();
         }

@@ -77,9 +77,12 @@ const FOREIGN: [&str; 2] = ["redb", "rusty-leveldb"];
 
 /// Stores that scenarios can name.
 pub(crate) fn kind_of(store: &str) -> Result<Arc<dyn StoreKind>, String> {
-    let mut kinds: Vec<Arc<dyn StoreKind>> = vec![Arc::new(StrataKind)];
     #[cfg(feature = "foreign")]
-    kinds.extend(shaketable::foreign::kinds());
+    let foreign = shaketable::foreign::kinds();
+    #[cfg(not(feature = "foreign"))]
+    let foreign: [Arc<dyn StoreKind>; 0] = [];
+    let ours: Arc<dyn StoreKind> = Arc::new(StrataKind);
+    let kinds: Vec<Arc<dyn StoreKind>> = std::iter::once(ours).chain(foreign).collect();
     if let Some(kind) = kinds.iter().find(|kind| kind.name() == store) {
         return Ok(kind.clone());
     }

@@ -11,7 +11,7 @@
 use super::{LifeEnd, Run};
 use crate::op::{Bounds, Entry, KeyId};
 use crate::oracle::{Label, SnapshotMark};
-use crate::store::{Commit, FailureKind, Script, Store, SyncMode, Write};
+use crate::store::{Commit, FailureKind, Script, ScriptScan, Store, SyncMode, Write};
 
 impl Run {
     #[expect(clippy::too_many_arguments, reason = "the parts of one operation")]
@@ -29,7 +29,7 @@ impl Run {
         let mut successor = Vec::new();
         let range = scan.as_ref().map(|(bounds, limit)| {
             let (from, to) = bounds.to_bytes(&self.plan.keys, &mut successor);
-            (from, to, *limit as usize)
+            ScriptScan { from, to, limit: *limit as usize }
         });
         let keys = reads.iter().map(|key| self.plan.keys.bytes(*key)).collect();
         let script = Script { reads: keys, scan: range, writes: &writes, serializable, sync };
