@@ -786,7 +786,7 @@ mod tests {
         insta::assert_snapshot!(message("put k3 = 5"), @r##""put k3 = 5": a value such as #17:512, or empty, expected, found "5""##);
         insta::assert_snapshot!(message("put k3 = #5:3"), @r##""put k3 = #5:3": "#5:3" is no value: stamps start at 2, lengths lie in 4..=65536"##);
         insta::assert_snapshot!(message("get 3"), @r#""get 3": a key such as k3 expected, found "3""#);
-        insta::assert_snapshot!(message("batch []"), @r#""batch []": a key such as k3 expected, found "]""#);
+        insta::assert_snapshot!(message("batch []"), @r#""batch []": a batch writes something"#);
         insta::assert_snapshot!(message("sync now"), @r#""sync now": nothing more expected, found "now""#);
     }
 

@@ -388,7 +388,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

@@ -77,10 +77,13 @@ enum Syncs {
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
+type Get = dyn Fn(&mut DB, &[u8]) -> Result<Option<Vec<u8>>, Status>;
+type Iter = dyn Fn(&mut DB) -> Result<DBIterator, Status>;
+
 /// A snapshot, of which the engine does not let us name the type.
 struct Held {
-    get: Box<dyn Fn(&mut DB, &[u8]) -> Result<Option<Vec<u8>>, Status>>,
-    iter: Box<dyn Fn(&mut DB) -> Result<DBIterator, Status>>,
+    get: Box<Get>,
+    iter: Box<Iter>,
 }
 
 struct Engine {
