@@ -3,6 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// One level in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelShape {
+    /// Tables.
+    pub tables: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -13,6 +22,8 @@ pub enum Event {
         replayed: u64,
         /// Bytes of unsynced, torn tails that were dropped.
         dropped_bytes: u64,
+        /// The levels as they are now.
+        levels: Vec<LevelShape>,
     },
     /// A memtable was frozen and the log rotated to this number.
     WalRotated {
@@ -25,6 +36,8 @@ pub enum Event {
         table: Option<u64>,
         /// Its length in bytes.
         bytes: u64,
+        /// The levels as they are now.
+        levels: Vec<LevelShape>,
     },
     /// A compaction was installed.
     Compacted {
@@ -36,6 +49,8 @@ pub enum Event {
         outputs: usize,
         /// Whether a table only changed its level.
         moved: bool,
+        /// The levels as they are now.
+        levels: Vec<LevelShape>,
     },
     /// A new manifest was begun.
     ManifestRotated {

@@ -9,7 +9,7 @@
 //! one, so that here, too, nothing depends on the threads.
 
 use crate::coverage::Coverage;
-use crate::fault::FaultKind;
+use crate::fault::{Exposure, FaultKind, FileClass, Phase};
 use crate::runner::{RunOptions, RunReport, run_seed};
 use crate::scenario::Scenario;
 use crate::seeds::Shard;
@@ -88,6 +88,10 @@ pub struct Totals {
     pub recoveries: u64,
     /// Faults by kind.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// The same by kind, class of file and phase.
+    pub struck: BTreeMap<(FaultKind, FileClass, Phase), u64>,
+    /// Calls at which faults might have struck, by class of file and phase.
+    pub exposed: BTreeMap<(FileClass, Phase), u64>,
     /// Runs that ended early because the store reported real damage.
     pub damage_reported: u64,
     /// Searches that the oracle gave up.
@@ -121,6 +125,12 @@ impl Totals {
         for count in &report.faults {
             *self.faults.entry(count.kind).or_default() += count.hits;
         }
+        for Exposure { class, phase, calls, hits } in &report.exposures {
+            *self.exposed.entry((*class, *phase)).or_default() += calls;
+            for (kind, hits) in hits {
+                *self.struck.entry((*kind, *class, *phase)).or_default() += hits;
+            }
+        }
         self.damage_reported += u64::from(report.damage_reported);
         self.spills += report.spills;
         self.failures += u64::from(done.failed());
@@ -142,6 +152,12 @@ impl Totals {
         self.recoveries += other.recoveries;
         for (kind, hits) in &other.faults {
             *self.faults.entry(*kind).or_default() += hits;
+        }
+        for (cell, calls) in &other.exposed {
+            *self.exposed.entry(*cell).or_default() += calls;
+        }
+        for (cell, hits) in &other.struck {
+            *self.struck.entry(*cell).or_default() += hits;
         }
         self.damage_reported += other.damage_reported;
         self.spills += other.spills;

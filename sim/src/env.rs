@@ -4,6 +4,7 @@
 //! switch tasks, fail and be traced: see [`crate::syscall`]. The engine's locks reach the scheduler by a thread-local
 //! ([`strata::sync::set_parker`]), which a [`Guest`] of the world sets while tasks run.
 
+use crate::fault::Phase;
 use crate::syscall::{self, LockGuard, OpenFile};
 use crate::world::{Guest, Task, World};
 use std::cell::RefCell;
@@ -150,6 +151,11 @@ impl Clock for Machine {
 impl Runtime for Machine {
     fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn TaskHandle>> {
         let task = self.world.spawn_boxed(name, body);
+        match name {
+            "strata-flush" => task.set_phase(Phase::Flushing),
+            compacts if compacts.starts_with("strata-compact-") => task.set_phase(Phase::Compacting),
+            _ => {}
+        }
         self.world.yield_point("the start of a task");
         Ok(Box::new(Joinable(task)))
     }

@@ -53,7 +53,30 @@ enum Command {
     List,
 }
 
+/// The exit code of a process that a closed pipe has ended, as shells have it: 128 and the number of the signal.
+const CLOSED_PIPE: i32 = 141;
+
+/// Ends the process quietly where nobody reads its output any more, as behind `| head`. Printing panics then, from whatever
+/// subcommand, so that the panic is where it is noticed.
+fn end_with_the_pipe() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or_default();
+        if is_closed_pipe(message) {
+            std::process::exit(CLOSED_PIPE);
+        }
+        before(info);
+    }));
+}
+
+/// Whether this is what the standard library says when it cannot print for that reason.
+fn is_closed_pipe(message: &str) -> bool {
+    let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe).to_string();
+    message.starts_with("failed printing to std") && message.to_lowercase().contains(&closed.to_lowercase())
+}
+
 fn main() -> ExitCode {
+    end_with_the_pipe();
     let cli = Cli::parse();
     let dir = cli.scenarios.unwrap_or_else(scenario::home);
     let result = match cli.command {
@@ -84,6 +107,13 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_told_from_other_panics() {
+        assert!(is_closed_pipe("failed printing to stdout: Broken pipe (os error 32)"));
+        assert!(!is_closed_pipe("failed printing to stdout: No space left on device (os error 28)"));
+        assert!(!is_closed_pipe("client 0 panicked: Broken pipe"));
+    }
 
     #[test]
     fn every_exploration_reads_its_arguments() {

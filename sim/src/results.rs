@@ -306,7 +306,8 @@ impl Results {
         )
     }
 
-    fn verdict(&self) -> String {
+    /// How it went, in a few words.
+    pub fn verdict(&self) -> String {
         let missing = match self.missing().len() {
             0 => String::new(),
             1 => ", and a shard is missing".into(),

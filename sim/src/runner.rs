@@ -16,7 +16,7 @@ use crate::answers::{Answers, Difference};
 use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
-use crate::fault::{FaultCount, FileClass, FsOp};
+use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
@@ -119,6 +119,8 @@ pub struct LastCrash {
     pub number: u64,
     /// Operations that had been started by then.
     pub ops: u64,
+    /// The call at which it struck, in words; `None` where it struck between two calls.
+    pub during: Option<String>,
     /// What it kept and lost.
     pub report: CrashReport,
 }
@@ -142,6 +144,8 @@ pub struct RunReport {
     pub calls: u64,
     /// The same by class of file and operation, those made while no fault could strike counted too.
     pub seen: Vec<(FileClass, FsOp, u64)>,
+    /// Where faults could strike and did, by class of file and phase.
+    pub exposures: Vec<Exposure>,
     /// Shape of the store at its end, in its own words.
     pub shape: String,
     /// Virtual time that passed.
@@ -275,8 +279,8 @@ fn run_with(
         match (end, world.crashed()) {
             (LifeEnd::Over | LifeEnd::Failed, _) => break,
             (LifeEnd::Crashed, None) => unreachable!("a life that ended by a crash has crashed"),
-            (LifeEnd::Crashed, Some(kind)) => match world.restart() {
-                Ok(report) => {
+            (LifeEnd::Crashed, Some(kind)) => match (world.crash_site(), world.restart()) {
+                (during, Ok(report)) => {
                     let mut court = run.court.lock();
                     court.crashes += 1;
                     court.crashes_in_a_row += 1;
@@ -288,9 +292,9 @@ fn run_with(
                     if options.record {
                         crash_reports.push(report.clone());
                     }
-                    last_crash = Some(LastCrash { number: court.crashes, ops: court.ops, report });
+                    last_crash = Some(LastCrash { number: court.crashes, ops: court.ops, during, report });
                 }
-                Err(end) => {
+                (_, Err(end)) => {
                     run.fail(finding_of(&end, "after a crash"));
                     break;
                 }
@@ -607,7 +611,7 @@ impl Run {
             if self.court.lock().crashes_in_a_row >= CRASHES_IN_A_ROW_MAX {
                 self.world.set_faults_enabled(false);
             }
-            let result = self.kind.open(&self.world, &self.plan.options);
+            let result = self.world.within(Phase::Opening, || self.kind.open(&self.world, &self.plan.options));
             if self.crashed() {
                 if let Ok(store) = result {
                     self.bury(store);
@@ -859,7 +863,7 @@ impl Run {
         // The lock is not held meanwhile: the store may wait, or make calls.
         held.into_iter().for_each(|id| store.release(id));
         let ticket = self.oracle.lock().begin_sync();
-        let result = store.close();
+        let result = self.world.within(Phase::Closing, || store.close());
         drop(store);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
@@ -1030,7 +1034,7 @@ impl Run {
                     Bound::Unbounded => None,
                     Bound::Included(key) | Bound::Excluded(key) => Some(key),
                 });
-                let result = store.compact(ends[0], ends[1]);
+                let result = self.world.within(Phase::Compacting, || store.compact(ends[0], ends[1]));
                 self.heard(&result, "compact", |()| 0)
             }
             Op::Reopen | Op::Check => Ok(()),
@@ -1274,6 +1278,7 @@ impl Run {
             faults: world.with_injector(|injector| injector.counts()),
             calls: world.calls(),
             seen: world.with_injector(|injector| injector.seen()),
+            exposures: world.with_injector(|injector| injector.exposures()),
             shape: std::mem::take(&mut court.shape),
             virtual_time: world.now(),
             damage_reported: court.damage_reported,

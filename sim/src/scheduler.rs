@@ -11,6 +11,7 @@
 //! does not depend on where the allocator puts things.
 
 use crate::clock::Clock;
+use crate::fault::Phase;
 use crate::rng::{Decisions, Site};
 use std::collections::VecDeque;
 use std::fmt;
@@ -88,6 +89,7 @@ struct Task {
     due_ns: u64,
     priority: u64,
     doing: Doing,
+    phase: Phase,
 }
 
 /// What is to be done next.
@@ -218,6 +220,21 @@ impl Scheduler {
         self.get(task).map_or("driver", |task| &task.name)
     }
 
+    /// What the running task is about.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.get(self.running()).map_or(Phase::default(), |task| task.phase)
+    }
+
+    /// Says what a task is about, and returns what it was about before.
+    pub(crate) fn set_phase(&mut self, task: TaskId, phase: Phase) -> Phase {
+        // The driver itself is no task, and is about nothing.
+        if self.get(task).is_none() {
+            return Phase::default();
+        }
+        std::mem::replace(&mut self.get_mut(task).phase, phase)
+    }
+
     /// Adds a task, ready to run.
     pub(crate) fn start(&mut self, name: &str, decisions: &mut Decisions) -> TaskId {
         let id = TaskId(self.first + self.tasks.len() as u32);
@@ -227,7 +244,15 @@ impl Scheduler {
         };
         let doing = Doing { label: "its start", at: None };
         let state = State::Ready;
-        self.tasks.push(Task { name: name.into(), state, woken: false, due_ns: 0, priority, doing });
+        self.tasks.push(Task {
+            name: name.into(),
+            state,
+            woken: false,
+            due_ns: 0,
+            priority,
+            doing,
+            phase: Phase::default(),
+        });
         self.ready.push_back(id);
         id
     }

@@ -9,10 +9,12 @@ use crate::store::{
     CheckReport, Commit, Failure, FailureKind, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind, SyncMode,
     Transacted, Write,
 };
+use crate::watch::Level;
 use crate::world::World;
 use parking_lot::Mutex;
 use protocol::StrataProtocol;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
-use strata::event::Listener;
+use strata::event::{Event, LevelShape, Listener};
 use strata::filename::FileKind;
 use strata::mark;
 use strata::options::{Compression, Durability, Options};
@@ -67,7 +69,13 @@ impl StoreKind for StrataKind {
         let options =
             options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
         let teller = world.clone();
-        let listener: Listener = Arc::new(move |event| teller.note(0, || format!("strata: {event:?}")));
+        let listener: Listener = Arc::new(move |event| {
+            if let Some(levels) = levels_of(event) {
+                let level = |level: &LevelShape| Level { tables: level.tables as u64, bytes: level.bytes };
+                teller.tell_levels(levels.iter().map(level).collect());
+            }
+            teller.note(0, || format!("strata: {}", words_of(event)));
+        });
         let db = Db::open_listening(&strata_env(world), Path::new(DIR), options, listener).map_err(failure)?;
         let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
         Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
@@ -177,6 +185,35 @@ fn options_of(table: &toml::Table) -> Result<Options, String> {
 
 fn table_of(options: &Options) -> toml::Table {
     toml::Table::try_from(options).expect("options are numbers, words and lists of words")
+}
+
+/// The levels, where an event tells of them.
+fn levels_of(event: &Event) -> Option<&[LevelShape]> {
+    match event {
+        Event::Opened { levels, .. } | Event::Flushed { levels, .. } | Event::Compacted { levels, .. } => Some(levels),
+        _ => None,
+    }
+}
+
+/// An event in a line.
+fn words_of(event: &Event) -> String {
+    let mut words = match event {
+        Event::Opened { replayed, dropped_bytes, .. } => {
+            format!("opened, {replayed} entries replayed, {dropped_bytes} bytes of torn tails dropped")
+        }
+        Event::Flushed { table: Some(table), bytes, .. } => format!("flushed to table {table} of {bytes} bytes"),
+        Event::Flushed { table: None, .. } => "flushed, with nothing left to write".to_string(),
+        Event::Compacted { level, moved: true, .. } => format!("moved a table down from level {level}"),
+        Event::Compacted { level, inputs, outputs, .. } => {
+            format!("compacted level {level}, {inputs} tables into {outputs}")
+        }
+        other => return format!("{other:?}"),
+    };
+    let levels = levels_of(event).unwrap_or_default().iter().enumerate();
+    for (index, level) in levels.filter(|(_, level)| level.tables > 0) {
+        let _ = write!(words, "; L{index}: {} in {} bytes", level.tables, level.bytes);
+    }
+    words
 }
 
 /// What a judge needs to know of an error.

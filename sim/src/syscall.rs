@@ -12,7 +12,7 @@
 
 use crate::clock::Clock;
 use crate::disk::{CrashKind, Damage, DirItem, Disk, DiskError, Harm, Ino, Origin, SyncFailure, SyncScope, WrongRead};
-use crate::fault::{Call, ClassSet, FileClass, FsOp, Injected};
+use crate::fault::{Call, ClassSet, FileClass, FsOp, Injected, Phase};
 use crate::ledger::Refusal;
 use crate::scheduler::{Doing, SwitchPoint};
 use crate::trace::{fold, hash_bytes};
@@ -134,8 +134,9 @@ impl<'a> Asked<'a> {
         Asked { op, name, offset: 0, bytes: 0, content: 0, from: None, file: None, at }
     }
 
-    fn as_call(&self, ordinal: u64, clock: &Clock) -> Call {
-        Call { op: self.op, class: self.name.class, bytes: self.bytes, ordinal, now_ms: clock.now_ns() / 1_000_000 }
+    fn as_call(&self, ordinal: u64, phase: Phase, clock: &Clock) -> Call {
+        let now_ms = clock.now_ns() / 1_000_000;
+        Call { op: self.op, class: self.name.class, phase, bytes: self.bytes, ordinal, now_ms }
     }
 
     /// Whether this is a sync of a file which lost data when it last failed.
@@ -173,6 +174,7 @@ impl State {
             at: asked.at,
             is_exposed: self.injector.is_enabled(),
             disk: &self.disk,
+            levels: &self.levels,
             decisions: &self.decisions,
         });
         self.watch = Some(watch);
@@ -185,7 +187,7 @@ impl State {
         {
             return Some(Injected::Crash(kind));
         }
-        let call = asked.as_call(ordinal, &self.clock);
+        let call = asked.as_call(ordinal, self.scheduler.phase(), &self.clock);
         self.injector.before(call, &mut self.decisions)
     }
 
@@ -367,12 +369,12 @@ impl World {
                 *word
             }
             Err(error) => {
+                let call = asked.as_call(ordinal, state.scheduler.phase(), &state.clock);
                 if error.kind == io::ErrorKind::StorageFull && matches!(manner, Manner::Whole) {
-                    let call = asked.as_call(ordinal, &state.clock);
                     state.injector.note_full(call, &mut state.decisions);
                 }
                 if *error == DiskError::handles() {
-                    state.injector.note_handles(asked.name.class, asked.op);
+                    state.injector.note_handles(call);
                 }
                 if !is_earned(error.kind) {
                     state.ledger.refused(asked.refused(ordinal, error.kind, asked.lost_data(&state.disk)));
@@ -412,7 +414,16 @@ impl World {
         state.trace_fault(asked, ordinal, u64::from(made), || {
             format!("meets its end by a {kind}, and was {}", if made { "made" } else { "not made" })
         });
-        self.crash_locked(state, kind);
+        let Asked { op, name, at, .. } = asked;
+        let site = format!(
+            "while {}, at {} of {} ({}:{})",
+            state.scheduler.phase().name(),
+            op.name(),
+            name.path,
+            at.file(),
+            at.line()
+        );
+        self.crash_locked(state, kind, site);
     }
 
     /// Opens or creates a file. A creation is durable only after [`World::sync_dir`].

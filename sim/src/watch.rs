@@ -11,6 +11,15 @@ use std::panic::Location;
 /// Who watches.
 pub type Watch = Box<dyn FnMut(&Sight<'_>) + Send>;
 
+/// One level of a store that keeps its tables in levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// How many tables.
+    pub tables: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
 /// A call that is about to be made, and the disk as it is.
 pub struct Sight<'a> {
     /// What is asked for.
@@ -29,6 +38,8 @@ pub struct Sight<'a> {
     pub is_exposed: bool,
     /// The disk before the call.
     pub disk: &'a Disk,
+    /// The levels of the store, as it told of them last; none where it has not yet.
+    pub levels: &'a [Level],
     /// The decisions of the run, to be asked about, not to be made.
     pub decisions: &'a Decisions,
 }

@@ -18,7 +18,7 @@
 
 use crate::clock::{Clock, Costs};
 use crate::disk::{CrashKind, CrashReport, Disk, Profile};
-use crate::fault::{FaultRule, FileClass, FsOp, Injector};
+use crate::fault::{Call, FaultRule, FileClass, FsOp, Injector, Phase};
 use crate::fiber::{self, Fiber, Panic, ThreadBound};
 use crate::ledger::Ledger;
 use crate::rng::{Decisions, Site};
@@ -26,7 +26,7 @@ use crate::sanitizer::{Protocol, Sanitizer};
 use crate::scheduler::{Doing, Next, Policy, Scheduler, SwitchPoint, TaskId, Wait};
 use crate::syncs::Syncs;
 use crate::trace::{Keep, Trace, TraceSummary, fold, hash_bytes};
-use crate::watch::Watch;
+use crate::watch::{Level, Watch};
 use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -187,11 +187,15 @@ pub(crate) struct State {
     pub(crate) crash_at_call: Option<(u64, CrashKind)>,
     pub(crate) syncs: Syncs,
     pub(crate) watch: Option<Watch>,
+    /// The levels of the store, as it told of them last in this incarnation.
+    pub(crate) levels: Vec<Level>,
     /// The capacity that the disk has where no fault limits it.
     pub(crate) capacity: Option<u64>,
     /// Whether a call at which the machine crashed was made.
     pub(crate) made_site: Site,
     crash: Option<CrashKind>,
+    /// The call at which it struck, in words.
+    crash_site: Option<String>,
     /// What `countdown` was last set to.
     quiet_points: u64,
     steps: u64,
@@ -283,6 +287,11 @@ impl Task {
         self.world.inner.state.lock().scheduler.has_ended(self.id)
     }
 
+    /// Says what it is about, for those who count where faults strike.
+    pub fn set_phase(&self, phase: Phase) {
+        self.world.inner.state.lock().scheduler.set_phase(self.id, phase);
+    }
+
     /// Waits for its end. Called from a task.
     pub fn join(&self) {
         while !self.has_ended() {
@@ -324,9 +333,11 @@ impl World {
             crash_at_call: config.crash_at_call,
             syncs: config.syncs,
             watch: None,
+            levels: Vec::new(),
             capacity,
             made_site,
             crash: None,
+            crash_site: None,
             quiet_points: 0,
             steps: 0,
             steps_max: config.steps_max,
@@ -402,6 +413,18 @@ impl World {
             RunEnd::Finished => Ok(slot.lock().take().expect("a task that returned has left its result")),
             other => Err(other),
         }
+    }
+
+    /// Does something in the running task, which is about this meanwhile.
+    pub fn within<T>(&self, phase: Phase, body: impl FnOnce() -> T) -> T {
+        let set = |phase| {
+            let scheduler = &mut self.inner.state.lock().scheduler;
+            scheduler.set_phase(scheduler.running(), phase)
+        };
+        let before = set(phase);
+        let result = body();
+        set(before);
+        result
     }
 
     /// A place at which another task may come to its turn. A few nanoseconds when none does.
@@ -608,9 +631,11 @@ impl World {
     /// crash of an incarnation changes nothing. A power loss is a torn one where a fault rule says so.
     pub fn crash(&self, kind: CrashKind) {
         let mut state = self.inner.state.lock();
+        let (class, op, phase) = (FileClass::Other, FsOp::Write, state.scheduler.phase());
+        let call = Call { op, class, phase, bytes: 0, ordinal: state.calls, now_ms: state.clock.now_ns() / 1_000_000 };
         let State { injector, decisions, crash, .. } = &mut *state;
         let kind = match kind {
-            CrashKind::PowerLoss if crash.is_none() => injector.power_loss(FileClass::Other, FsOp::Write, decisions),
+            CrashKind::PowerLoss if crash.is_none() => injector.power_loss(call, decisions),
             kind => kind,
         };
         state.note_crash(kind);
@@ -620,6 +645,11 @@ impl World {
     /// Whether this incarnation has crashed, and how.
     pub fn crashed(&self) -> Option<CrashKind> {
         if self.inner.crashed.load(Ordering::Relaxed) { self.inner.state.lock().crash } else { None }
+    }
+
+    /// The call at which this incarnation crashed, in words; `None` where it lives, or crashed between two calls.
+    pub fn crash_site(&self) -> Option<String> {
+        self.inner.state.lock().crash_site.clone()
     }
 
     /// Which incarnation lives: 1 at first, one more after each restart.
@@ -665,6 +695,8 @@ impl World {
 
     fn begin_incarnation(&self, state: &mut State, disk: Disk, image: u64) {
         state.disk = disk;
+        state.levels.clear();
+        state.crash_site = None;
         state.crash = None;
         state.locks.clear();
         let State { scheduler, decisions, .. } = state;
@@ -795,6 +827,11 @@ impl World {
         self.inner.state.lock().watch = watch;
     }
 
+    /// What the levels of the store look like from now on: for those who watch. It leaves no trace.
+    pub fn tell_levels(&self, levels: Vec<Level>) {
+        self.inner.state.lock().levels = levels;
+    }
+
     /// Tells the durability sanitizer something, or asks it. `look` must not call the world.
     pub fn with_sanitizer<T>(&self, look: impl FnOnce(&mut Sanitizer) -> T) -> T {
         look(&mut self.inner.state.lock().sanitizer)
@@ -822,7 +859,8 @@ impl World {
     }
 
     /// Marks this incarnation as crashed, with the state already locked.
-    pub(crate) fn crash_locked(&self, state: &mut State, kind: CrashKind) {
+    pub(crate) fn crash_locked(&self, state: &mut State, kind: CrashKind, site: String) {
+        state.crash_site = Some(site);
         state.note_crash(kind);
         self.inner.crashed.store(true, Ordering::Relaxed);
     }

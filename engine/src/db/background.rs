@@ -9,6 +9,7 @@ use crate::compaction::flush::flush;
 use crate::compaction::job::{self, Surroundings};
 use crate::compaction::picker;
 use crate::compaction::plan::{Claim, Plan};
+use crate::db::check::shape;
 use crate::db::obsolete;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
@@ -190,7 +191,7 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     }
     state.env.yield_point("flush: table durable, not yet installed");
     state.install(edit, Some(frozen))?;
-    state.events.tell(|| Event::Flushed { table: told.0, bytes: told.1 });
+    state.events.tell(|| Event::Flushed { table: told.0, bytes: told.1, levels: shape(&state.view.load().version) });
     Ok(())
 }
 
@@ -284,6 +285,7 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         inputs: plan.tables().count(),
         outputs,
         moved: plan.trivial_move,
+        levels: shape(&state.view.load().version),
     });
     Ok(true)
 }

@@ -10,6 +10,7 @@ use crate::compaction::picker;
 use crate::db::obsolete;
 use crate::db::state::State;
 use crate::error::{Error, Result};
+use crate::event::LevelShape;
 use crate::filename::FileKind;
 use crate::iter::InternalIterator;
 use crate::key::{InternalKey, SeqNo};
@@ -37,15 +38,6 @@ pub struct CheckReport {
     pub leftover: BTreeSet<String>,
     /// Whether background work ran, or readers held old versions, so that leftover files explain themselves.
     pub busy: bool,
-}
-
-/// One level in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LevelShape {
-    /// Tables.
-    pub tables: usize,
-    /// Bytes of all of them.
-    pub bytes: u64,
 }
 
 impl fmt::Display for CheckReport {

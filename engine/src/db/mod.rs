@@ -17,7 +17,7 @@ mod state;
 mod stats;
 mod write;
 
-pub use check::{CheckReport, LevelShape};
+pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
 pub use snapshot::Snapshot;

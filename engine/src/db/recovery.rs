@@ -17,6 +17,7 @@
 use crate::batch;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
+use crate::db::check::shape;
 use crate::db::obsolete;
 use crate::db::state::{Opened, State};
 use crate::env::{Env, FileLock};
@@ -138,7 +139,7 @@ impl Recovery<'_> {
 
         let obsolete = self.remove_leftovers();
         let (entries, dropped_bytes) = (replayed.entries, replayed.dropped_bytes);
-        self.events.tell(|| Event::Opened { replayed: entries, dropped_bytes });
+        self.events.tell(|| Event::Opened { replayed: entries, dropped_bytes, levels: shape(self.versions.current()) });
         let blocks = Arc::new(BlockCache::new(self.options.cache_bytes));
         Ok(State::new(Opened {
             env: self.env.clone(),

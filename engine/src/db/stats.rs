@@ -2,9 +2,10 @@
 
 use crate::cache::CacheStats;
 use crate::compaction::picker;
-use crate::db::check::{LevelShape, shape};
+use crate::db::check::shape;
 use crate::db::state::State;
 use crate::error::Error;
+use crate::event::LevelShape;
 use crate::key::SeqNo;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -18,7 +18,9 @@ pub(crate) mod sweep;
 pub(crate) mod zoo;
 
 use shaketable::artifact::{self, Artifact};
+use shaketable::explain::look;
 use shaketable::report::Dress;
+use shaketable::report::page::Subject;
 use shaketable::rng::Decisions;
 use shaketable::runner::{RunOptions, RunReport, run_plan};
 use shaketable::scenario::{self, Scenario, nearest};
@@ -170,6 +172,25 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
     let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let here = std::env::current_dir().unwrap_or_default();
     canonical.strip_prefix(&here).map_or_else(|_| canonical.clone(), Path::to_path_buf)
+}
+
+/// A run of more operations is not explained in passing: that takes up to some thousand runs of it.
+pub(crate) const EXPLAINED_OPS_MAX: usize = 20;
+
+/// The run of a seed as it is, for a page.
+pub(crate) fn seen_seed(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> Subject {
+    let mut decisions = Decisions::from_seed(seed);
+    let plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
+    let witnessed = look(&plan, kind, decisions);
+    let finding = witnessed.report.failure.as_ref().map(|failure| &failure.finding);
+    let artifact = Artifact {
+        symptom: finding.map_or_else(String::new, |finding| finding.symptom.clone()),
+        fingerprint: finding.map_or_else(String::new, |finding| finding.fingerprint()),
+        seed: Some(seed),
+        plan,
+        decisions: witnessed.report.decisions.clone(),
+    };
+    Subject::seen(&format!("{}#{seed}", scenario.name), artifact, witnessed)
 }
 
 pub(crate) fn run_recorded(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64) -> (Plan, RunReport) {

@@ -1,7 +1,10 @@
 //! `shake run`: a campaign, what it comes to, and each new failure shrunk and written down.
 
 use super::shrink::watched;
-use super::{dress, duration, find, kind_of, load, run_recorded, save, save_whole, seeds, seeds_from, write};
+use super::{
+    EXPLAINED_OPS_MAX, dress, duration, find, kind_of, load, run_recorded, save, save_whole, seeds, seeds_from,
+    seen_seed, write,
+};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::artifact::Artifact;
@@ -9,8 +12,9 @@ use shaketable::campaign::growth::Growth;
 use shaketable::campaign::{self, Campaign, Done, Totals, real_now};
 use shaketable::coverage::Coverage;
 use shaketable::cpu;
-use shaketable::explain::explain;
+use shaketable::explain::{explain, look};
 use shaketable::place::place_of;
+use shaketable::report::page::{Subject, campaign_page};
 use shaketable::report::{self, Dress};
 use shaketable::results::{Found, Results};
 use shaketable::runner::RunOptions;
@@ -30,9 +34,6 @@ const NOT_DETERMINISTIC: &str = "not-deterministic";
 
 /// What `shake run` does when nothing is said.
 const TIME: Duration = Duration::from_secs(30);
-
-/// A run of more operations is not explained in passing: that takes up to some thousand runs of it.
-const EXPLAINED_OPS_MAX: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -69,6 +70,9 @@ pub(crate) struct RunArgs {
     /// Writes the same JSON into a file, for `shake merge`.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
+    /// Writes a page for a browser: what was run and reached, where faults struck and where not, and each failure step by step.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Runs each seed twice, and names the first event that differs.
     #[arg(long)]
     check_determinism: bool,
@@ -143,6 +147,7 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     let mut totals = vec![Totals::default(); campaign.scenarios.len()];
     let mut known = BTreeSet::new();
     let mut failures = Vec::new();
+    let mut subjects = Vec::new();
     let mut paused = Duration::ZERO;
     // Processor time that went into telling of failures instead of searching for them.
     let mut telling = Duration::ZERO;
@@ -166,7 +171,8 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
                 let spent = cpu::process_time() - telling;
                 let told = tell(args, scenario, &kinds[done.scenario], &done, after, dress_out);
                 match told {
-                    Ok((text, mut found)) => {
+                    Ok(Telling { text, mut found, subject }) => {
+                        subjects.extend(subject);
                         found.core_seconds = Some(spent.as_secs_f64());
                         failures.push(found);
                         if !args.json {
@@ -224,6 +230,9 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
     if let Some(path) = &args.results {
         write(path, &results.to_json())?;
     }
+    if let Some(path) = &args.report {
+        write(path, &campaign_page(&results, &subjects))?;
+    }
     if args.json {
         println!("{}", results.to_json());
     } else if loud {
@@ -279,6 +288,14 @@ fn transferred(scenarios: Vec<Scenario>, store: &str, args: &RunArgs) -> Result<
     Ok(suitable)
 }
 
+/// A failure as it is told.
+struct Telling {
+    text: String,
+    found: Found,
+    /// Where a page is asked for.
+    subject: Option<Subject>,
+}
+
 /// Runs what failed again, with everything recorded, and shrinks it. What was grown has no seed that repeats it, and becomes
 /// an artifact even where it is not shrunk.
 fn tell(
@@ -288,7 +305,7 @@ fn tell(
     done: &Done,
     after: Duration,
     dress: Dress,
-) -> Result<(String, Found), String> {
+) -> Result<Telling, String> {
     let seed = done.seed;
     let (name, plan, report) = match &done.grown {
         None => {
@@ -305,20 +322,20 @@ fn tell(
     };
     let mut text = report::failure_block(&name, &failure, report.planned, dress);
     let mut found = Found::new(&scenario.name, seed, &failure, after);
-    if done.grown.is_some() {
-        let finding = &failure.finding;
-        let whole = Artifact {
-            symptom: finding.symptom.clone(),
-            fingerprint: finding.fingerprint(),
-            seed: Some(seed),
-            plan: plan.clone(),
-            decisions: report.decisions.clone(),
-        };
-        let path = save_whole(&whole, args.artifacts.as_deref())?;
+    let whole = done.grown.as_ref().map(|_| Artifact {
+        symptom: failure.finding.symptom.clone(),
+        fingerprint: failure.finding.fingerprint(),
+        seed: Some(seed),
+        plan: plan.clone(),
+        decisions: report.decisions.clone(),
+    });
+    if let Some(whole) = &whole {
+        let path = save_whole(whole, args.artifacts.as_deref())?;
         found.replay = format!("cargo shake replay {}", path.display());
         found.artifact = Some(path.display().to_string());
     }
-    text.push_str(&format!("  replay:   {}\n", found.replay));
+    let mut is_kept_small = false;
+    let mut subject = None;
     if !args.shrink.is_zero() {
         let shrunk = watched(&plan, Some(seed), &report, kind, args.shrink, !args.quiet && !args.json);
         let path = save(&shrunk, args.artifacts.as_deref())?;
@@ -329,17 +346,40 @@ fn tell(
             found.place = small.failure.as_ref().and_then(place_of).map(|place| place.to_string()).or(found.place);
             found.shrunk = Some(report::shrunk_json(&shrunk));
             let is_small = shrunk.after.ops <= EXPLAINED_OPS_MAX;
-            if let Some(explanation) = is_small.then(|| explain(&shrunk.artifact, kind)).flatten() {
+            let explanation = is_small.then(|| explain(&shrunk.artifact, kind)).flatten();
+            if let Some(explanation) = &explanation {
                 why = format!("  why:      {}\n", explanation.edge.sentence());
                 found.place = explanation.edge.sites().into_iter().next().or(found.place);
             }
+            subject = args.report.is_some().then(|| {
+                let artifact = shrunk.artifact.clone();
+                let name = path.as_deref().map_or(name.clone(), |path| path.display().to_string());
+                match explanation {
+                    Some(explanation) => Subject::of(&name, artifact, explanation),
+                    None => {
+                        let witnessed = look(&artifact.plan, kind, artifact.script());
+                        Subject::seen(&name, artifact, witnessed)
+                    }
+                }
+            });
         }
         found.artifact = path.as_deref().map(|path| path.display().to_string()).or(found.artifact);
+        is_kept_small = path.is_some();
         text.push_str(&report::shrunk_lines(&shrunk, path.as_deref()));
         text.push_str(&why);
         if args.verbose {
             text.push_str(&report::artifact_lines(&shrunk.artifact));
         }
     }
-    Ok((text, found))
+    if !is_kept_small {
+        text.push_str(&format!("  replay:   {}\n", found.replay));
+        subject = args.report.is_some().then(|| match whole {
+            None => seen_seed(scenario, kind, seed),
+            Some(whole) => {
+                let witnessed = look(&whole.plan, kind, whole.script());
+                Subject::seen(&name, whole, witnessed)
+            }
+        });
+    }
+    Ok(Telling { text, found, subject })
 }

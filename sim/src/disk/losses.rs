@@ -54,6 +54,13 @@ enum Place {
     Record(Ino, usize),
 }
 
+impl PendingChange {
+    /// Whether it is about names, and not about the bytes or the length of a file.
+    pub fn is_of_names(&self) -> bool {
+        matches!(self.place, Place::Name(_))
+    }
+}
+
 impl Disk {
     /// What is undecided now, as far as the rules of the profile leave anything undecided.
     pub fn undecided(&self) -> Undecided {

@@ -38,6 +38,7 @@ mod promise;
 mod report;
 #[cfg(test)]
 mod tests;
+mod view;
 mod volume;
 
 pub use damage::{Damage, Harm};
@@ -50,4 +51,5 @@ pub use pages::{PAGE_BYTES, SECTOR_BYTES};
 pub use pending::Origin;
 pub use profile::{DataRule, DirSync, FileSync, Hole, MetaRule, Profile, Rules};
 pub use report::{CrashReport, Fate, Thing};
+pub use view::{DiskView, FileView, NameView};
 pub use volume::{DirItem, Disk, Ino, Stat, SyncFailure, SyncScope};

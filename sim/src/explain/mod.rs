@@ -10,17 +10,21 @@
 //! Not told: why the code does what it does; and of a run with several causes, more than one.
 
 mod edge;
+mod film;
 mod story;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use edge::{Edge, Moment};
-pub use story::{Step, Witnessed};
+pub use film::Film;
+pub use story::{Call, Happened, Step, Witnessed};
 
 use crate::artifact::Artifact;
 use crate::oracle::Finding;
+use crate::rng::Decisions;
 use crate::store::StoreKind;
+use crate::workload::Plan;
 use std::sync::Arc;
 
 /// A failure, explained.
@@ -38,9 +42,19 @@ pub struct Explanation {
 
 /// Explains a failing run; a small one ([`crate::shrink`]) is explained best. `None` where it does not fail.
 pub fn explain(artifact: &Artifact, kind: &Arc<dyn StoreKind>) -> Option<Explanation> {
-    let witnessed = story::witness(&artifact.plan, kind, &artifact.decisions);
+    let witnessed = look(&artifact.plan, kind, artifact.script());
     let finding = witnessed.report.failure.as_ref()?.finding.clone();
     let edge = edge::find(artifact, kind, &witnessed, &finding.fingerprint());
-    let steps = story::steps(&witnessed, &edge, &finding, &artifact.plan);
+    let steps = story::steps(&witnessed, Some(&edge), &artifact.plan);
     Some(Explanation { finding, steps, edge, witnessed })
+}
+
+/// Runs a plan and looks at everything, whether or not it fails.
+pub fn look(plan: &Plan, kind: &Arc<dyn StoreKind>, decisions: Decisions) -> Witnessed {
+    story::witness(plan, kind, decisions)
+}
+
+/// The story of a run without any experiment: what it says of itself, and of the file and the key that a failure names.
+pub fn story(witnessed: &Witnessed, plan: &Plan) -> Vec<Step> {
+    story::steps(witnessed, None, plan)
 }

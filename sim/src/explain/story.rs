@@ -5,12 +5,12 @@
 //! the trace, which are in the same order.
 
 use super::edge::{Edge, Moment};
-use crate::artifact::script;
+use super::film::Film;
 use crate::disk::Fate;
 use crate::fault::{FileClass, FsOp};
 use crate::op::Op;
 use crate::oracle::Finding;
-use crate::rng::{Decision, Decisions, Rest};
+use crate::rng::Decisions;
 use crate::runner::{RunOptions, RunReport, run_witnessed};
 use crate::store::StoreKind;
 use crate::trace::Keep;
@@ -79,6 +79,8 @@ pub struct Witnessed {
     pub happened: Vec<Happened>,
     /// Calls that were made to fail, in words.
     pub faults: Vec<String>,
+    /// The disk before the calls that could change it.
+    pub film: Film,
 }
 
 /// One line of a story.
@@ -95,14 +97,14 @@ pub struct Step {
 }
 
 /// Runs a plan and looks at everything.
-pub(super) fn witness(plan: &Plan, kind: &Arc<dyn StoreKind>, decisions: &[Decision]) -> Witnessed {
-    let calls = Arc::new(Mutex::new(Vec::new()));
-    let seen = calls.clone();
+pub(super) fn witness(plan: &Plan, kind: &Arc<dyn StoreKind>, decisions: Decisions) -> Witnessed {
+    let seen = Arc::new(Mutex::new((Vec::new(), Film::default())));
+    let witness = seen.clone();
     let options = RunOptions { keep: Keep::Everything, record: true, ..RunOptions::default() };
-    let decisions = Decisions::scripted(script(decisions), Rest::Zero);
-    let watch = Box::new(move |sight: &crate::watch::Sight<'_>, _: &crate::oracle::Oracle, _: u64| {
-        let mut calls = seen.lock();
+    let watch = Box::new(move |sight: &crate::watch::Sight<'_>, _: &crate::oracle::Oracle, ops: u64| {
+        let (calls, film) = &mut *witness.lock();
         let ordinal = calls.len() as u64 + 1;
+        film.see(ordinal, ops, sight);
         calls.push(Call {
             ordinal,
             op: sight.op,
@@ -114,8 +116,8 @@ pub(super) fn witness(plan: &Plan, kind: &Arc<dyn StoreKind>, decisions: &[Decis
         });
     });
     let (report, _) = run_witnessed(Arc::new(plan.clone()), kind, decisions, &options, watch);
-    let calls = std::mem::take(&mut *calls.lock());
-    let mut witnessed = Witnessed { happened: Vec::new(), faults: Vec::new(), calls, report };
+    let (calls, film) = std::mem::take(&mut *seen.lock());
+    let mut witnessed = Witnessed { happened: Vec::new(), faults: Vec::new(), film, calls, report };
     witnessed.read_trace();
     witnessed
 }
@@ -190,10 +192,14 @@ pub(super) fn before(witnessed: &Witnessed, ordinal: u64) -> Option<Moment> {
 }
 
 /// The story, as far as it is about the edge, the wrong key and the file that the failure names.
-pub(super) fn steps(witnessed: &Witnessed, edge: &Edge, finding: &Finding, plan: &Plan) -> Vec<Step> {
+pub(super) fn steps(witnessed: &Witnessed, edge: Option<&Edge>, plan: &Plan) -> Vec<Step> {
+    let finding = witnessed.report.failure.as_ref().map(|failure| &failure.finding);
     let cast = cast(edge, finding);
     let fates = fates(witnessed);
-    let key = finding.key.as_deref().and_then(|key| plan.keys.id(key)).map(|key| format!("k{key}"));
+    let key = finding
+        .and_then(|finding| finding.key.as_deref())
+        .and_then(|key| plan.keys.id(key))
+        .map(|key| format!("k{key}"));
     let mut steps = Vec::new();
     let mut crashes = witnessed.report.crash_reports.iter();
     let mut of_key = false;
@@ -248,15 +254,17 @@ pub(super) fn steps(witnessed: &Witnessed, edge: &Edge, finding: &Finding, plan:
 }
 
 /// The files that the story is about.
-fn cast<'a>(edge: &'a Edge, finding: &'a Finding) -> BTreeSet<&'a str> {
+fn cast<'a>(edge: Option<&'a Edge>, finding: Option<&'a Finding>) -> BTreeSet<&'a str> {
     let mut cast = BTreeSet::new();
     match edge {
-        Edge::Between { lost, kept } => cast.extend([lost.path.as_str(), kept.path.as_str()]),
-        Edge::After { lost, moment: Moment::Returned(call) } => cast.extend([lost.path.as_str(), call.path.as_str()]),
-        Edge::After { lost, .. } | Edge::Lost(lost) => cast.extend([lost.path.as_str()]),
-        Edge::Faults(_) | Edge::Process | Edge::Alone => {}
+        Some(Edge::Between { lost, kept }) => cast.extend([lost.path.as_str(), kept.path.as_str()]),
+        Some(Edge::After { lost, moment: Moment::Returned(call) }) => {
+            cast.extend([lost.path.as_str(), call.path.as_str()]);
+        }
+        Some(Edge::After { lost, .. } | Edge::Lost(lost)) => cast.extend([lost.path.as_str()]),
+        Some(Edge::Faults(_) | Edge::Process | Edge::Alone) | None => {}
     }
-    let words = finding.symptom.split([' ', ':', ',']);
+    let words = finding.map_or("", |finding| &finding.symptom).split([' ', ':', ',']);
     cast.extend(words.filter(|word| word.contains('/') && !word.contains(".rs")));
     cast
 }

@@ -1,7 +1,7 @@
 //! Which rule strikes which call. One injector per run.
 
 use super::rule::{ErrorWord, FaultKind, FaultRule, OneOrMany, OneOrRange, Spelling};
-use super::target::{ClassSet, FileClass, FsOp};
+use super::target::{ClassSet, FileClass, FsOp, Phase};
 use crate::disk::{CrashKind, SyncFailure, WrongRead};
 use crate::rng::{Decisions, Rarity, Site};
 use serde::Serialize;
@@ -15,6 +15,8 @@ pub struct Call {
     pub op: FsOp,
     /// To what kind of file.
     pub class: FileClass,
+    /// What the task that makes it is about.
+    pub phase: Phase,
     /// How many bytes are to be read or written.
     pub bytes: u64,
     /// Number of the call in this run.
@@ -81,7 +83,21 @@ pub struct FaultCount {
     pub hits: u64,
 }
 
+/// Where faults could strike, and where they did: calls on files of a class by tasks of a phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// The files.
+    pub class: FileClass,
+    /// The phase.
+    pub phase: Phase,
+    /// Calls at which a fault might have struck.
+    pub calls: u64,
+    /// Faults that did.
+    pub hits: BTreeMap<FaultKind, u64>,
+}
+
 const OPS: usize = FsOp::ALL.len();
+const PHASES: usize = Phase::ALL.len();
 const CELLS: usize = FileClass::ALL.len() * OPS;
 
 /// When a rule strikes.
@@ -123,7 +139,9 @@ pub struct Injector {
     /// For each cell of class and operation, a bit per rule.
     table: Box<[u32]>,
     seen: Box<[u64]>,
-    hits: BTreeMap<(FaultKind, FileClass, FsOp), u64>,
+    /// For each cell of class and phase, the calls at which rules might have struck.
+    exposed: [u64; FileClass::ALL.len() * PHASES],
+    hits: BTreeMap<(FaultKind, FileClass, FsOp, Phase), u64>,
     enabled: bool,
     /// Index of the torn-write rule, its site and its probability.
     torn: Option<(usize, Site, f64)>,
@@ -144,6 +162,7 @@ impl Injector {
             rules: Vec::with_capacity(rules.len()),
             table: vec![0; CELLS].into_boxed_slice(),
             seen: vec![0; CELLS].into_boxed_slice(),
+            exposed: [0; FileClass::ALL.len() * PHASES],
             hits: BTreeMap::new(),
             enabled: true,
             torn: None,
@@ -264,8 +283,12 @@ impl Injector {
     pub fn before(&mut self, call: Call, decisions: &mut Decisions) -> Option<Injected> {
         let cell = cell(call.class, call.op);
         self.seen[cell] += 1;
+        if !self.enabled {
+            return None;
+        }
+        self.exposed[call.class as usize * PHASES + call.phase as usize] += 1;
         let mask = self.table[cell];
-        if (mask == 0 && !self.space_waits) || !self.enabled {
+        if mask == 0 && !self.space_waits {
             return None;
         }
         self.strike(call, cell, mask, decisions)
@@ -287,11 +310,9 @@ impl Injector {
             let rule = &mut self.rules[index];
             if let Some(injected) = rule.strike(call, cell, decisions) {
                 let kind = rule.kind;
-                *self.hits.entry((kind, call.class, call.op)).or_default() += 1;
+                self.count(kind, call);
                 return Some(match injected {
-                    Injected::Crash(CrashKind::PowerLoss) => {
-                        Injected::Crash(self.power_loss(call.class, call.op, decisions))
-                    }
+                    Injected::Crash(CrashKind::PowerLoss) => Injected::Crash(self.power_loss(call, decisions)),
                     other => other,
                 });
             }
@@ -299,15 +320,19 @@ impl Injector {
         None
     }
 
+    fn count(&mut self, kind: FaultKind, Call { class, op, phase, .. }: Call) {
+        *self.hits.entry((kind, class, op, phase)).or_default() += 1;
+    }
+
     /// The kind of a power cut: torn, where a `torn-write` rule says so. For crashes that are not faults of a rule, too.
-    pub fn power_loss(&mut self, class: FileClass, op: FsOp, decisions: &mut Decisions) -> CrashKind {
+    pub fn power_loss(&mut self, call: Call, decisions: &mut Decisions) -> CrashKind {
         let Some((index, site, chance)) = self.torn else { return CrashKind::PowerLoss };
         let rule = &mut self.rules[index];
         if !self.enabled || rule.budget == 0 || !decisions.chance(site, chance) {
             return CrashKind::PowerLoss;
         }
         rule.budget -= 1;
-        *self.hits.entry((FaultKind::TornWrite, class, op)).or_default() += 1;
+        self.count(FaultKind::TornWrite, call);
         CrashKind::TornPowerLoss
     }
 
@@ -315,21 +340,42 @@ impl Injector {
     pub fn note_full(&mut self, call: Call, decisions: &mut Decisions) {
         let Some(index) = self.limiting else { return };
         let rule = &mut self.rules[index];
-        *self.hits.entry((FaultKind::DiskFull, call.class, call.op)).or_default() += 1;
         if rule.full_until.is_none() && self.enabled {
             rule.full_until = rule.draw_until(call, decisions);
             self.space_waits = rule.full_until.is_some();
         }
+        self.count(FaultKind::DiskFull, call);
     }
 
     /// The disk itself has said that too many files are open.
-    pub fn note_handles(&mut self, class: FileClass, op: FsOp) {
-        *self.hits.entry((FaultKind::FdLimit, class, op)).or_default() += 1;
+    pub fn note_handles(&mut self, call: Call) {
+        self.count(FaultKind::FdLimit, call);
     }
 
     /// How often each fault struck, by kind, file class and operation.
     pub fn counts(&self) -> Vec<FaultCount> {
-        self.hits.iter().map(|(&(kind, class, op), &hits)| FaultCount { kind, class, op, hits }).collect()
+        let mut counts: Vec<FaultCount> = Vec::new();
+        for (&(kind, class, op, _), &hits) in &self.hits {
+            match counts.last_mut().filter(|last| (last.kind, last.class, last.op) == (kind, class, op)) {
+                Some(same) => same.hits += hits,
+                None => counts.push(FaultCount { kind, class, op, hits }),
+            }
+        }
+        counts
+    }
+
+    /// Where rules could strike, and where they did, by file class and phase; cells without a call are left out.
+    pub fn exposures(&self) -> Vec<Exposure> {
+        let cells = FileClass::ALL.into_iter().flat_map(|class| Phase::ALL.map(|phase| (class, phase)));
+        let exposure = |(class, phase): (FileClass, Phase)| {
+            let calls = self.exposed[class as usize * PHASES + phase as usize];
+            let mut hits: BTreeMap<FaultKind, u64> = BTreeMap::new();
+            for ((kind, ..), count) in self.hits.iter().filter(|((_, c, _, p), _)| (*c, *p) == (class, phase)) {
+                *hits.entry(*kind).or_default() += count;
+            }
+            Exposure { class, phase, calls, hits }
+        };
+        cells.map(exposure).filter(|cell| cell.calls > 0 || !cell.hits.is_empty()).collect()
     }
 
     /// How often a kind of fault struck.

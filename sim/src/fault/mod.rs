@@ -18,6 +18,6 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use injector::{Call, FaultCount, Injected, Injector};
+pub use injector::{Call, Exposure, FaultCount, Injected, Injector};
 pub use rule::{FaultKind, FaultRule};
-pub use target::{ClassSet, FileClass, FsOp};
+pub use target::{ClassSet, FileClass, FsOp, Phase};

@@ -56,6 +56,38 @@ impl FileClass {
     }
 }
 
+/// What the task that makes a call is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// It opens the store, and recovers what is found.
+    Opening,
+    /// It serves clients, or whatever else has no name of its own.
+    #[default]
+    Running,
+    /// It moves what is in memory into files.
+    Flushing,
+    /// It compacts.
+    Compacting,
+    /// It closes the store.
+    Closing,
+}
+
+impl Phase {
+    /// Every phase, in the order of the table.
+    pub const ALL: [Phase; 5] = [Phase::Opening, Phase::Running, Phase::Flushing, Phase::Compacting, Phase::Closing];
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Opening => "opening",
+            Phase::Running => "running",
+            Phase::Flushing => "flushing",
+            Phase::Compacting => "compacting",
+            Phase::Closing => "closing",
+        }
+    }
+}
+
 /// A call to the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -15,7 +15,7 @@ fn refused(text: &str) -> String {
 }
 
 fn call(op: FsOp, class: FileClass, ordinal: u64) -> Call {
-    Call { op, class, bytes: 100, ordinal, now_ms: ordinal }
+    Call { op, class, phase: Phase::Running, bytes: 100, ordinal, now_ms: ordinal }
 }
 
 fn injector(seed: u64, rules: &[&str]) -> (Injector, Decisions) {
@@ -83,6 +83,29 @@ fn what_a_rule_cannot_mean_is_refused_with_words() {
         let message = refused(text);
         assert!(message.contains(word), "{text}: {message}");
     }
+}
+
+#[test]
+fn where_faults_could_strike_and_did_is_counted_by_file_and_phase() {
+    let (mut injector, mut decisions) =
+        injector(1, &["kind = 'io-error'\non = 'write'\nclasses = 'wal'\nnth = [1, 3]"]);
+    for (ordinal, phase) in [(1, Phase::Opening), (2, Phase::Running), (3, Phase::Running)] {
+        let _ = injector.before(Call { phase, ..call(FsOp::Write, FileClass::Wal, ordinal) }, &mut decisions);
+    }
+    let flushing = Call { phase: Phase::Flushing, ..call(FsOp::Write, FileClass::Sst, 4) };
+    assert_eq!(injector.before(flushing, &mut decisions), None);
+    injector.set_enabled(false);
+    assert_eq!(injector.before(flushing, &mut decisions), None, "and it does not count: nothing could have struck");
+    let hits = |count: u64| BTreeMap::from([(FaultKind::IoError, count)]);
+    let cell = |class, phase, calls, hits| Exposure { class, phase, calls, hits };
+    let expected = [
+        cell(FileClass::Wal, Phase::Opening, 1, hits(1)),
+        cell(FileClass::Wal, Phase::Running, 2, hits(1)),
+        cell(FileClass::Sst, Phase::Flushing, 1, BTreeMap::new()),
+    ];
+    assert_eq!(injector.exposures(), expected);
+    let sums: Vec<u64> = injector.counts().iter().map(|count| count.hits).collect();
+    assert_eq!(sums, [2], "what is counted by operation knows no phases");
 }
 
 #[test]

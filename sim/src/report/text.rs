@@ -1,11 +1,10 @@
-//! What people and programs are told: failures as a block of text, campaigns as a table, both as JSON.
+//! What a terminal shows: a failure as a block of lines, a campaign as a table.
 //!
-//! Nothing here decides anything, and nothing here prints: it makes text. Colour is asked for by whoever knows where the text
-//! goes.
+//! A block tells in this order: what is wrong, where, after which crash and what that took; then what shrinking made of it, the
+//! file that keeps it, and the commands that repeat and explain it. Colour is asked for by whoever knows where the text goes.
 
 use crate::artifact::Artifact;
 use crate::campaign::Totals;
-use crate::fault::FaultKind;
 use crate::oracle::Restart;
 use crate::runner::{RunFailure, RunReport};
 use crate::shrink::{Progress, Shrunk, Size};
@@ -65,7 +64,8 @@ pub fn failure_block(name: &str, failure: &RunFailure, planned: u64, dress: Dres
     }
     line(&format!("at operation {} of {planned}", failure.ops));
     if let Some(crash) = &failure.crash {
-        line(&format!("after crash {}, a {}, at operation {}", crash.number, crash.report.kind, crash.ops));
+        let during = crash.during.as_ref().map_or_else(String::new, |during| format!(", {during}"));
+        line(&format!("after crash {}, a {}, at operation {}{during}", crash.number, crash.report.kind, crash.ops));
         for (word, fates) in
             [("before", &crash.report.broken_syncs), ("kept", &crash.report.kept), ("lost", &crash.report.lost)]
         {
@@ -241,50 +241,6 @@ pub fn summary(rows: &[(String, Totals)], work: Duration) -> String {
 fn faults(totals: &Totals) -> String {
     let words = totals.faults.iter().map(|(kind, hits)| format!("{} {}", kind.name(), count(*hits)));
     words.collect::<Vec<_>>().join(", ")
-}
-
-/// The sums of one scenario, for programs. Each number, and the hash, is a sum: shards are added up.
-pub fn totals_json(name: &str, totals: &Totals) -> serde_json::Map<String, serde_json::Value> {
-    let faults: serde_json::Map<String, serde_json::Value> =
-        totals.faults.iter().map(|(kind, hits): (&FaultKind, &u64)| (kind.name().into(), (*hits).into())).collect();
-    let row = serde_json::json!({
-        "scenario": name,
-        "seeds": totals.seeds,
-        "operations": totals.ops,
-        "checks": totals.checks,
-        "crashes": totals.crashes,
-        "recoveries": totals.recoveries,
-        "faults": faults,
-        "failures": totals.failures,
-        "damage_reported": totals.damage_reported,
-        "spills": totals.spills,
-        "system_calls": totals.calls,
-        "events": totals.events,
-        "coverage": totals.coverage.to_json(),
-        "virtual_seconds": totals.virtual_time.as_secs_f64(),
-        "busy_seconds": totals.busy.as_secs_f64(),
-        "trace_hash": format!("{:016x}", totals.hash),
-    });
-    let serde_json::Value::Object(row) = row else { unreachable!("an object was made") };
-    row
-}
-
-/// What shrinking did, for programs.
-pub fn shrunk_json(shrunk: &Shrunk) -> serde_json::Value {
-    let size = |size: Size| {
-        serde_json::json!({
-            "operations": size.ops,
-            "faults": size.faults,
-            "lost": size.lost,
-            "decisions": size.decisions,
-        })
-    };
-    serde_json::json!({
-        "before": size(shrunk.before),
-        "after": size(shrunk.after),
-        "runs": shrunk.runs,
-        "seconds": shrunk.took.as_secs_f64(),
-    })
 }
 
 #[cfg(test)]
