@@ -118,8 +118,11 @@ mod tests {
     fn what_says_nothing_about_the_store_is_refused() {
         let refused = |faults: &str| transferred(&format!("faults = [{faults}]")).expect_err("refused");
         insta::assert_snapshot!(refused("{ kind = 'bit-flip', chance = 0.1 }"), @"small promises nothing where a bit-flip strikes");
-        insta::assert_snapshot!(refused("{ kind = 'io-error', classes = ['sst'], chance = 0.1 }"), @"its io-error is meant for files that small does not have");
+        insta::assert_snapshot!(refused("{ kind = 'io-error', on = 'write', classes = ['sst'], chance = 0.1 }"), @"its io-error is meant for files that small does not have");
         insta::assert_snapshot!(refused("{ kind = 'fsync-loss', chance = 0.1 }"), @"the disk lies about what is durable");
-        assert!(transferred("faults = [{ kind = 'io-error', classes = ['sst', 'wal'], chance = 0.1 }]").is_ok());
+        assert!(
+            transferred("faults = [{ kind = 'io-error', on = 'write', classes = ['sst', 'wal'], chance = 0.1 }]")
+                .is_ok()
+        );
     }
 }
