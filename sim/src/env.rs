@@ -17,6 +17,9 @@ use std::time::Duration;
 use strata::env::{Clock, DirEntry, Env, FileLock, Fs, FsFile, OpenMode, Runtime, Site, TaskHandle};
 use strata::sync::{Parker, set_parker};
 
+/// The engine's lock, which the scheduler can see: a task that waits for it lets others run.
+pub use strata::sync::Mutex;
+
 /// From now on, Strata's locks work in the tasks of this world.
 pub(crate) fn park_in(world: &World) {
     world.add_guest("strata::sync", || Rc::new(Parking { outside: RefCell::new(None) }));

@@ -27,6 +27,7 @@ use crate::sanitizer::Sanitizer;
 use crate::scenario::{Check, Scenario};
 use crate::store::{Commit, Failure, FailureKind, SnapshotId, Store, StoreKind, SyncMode, Write};
 use crate::syncs::Syncs;
+use crate::syscall::CRASH_MESSAGE;
 use crate::trace::{Keep, TraceSummary, fold, hash_bytes};
 use crate::watch::Sight;
 use crate::workload::{self, Plan};
@@ -1080,6 +1081,8 @@ impl Run {
     ) -> Result<Result<(), Failure>, LifeEnd> {
         let crashed = self.crashed();
         let outcome = match &commit.result {
+            // It had failed before the crash, and its writer hears of it only now: it may be absent though later ones are there.
+            Err(failure) if crashed && !failure.message.contains(CRASH_MESSAGE) => Outcome::Failed,
             _ if crashed => Outcome::Lost,
             Ok(()) => Outcome::Acknowledged {
                 durable: sync == SyncMode::Always || (sync == SyncMode::Default && self.durable_by_default),

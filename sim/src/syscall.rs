@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What a call says that is made after the crash. A store that passes it on tells by it that nothing else had failed.
+pub const CRASH_MESSAGE: &str = "the machine has crashed";
+
 /// The line of the engine's source that made a call.
 pub type CallSite = &'static Location<'static>;
 
@@ -275,7 +278,7 @@ impl State {
 }
 
 fn dead() -> io::Error {
-    io::Error::other("the machine has crashed")
+    io::Error::other(CRASH_MESSAGE)
 }
 
 impl World {

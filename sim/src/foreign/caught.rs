@@ -1,9 +1,9 @@
 //! An engine behind a lock that the scheduler can see, and whose panics are caught.
 
+use crate::env::Mutex;
 use crate::fiber::take_panic;
 use crate::store::{Failure, FailureKind};
 use std::panic::{self, AssertUnwindSafe};
-use strata::sync::Mutex;
 
 /// See the head of this file.
 pub(super) struct Caught<T> {
