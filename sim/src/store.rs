@@ -300,6 +300,11 @@ pub trait StoreKind: Send + Sync {
         true
     }
 
+    /// Whether it offers [`Store::transact`]. A scenario in which transactions run says nothing about a store that does not.
+    fn has_transactions(&self) -> bool {
+        false
+    }
+
     /// Options as a scenario would name them, for scenarios that were written with another store in mind: a list is a choice
     /// that each seed makes.
     fn varied_options(&self) -> toml::Table {

@@ -121,6 +121,10 @@ impl StoreKind for StrataKind {
         true
     }
 
+    fn has_transactions(&self) -> bool {
+        true
+    }
+
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
     /// are one thing only: a file for each level, two levels, tables of one block.
     fn wild_options(&self) -> Vec<Vec<toml::Table>> {

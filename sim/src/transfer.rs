@@ -2,8 +2,10 @@
 //!
 //! What carries over is what the name of the scenario says: the workload, what goes wrong, what a crash may keep. Options that
 //! the other store does not have are left out, and its own are varied instead. A scenario in which something goes wrong of
-//! which the store promises nothing, or which strikes files that it does not have, is refused with the reason.
+//! which the store promises nothing, or which strikes files that it does not have, or which runs transactions that it does not
+//! have, is refused with the reason.
 
+use crate::op::OpKind;
 use crate::scenario::Scenario;
 use crate::store::StoreKind;
 
@@ -28,6 +30,9 @@ pub fn origin(name: &str) -> Option<(&str, &str)> {
 pub fn transfer(mut scenario: Scenario, kind: &dyn StoreKind) -> Result<Transferred, String> {
     if scenario.store == kind.name() {
         return Ok(Transferred { scenario, left_out: Vec::new() });
+    }
+    if !kind.has_transactions() && scenario.workload.iter().any(|work| work.op == OpKind::Transaction) {
+        return Err(format!("{} has no transactions", kind.name()));
     }
     if let Some(rule) = scenario.faults.iter().find(|rule| !kind.withstands(rule.kind())) {
         return Err(format!("{} promises nothing where a {} strikes", kind.name(), rule.kind().name()));
@@ -120,6 +125,8 @@ mod tests {
         insta::assert_snapshot!(refused("{ kind = 'bit-flip', chance = 0.1 }"), @"small promises nothing where a bit-flip strikes");
         insta::assert_snapshot!(refused("{ kind = 'io-error', on = 'write', classes = ['sst'], chance = 0.1 }"), @"its io-error is meant for files that small does not have");
         insta::assert_snapshot!(refused("{ kind = 'fsync-loss', chance = 0.1 }"), @"the disk lies about what is durable");
+        let transactions = transferred("workload = [{ op = 'put' }, { op = 'transaction' }]").expect_err("refused");
+        assert_eq!(transactions, "small has no transactions");
         assert!(
             transferred("faults = [{ kind = 'io-error', on = 'write', classes = ['sst', 'wal'], chance = 0.1 }]")
                 .is_ok()
