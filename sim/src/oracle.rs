@@ -582,7 +582,8 @@ impl Oracle {
         ReadTicket { visible: self.visible, label }
     }
 
-    /// A transaction was refused because of this key: somebody else must have written it after `since`, or be about to.
+    /// A transaction was refused because of this key: somebody else must have written it after `since`, or be about to. A write
+    /// that failed counts where it had got its number by then: both may have been in one group, whose log failed later.
     pub fn see_conflict(&mut self, ticket: ReadTicket, key: &[u8], since: u64) -> Result<(), Finding> {
         self.checks += 1;
         let written = self.keys.id(key).is_some_and(|key| {
@@ -592,7 +593,11 @@ impl Oracle {
             };
             self.versions[key as usize].iter().any(|version| version.seq > since)
                 || self.in_flight.iter().any(|(_, write)| writes(&self.writes[*write as usize]))
-                || self.holes.iter().any(|write| writes(&self.writes[*write as usize]))
+                || self
+                    .holes
+                    .iter()
+                    .map(|write| &self.writes[*write as usize])
+                    .any(|hole| hole.first > since && writes(hole))
         });
         if written {
             return Ok(());

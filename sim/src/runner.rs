@@ -580,12 +580,13 @@ impl Run {
     /// call has failed in this life: a sync that fails may be told to the next writer, and there is none.
     fn wait_for_the_periodic_sync(&self) {
         let Some(ticket) = self.court.lock().periodic.take() else { return };
-        let failed = self.world.with_ledger(|ledger| !ledger.of_this_life().is_empty());
-        let Some(within) = self.syncs_within.filter(|_| !failed) else { return };
+        let all_is_well = || self.world.with_ledger(|ledger| ledger.of_this_life().is_empty());
+        let Some(within) = self.syncs_within.filter(|_| all_is_well()) else { return };
         self.world.set_faults_enabled(false);
         self.world.sleep(within + SYNC_MAX);
         self.world.set_faults_enabled(true);
-        if !self.crashed() {
+        // A disk that is full stays so while no new fault strikes, and may have refused something meanwhile.
+        if !self.crashed() && all_is_well() {
             self.oracle.lock().end_sync(ticket);
         }
     }
@@ -1070,6 +1071,13 @@ impl Run {
         self.conclude(ticket, commit, batch.len() as u64, sync, label)
     }
 
+    /// Whether a fault that struck before the crash explains this error, of which the writer hears only now: such a write may
+    /// be absent though later ones are there. The crash itself explains no more than the loss of the newest.
+    fn failed_before_the_crash(&self, failure: &Failure) -> bool {
+        !failure.message.contains(CRASH_MESSAGE)
+            && self.with_circumstances(|circumstances| circumstances.explain(failure, false))
+    }
+
     /// A write has returned: the oracle hears of it, a crash ends the client, an error must be explained.
     fn conclude(
         &self,
@@ -1081,8 +1089,7 @@ impl Run {
     ) -> Result<Result<(), Failure>, LifeEnd> {
         let crashed = self.crashed();
         let outcome = match &commit.result {
-            // It had failed before the crash, and its writer hears of it only now: it may be absent though later ones are there.
-            Err(failure) if crashed && !failure.message.contains(CRASH_MESSAGE) => Outcome::Failed,
+            Err(failure) if crashed && self.failed_before_the_crash(failure) => Outcome::Failed,
             _ if crashed => Outcome::Lost,
             Ok(()) => Outcome::Acknowledged {
                 durable: sync == SyncMode::Always || (sync == SyncMode::Default && self.durable_by_default),
