@@ -8,13 +8,14 @@
 //! A version is never missed, because the transaction's snapshot keeps what is newer than it from being merged away, with
 //! one exception that is none: a key that was absent, was written and deleted again. Whoever read it would read the same now.
 
-use crate::db::iter::{Range, before_all_of};
+use crate::db::iter::{Range, before_all_of, internal_key};
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, SeqNo};
+use crate::key::SeqNo;
 use crate::mark::sometimes;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The keys and ranges that a transaction rests on: if any of them was written after its snapshot, it must not commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,11 +43,6 @@ impl ReadSet {
         if !self.ranges.contains(&range) {
             self.ranges.push(range);
         }
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty()
     }
 
     /// The first of these keys that it holds.
@@ -86,23 +82,24 @@ fn see_that_unchanged(state: &State, view: &ReadView, reads: &ReadSet, since: Se
     let mut memtables = vec![&view.memtable];
     memtables.extend(view.frozen.iter().filter(|frozen| frozen.last_seqno > since).map(|frozen| &frozen.memtable));
     for memtable in memtables {
-        see_that_unchanged_in(&mut memtable.iter(), reads, since)?;
+        see_that_unchanged_in(&mut memtable.iter(), &state.dir, reads, since)?;
     }
     for table in view.version.levels.iter().flatten().filter(|table| table.seqno_max > since) {
         sometimes!("a transaction looks into a table for conflicts");
-        see_that_unchanged_in(&mut state.tables.table(table.number, table.bytes)?.iter(true), reads, since)?;
+        let mut iter = state.tables.table(table.number, table.bytes)?.iter(true);
+        see_that_unchanged_in(&mut iter, &state.dir, reads, since)?;
     }
     Ok(())
 }
 
-fn see_that_unchanged_in(iter: &mut dyn InternalIterator, reads: &ReadSet, since: SeqNo) -> Result<()> {
+fn see_that_unchanged_in(iter: &mut dyn InternalIterator, dir: &Path, reads: &ReadSet, since: SeqNo) -> Result<()> {
     for key in &reads.keys {
         iter.seek(&before_all_of(key))?;
-        if let Some(newest) = found_at(iter)
-            && newest.user == key.as_slice()
-            && newest.seqno > since
-        {
-            return Err(Error::Conflict { key: key.clone() });
+        if iter.valid() {
+            let newest = internal_key(iter.key(), dir)?;
+            if newest.user == key.as_slice() && newest.seqno > since {
+                return Err(Error::Conflict { key: key.clone() });
+            }
         }
     }
     for range in &reads.ranges {
@@ -110,7 +107,8 @@ fn see_that_unchanged_in(iter: &mut dyn InternalIterator, reads: &ReadSet, since
             None => iter.seek_to_first()?,
             Some(start) => iter.seek(&start)?,
         }
-        while let Some(found) = found_at(iter) {
+        while iter.valid() {
+            let found = internal_key(iter.key(), dir)?;
             // Behind all versions of an excluded lower bound there may be one more, of seqno 0, which is not newer.
             if range.is_above(found.user) {
                 break;
@@ -122,9 +120,4 @@ fn see_that_unchanged_in(iter: &mut dyn InternalIterator, reads: &ReadSet, since
         }
     }
     Ok(())
-}
-
-/// The entry that a cursor is at. What is no internal key is nobody's version: the readers that come to it say so.
-fn found_at(iter: &dyn InternalIterator) -> Option<InternalKey<'_>> {
-    iter.valid().then(|| InternalKey::decode(iter.key())).flatten()
 }

@@ -16,6 +16,7 @@ use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use bytes::Bytes;
 use std::ops::{Bound, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The keys that an iterator is allowed to show.
@@ -275,13 +276,7 @@ impl DbIter {
     }
 
     fn inner_key(&self) -> Result<InternalKey<'_>> {
-        InternalKey::decode(self.inner.key()).ok_or_else(|| {
-            Error::corruption(
-                &self.state.dir,
-                0,
-                format!("whole internal keys, found {}", self.inner.key().escape_ascii()),
-            )
-        })
+        internal_key(self.inner.key(), &self.state.dir)
     }
 
     /// From the inner cursor on: shows the first key that this reader sees. The cursor is on no version of a key that was
@@ -386,6 +381,12 @@ impl Iterator for Entries {
         }
         Some(Ok((self.iter.key().to_vec(), self.iter.value().clone())))
     }
+}
+
+/// What a cursor of the store in `dir` is at. Bytes that are no internal key are damage, never the end of a walk.
+pub(super) fn internal_key<'a>(encoded: &'a [u8], dir: &Path) -> Result<InternalKey<'a>> {
+    InternalKey::decode(encoded)
+        .ok_or_else(|| Error::corruption(dir, 0, format!("whole internal keys, found {}", encoded.escape_ascii())))
 }
 
 /// The internal key before all versions of a user key.

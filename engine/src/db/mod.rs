@@ -135,9 +135,7 @@ impl Db {
     /// where background work is behind, for that. On success the batch is empty and can be filled again. On an error it is as
     /// before, and [`WriteBatch::seqno`] tells whether it came to the log: see [`Db`] about writes that fail.
     pub fn write(&self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
-        let durability = options.durability.unwrap_or(self.state.options.durability);
-        self.queue.write(&self.state, batch, durability)?;
-        Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
+        self.write_guarded(batch, None, options)
     }
 
     /// Like [`Db::write`], unless somebody has written any of `reads` since `snapshot` was taken: then nothing is done, and
@@ -149,21 +147,25 @@ impl Db {
     pub fn write_unless_changed(
         &self,
         batch: &mut WriteBatch,
-        reads: &ReadSet,
+        reads: ReadSet,
         snapshot: &Snapshot,
         options: WriteOptions,
     ) -> Result<SeqNo> {
         self.refuse_foreign(snapshot)?;
-        let durability = options.durability.unwrap_or(self.state.options.durability);
         batch.set_seqno(None);
-        let guard = Guard::new(&self.state, reads.clone(), snapshot.seqno())?;
-        self.queue.write_guarded(&self.state, batch, durability, Some(guard))?;
+        let guard = Guard::new(&self.state, reads, snapshot.seqno())?;
+        self.write_guarded(batch, Some(guard), options)
+    }
+
+    fn write_guarded(&self, batch: &mut WriteBatch, guard: Option<Guard>, options: WriteOptions) -> Result<SeqNo> {
+        let durability = options.durability.unwrap_or(self.state.options.durability);
+        self.queue.write(&self.state, batch, durability, guard)?;
         Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
     }
 
     /// Makes every write that was acknowledged before durable, whatever durability it had.
     pub fn sync(&self) -> Result<()> {
-        self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always)
+        self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always, None)
     }
 
     /// The value of `key`, or `None` where it is absent. The value is shared, not copied, and keeps the block or batch that

@@ -91,12 +91,9 @@ impl CommitQueue {
 
     /// Commits a batch, together with others that come at the same time. An empty batch commits nothing, and with
     /// `Durability::Always` still makes everything before it durable.
-    pub(crate) fn write(&self, state: &State, batch: &mut WriteBatch, durability: Durability) -> Result<()> {
-        self.write_guarded(state, batch, durability, None)
-    }
-
-    /// The same, unless what the guard names was written by others: then nothing is done, and [`Error::Conflict`] says so.
-    pub(crate) fn write_guarded(
+    ///
+    /// With a guard, nothing is done where what it names was written by others, and [`Error::Conflict`] says so.
+    pub(crate) fn write(
         &self,
         state: &State,
         batch: &mut WriteBatch,

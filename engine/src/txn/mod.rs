@@ -2,8 +2,9 @@
 //!
 //! They are optimistic: nothing is locked, a transaction reads from a snapshot and keeps its writes to itself, and when it
 //! commits, the store looks whether anybody has written meanwhile what the transaction rests on ([`Isolation`]). If so,
-//! nothing is done and [`Error::Conflict`] says which key it was; begin anew, or let [`transact`] do it. Right where conflicts
-//! are rare; where many writers fight over one key, most of the work is thrown away.
+//! nothing is done and [`Error::Conflict`](crate::error::Error::Conflict) says which key it was; begin anew, or let
+//! [`transact`] do it. Right where conflicts are rare; where many writers fight over one key, most of the work is thrown
+//! away.
 //!
 //! The rule is first committer wins, after H. T. Kung and J. T. Robinson, "On optimistic methods for concurrency control",
 //! 1981 (backward validation).
@@ -168,7 +169,7 @@ impl<'a> Transaction<'a> {
                 None => batch.delete(key),
             }
         }
-        self.db.write_unless_changed(batch, &self.reads, &self.snapshot, options)
+        self.db.write_unless_changed(batch, self.reads, &self.snapshot, options)
     }
 }
 

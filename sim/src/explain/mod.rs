@@ -3,7 +3,7 @@
 //! Nothing is guessed. The run is run again with its last crash image changed one thing at a time: what was kept is lost, or the
 //! power is cut at every earlier call. A pair of things is named only where the failure is gone once the order between them is
 //! kept ([`edge`]). The story beside it is what the trace says of the files that this pair, the failure and the wrong key name
-//! ([`story`]).
+//! ([`mod@story`]).
 //!
 //! Nothing here knows a store: call sites come from the system calls, words about the inside of a store from its own events.
 //!
