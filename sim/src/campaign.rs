@@ -184,7 +184,8 @@ pub fn real_now() -> Instant {
 pub fn run(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], mut hear: impl FnMut(Done)) {
     assert_eq!(kinds.len(), campaign.scenarios.len(), "each scenario has its kind of store");
     let deadline = campaign.time.map(|time| real_now() + time);
-    hand_out(campaign, 0..u64::MAX, deadline, |number| run_number(campaign, kinds, number), |_, done| hear(done));
+    let work = |number| run_number(campaign, kinds, number);
+    hand_out(campaign, 0..u64::MAX, deadline, work, Done::failed, |_, done| hear(done));
 }
 
 /// Runs a campaign of which every second run is grown, and tells of each when its round is done, in order.
@@ -195,7 +196,9 @@ pub fn run_growing(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], growth: &m
         let so_far = &*growth;
         let mut results = BTreeMap::new();
         let work = |number| grow_number(campaign, kinds, so_far, number);
-        hand_out(campaign, round * ROUND..(round + 1) * ROUND, deadline, work, |number, done| {
+        let numbers = round * ROUND..(round + 1) * ROUND;
+        let failed = |(done, _): &(Done, Option<Kept>)| done.failed();
+        hand_out(campaign, numbers, deadline, work, failed, |number, done| {
             results.insert(number, done);
         });
         let over =
@@ -210,29 +213,14 @@ pub fn run_growing(campaign: &Campaign, kinds: &[Arc<dyn StoreKind>], growth: &m
     }
 }
 
-/// What a thread has done.
-trait Outcome: Send {
-    fn failed(&self) -> bool;
-}
-
-impl Outcome for Done {
-    fn failed(&self) -> bool {
-        Done::failed(self)
-    }
-}
-
-impl Outcome for (Done, Option<Kept>) {
-    fn failed(&self) -> bool {
-        self.0.failed()
-    }
-}
-
-/// Has the threads work off these numbers until there is no more work, and tells of each in any order.
-fn hand_out<T: Outcome>(
+/// Has the threads work off these numbers until there is no more work, and tells of each in any order. `failed` says what ends
+/// a campaign that is to end at its first failure.
+fn hand_out<T: Send>(
     campaign: &Campaign,
     numbers: Range<u64>,
     deadline: Option<Instant>,
     work: impl Fn(u64) -> Option<T> + Sync,
+    failed: fn(&T) -> bool,
     mut hear: impl FnMut(u64, T),
 ) {
     let next = AtomicU64::new(numbers.start);
@@ -250,7 +238,7 @@ fn hand_out<T: Outcome>(
                     }
                     let Some(done) = work(number) else { return };
                     // Whoever hears of it takes seconds to shrink it: the others must not go on meanwhile.
-                    if campaign.fail_fast && done.failed() {
+                    if campaign.fail_fast && failed(&done) {
                         stopped.store(true, Ordering::Relaxed);
                     }
                     if sender.send((number, done)).is_err() {

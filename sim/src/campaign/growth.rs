@@ -101,13 +101,4 @@ impl Growth {
         alone.iter().for_each(|name| text.push_str(&format!("  by growth alone: {name}\n")));
         text
     }
-
-    /// The same, for programs.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "runs_fresh": self.fresh.0, "runs_grown": self.grown.0, "kept": self.kept.len(),
-            "pairs": self.met.len(), "pairs_by_growth": self.met_by_growth,
-            "marks_fresh": self.fresh.1.marks, "marks_grown": self.grown.1.marks,
-        })
-    }
 }

@@ -8,6 +8,7 @@
 //! it; all tasks of a simulation run on that one. It tells no sequence numbers of writes that fail, so that the oracle counts.
 
 use super::caught::{Caught, catch};
+use super::{damages, invalid};
 use crate::env::park_in;
 use crate::fault::{FaultKind, FileClass};
 use crate::fiber::ThreadBound;
@@ -122,15 +123,7 @@ impl StoreKind for LevelDbKind {
 
     /// It is not asked what it does with a disk that damages what was synced.
     fn withstands(&self, fault: FaultKind) -> bool {
-        !matches!(
-            fault,
-            FaultKind::FsyncLoss
-                | FaultKind::BitFlip
-                | FaultKind::BadSector
-                | FaultKind::StaleRead
-                | FaultKind::MisdirectedRead
-                | FaultKind::MisdirectedWrite
-        )
+        !damages(fault)
     }
 
     fn tells_sequence_numbers(&self) -> bool {
@@ -204,10 +197,6 @@ fn options_of(world: &World, settings: Settings) -> Options {
         reuse_manifest: settings.reuse_manifest,
         ..Options::default()
     }
-}
-
-fn invalid(message: String) -> Failure {
-    Failure { kind: FailureKind::Invalid, message, file: None }
 }
 
 /// What a judge needs to know of an error.

@@ -15,10 +15,28 @@ mod redb;
 pub use leveldb::LevelDbKind;
 pub use redb::RedbKind;
 
-use crate::store::StoreKind;
+use crate::fault::FaultKind;
+use crate::store::{Failure, FailureKind, StoreKind};
 use std::sync::Arc;
 
 /// The foreign stores.
 pub fn kinds() -> Vec<Arc<dyn StoreKind>> {
     vec![Arc::new(RedbKind), Arc::new(LevelDbKind)]
+}
+
+/// Whether a fault lies about what is durable, or damages what was synced: neither engine documents a promise about that.
+fn damages(fault: FaultKind) -> bool {
+    matches!(
+        fault,
+        FaultKind::FsyncLoss
+            | FaultKind::BitFlip
+            | FaultKind::BadSector
+            | FaultKind::StaleRead
+            | FaultKind::MisdirectedRead
+            | FaultKind::MisdirectedWrite
+    )
+}
+
+fn invalid(message: String) -> Failure {
+    Failure { kind: FailureKind::Invalid, message, file: None }
 }

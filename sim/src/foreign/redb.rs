@@ -9,6 +9,7 @@
 //! [`SyncMode`] stands for.
 
 use super::caught::{Caught, catch};
+use super::{damages, invalid};
 use crate::env::park_in;
 use crate::fault::{FaultKind, FileClass};
 use crate::store::{
@@ -98,15 +99,7 @@ impl StoreKind for RedbKind {
     /// Its checksums are looked at when it repairs itself, and not when it reads. It documents no promise about a disk that
     /// lies or damages what was synced.
     fn withstands(&self, fault: FaultKind) -> bool {
-        !matches!(
-            fault,
-            FaultKind::FsyncLoss
-                | FaultKind::BitFlip
-                | FaultKind::BadSector
-                | FaultKind::StaleRead
-                | FaultKind::MisdirectedRead
-                | FaultKind::MisdirectedWrite
-        )
+        !damages(fault)
     }
 
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
@@ -147,10 +140,6 @@ impl StoreKind for RedbKind {
 
 fn options_of(table: &toml::Table) -> Result<Options, String> {
     table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_string())
-}
-
-fn invalid(message: String) -> Failure {
-    Failure { kind: FailureKind::Invalid, message, file: None }
 }
 
 /// Opens the database, and makes it where it is missing. Its name is durable when this returns.
