@@ -6,7 +6,7 @@
 //!   stronger than a search for cycles in a history, and can be said of each transaction alone because the store tells the
 //!   order.
 //! * If it committed under snapshot isolation, the keys that it read and wrote have not changed in between.
-//! * If it was refused, somebody had written the key that is named.
+//! * If it was refused, somebody had written the key that is named, and nothing of it is ever seen.
 
 use super::{LifeEnd, Run};
 use crate::op::{Bounds, Entry, KeyId};
@@ -39,12 +39,16 @@ impl Run {
             (read, (!entries.is_empty()).then(|| oracle.begin_write(entries.iter().copied(), label)))
         };
         let done = store.transact(&script);
-        let commit = match &done {
+        let mut commit = match &done {
             Ok(done) => done.commit.clone(),
             Err(failure) => Commit { seq: None, result: Err(failure.clone()) },
         };
-        let (seq, refused) =
-            (commit.seq, matches!(&commit.result, Err(failure) if failure.kind == FailureKind::Conflict));
+        let refused = matches!(&commit.result, Err(failure) if failure.kind == FailureKind::Conflict);
+        if refused {
+            // Whatever number it got, nothing of it may ever be seen.
+            commit.seq = None;
+        }
+        let seq = commit.seq;
         let committed = match write {
             Some(ticket) => self.conclude(ticket, commit, writes.len() as u64, sync, label)?.is_ok(),
             None => {
