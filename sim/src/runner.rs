@@ -602,9 +602,10 @@ impl Run {
 
     fn open(&self) -> Result<Option<Arc<dyn Store>>, LifeEnd> {
         self.world.with_ledger(|ledger| ledger.begin_life());
-        self.world.with_disk(|disk| disk.weigh_damage());
         let mut tries = 0;
         loop {
+            // Before each try: an earlier one may have been struck, too.
+            self.world.with_disk(|disk| disk.weigh_damage());
             tries += 1;
             let faults = tries <= OPEN_TRIES;
             if !faults {
@@ -871,7 +872,7 @@ impl Run {
             return Err(LifeEnd::Crashed);
         }
         if result.is_ok() && self.kind.is_durable_when_closed() {
-            self.oracle.lock().end_sync(ticket);
+            self.end_sync(ticket);
         }
         self.world.note(5, || format!("close: {result:?}"));
         match result {

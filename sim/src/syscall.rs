@@ -621,13 +621,15 @@ impl OpenFile {
                 sanitizer.wrote((self.ino, path, *class), offset, &data[..count], at);
                 return Ok((count, count as u64));
             }
-            let data = match manner {
-                Manner::Short(count) | Manner::Fails { done: count, .. } => &data[..count],
-                _ => data,
+            let most = match manner {
+                Manner::Short(count) | Manner::Fails { done: count, .. } => count,
+                _ => data.len(),
             };
-            let written = state.disk.write(self.ino, offset, data, origin);
+            let written = state.disk.write_at_most(most, self.ino, offset, data, origin);
             match (&written, manner) {
-                (Ok(_), Manner::Fails { .. }) => state.sanitizer.wrote_in_vain(self.ino, path, offset, data, at),
+                (Ok(_), Manner::Fails { .. }) => {
+                    state.sanitizer.wrote_in_vain(self.ino, path, offset, &data[..most], at);
+                }
                 (Ok(count), _) => state.sanitizer.wrote((self.ino, path, *class), offset, &data[..*count], at),
                 (Err(_), _) => {}
             }

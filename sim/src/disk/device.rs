@@ -104,8 +104,12 @@ impl Disk {
             }
         }
         let held = &mut buf[(bytes.start - offset) as usize..(bytes.end - offset) as usize];
-        if *held != *wrong {
+        let differs = |at: &usize| held[*at] != wrong[*at];
+        if let Some(first) = (0..wrong.len()).find(differs) {
+            let end = 1 + (first..wrong.len()).rfind(differs).expect("the first one differs");
             held.copy_from_slice(&wrong);
+            // Only what was read wrong: a record that ends in the same sector may be as it was.
+            let bytes = bytes.start + first as u64..bytes.start + end as u64;
             self.note_damage(ino, bytes, Harm::WrongRead, call);
         }
         Ok(count)

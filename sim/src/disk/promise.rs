@@ -170,10 +170,11 @@ impl Disk {
                 let durable = content.durable();
                 let (before, after) = (content.pages.taken(), durable.pages.taken());
                 let lost: Vec<u64> = content.pending.iter().map(|record| record.id).collect();
-                if let Some(lie) = self.first_promise(ino, &mut lost.into_iter()).cloned() {
+                if let Some(lie) = self.broken_promise(ino, &lost, content).cloned() {
                     self.enter_broken_promise(&lie, false);
-                    self.lies.retain(|lie| lie.ino != ino);
                 }
+                // What was promised and is durable needs no promise any more, and the rest is broken.
+                self.lies.retain(|lie| lie.ino != ino);
                 self.slots[ino.0 as usize].node = Node::File(Arc::new(durable));
                 self.used_pages = self.used_pages - before + after;
                 "failed, and the file went back to what was durable"
@@ -267,12 +268,18 @@ impl Disk {
 
     /// Enters into `image` the promises about a file that it breaks: `lost` are the pending changes that it has not got.
     pub(super) fn break_promises(&self, ino: Ino, lost: &[u64], content: &Content, image: &mut Disk) {
+        if let Some(lie) = self.broken_promise(ino, lost, content) {
+            image.enter_broken_promise(lie, false);
+        }
+    }
+
+    /// The first promise about a file that is broken where these pending changes of it are lost, and what was marked clean and
+    /// not written.
+    fn broken_promise(&self, ino: Ino, lost: &[u64], content: &Content) -> Option<&Lie> {
         let has_dropped = !content.dropped.is_empty() || content.synced_len < content.len;
         let dropped = self.lies.iter().find(|lie| has_dropped && lie.ino == ino && lie.dropped);
         let pending = self.first_promise(ino, &mut lost.iter().copied());
-        if let Some(lie) = dropped.into_iter().chain(pending).min_by_key(|lie| lie.call) {
-            image.enter_broken_promise(lie, false);
-        }
+        dropped.into_iter().chain(pending).min_by_key(|lie| lie.call)
     }
 
     /// Enters into `image` the promises about names that it breaks; `kept` says of each pending change whether it has it.

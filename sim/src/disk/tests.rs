@@ -740,6 +740,20 @@ fn damage_in_front_of_a_write_that_was_begun_after_a_sync_must_be_noticed() {
 }
 
 #[test]
+fn a_write_that_was_cut_short_proves_nothing_about_what_stands_before_it() {
+    let cost = |most: usize| {
+        let mut disk = Disk::new(Profile::PosixWeak, None);
+        disk.keep_history();
+        let log = disk.create("log", Origin::default()).unwrap();
+        disk.write(log, 0, &[1; 512], Origin::new(7, None)).unwrap();
+        disk.sync_file(log, SyncScope::Data, Origin::default()).unwrap();
+        disk.write_at_most(most, log, 512, &[2; 40], Origin::new(8, None)).unwrap();
+        disk.flip_bit(log, 50, 0, 9).expect("a durable byte").forgives
+    };
+    assert_eq!((cost(5), cost(40)), (Some(7), None));
+}
+
+#[test]
 fn a_promise_that_a_crash_breaks_is_in_the_ledger_and_one_that_it_keeps_is_not() {
     let mut disk = after(Profile::PosixWeak, &[Create("a"), SyncDir(""), Write("a", 0, 10)]);
     let ino = disk.open("a").unwrap();
@@ -764,6 +778,14 @@ fn a_promise_that_a_crash_breaks_is_in_the_ledger_and_one_that_it_keeps_is_not()
     dropped.fail_sync(ino, SyncFailure::CleanKeepNew, &mut Decisions::from_seed(1), origin);
     assert_eq!(dropped.damage(), []);
     assert_eq!(dropped.crash_with(ImageChoice::Min).0.damage()[0].forgives, Some(77));
+
+    // So does one that takes back what an earlier one had marked clean and said `Ok` for.
+    let mut late = after(Profile::PosixWeak, &[Create("a"), SyncDir(""), Write("a", 0, 10)]);
+    late.fail_sync(ino, SyncFailure::LateReport, &mut Decisions::from_seed(1), Origin::new(81, None));
+    assert_eq!(late.damage(), []);
+    late.write(ino, 600, &[1; 10], Origin::new(82, None)).unwrap();
+    late.fail_sync(ino, SyncFailure::CleanRevertOld, &mut Decisions::from_seed(1), Origin::new(83, None));
+    assert_eq!(late.damage().iter().map(|damage| damage.forgives).collect::<Vec<_>>(), [Some(81)]);
 
     let mut names = after(Profile::PosixWeak, &[Create("a")]);
     names.lose_sync_dir("", Origin::new(5, None)).unwrap();

@@ -507,11 +507,23 @@ impl Disk {
 
     /// Writes as much of `data` as there is space for; an error where there is space for nothing.
     pub fn write(&mut self, ino: Ino, offset: u64, data: &[u8], origin: Origin) -> Result<usize, DiskError> {
-        if data.is_empty() {
+        self.write_at_most(data.len(), ino, offset, data, origin)
+    }
+
+    /// Like [`Disk::write`], but no more than `most` bytes of what was asked for.
+    pub fn write_at_most(
+        &mut self,
+        most: usize,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        origin: Origin,
+    ) -> Result<usize, DiskError> {
+        let mut count = most.min(data.len());
+        if count == 0 {
             return self.content(ino).map(|_| 0);
         }
         self.writable()?;
-        let mut count = data.len();
         if self.capacity_pages.is_some() {
             count = self.content(ino)?.pages.room(offset, count, self.spare_pages());
             if count == 0 {

@@ -285,9 +285,16 @@ impl Sanitizer {
     }
 
     fn root_settled(&mut self) {
-        if let Some(way) = self.root_pending.drain(..).next_back() {
-            self.root = Some(way);
+        let Some(way) = self.root_pending.drain(..).next_back() else { return };
+        let durable = |way: &Way| self.lists.get(&way.list).map(|list| &list.durable);
+        if let (Some(before), Some(now)) = (self.root.as_ref().and_then(durable), durable(&way)) {
+            for log in self.shadow.logs_mut() {
+                if before.contains_key(&*log.path) && !now.contains_key(&*log.path) {
+                    log.given_up = log.logged.last().map(|&(_, last, _)| last);
+                }
+            }
         }
+        self.root = Some(way);
     }
 
     /// A file was renamed.
@@ -532,7 +539,9 @@ impl Sanitizer {
             let violation = too_early(Rule::AcknowledgedTooEarly, what.to_string(), None, &path, missing);
             return self.report(violation);
         }
-        let holder = self.shadow.logs().find(|file| file.holds(seq)).map(|file| file.path.clone());
+        let mut holders = self.shadow.logs().filter(|log| log.holds(seq));
+        let holder = holders.find(|log| log.given_up.is_none_or(|last| seq > last)).map(|log| log.path.clone());
+        drop(holders);
         if let Some(violation) = holder.and_then(|log| self.unreachable(&log, what)) {
             self.report(violation);
         }

@@ -66,6 +66,9 @@ pub(super) struct File {
     /// back: then it says nothing any more.
     pub(super) tail: Option<(u64, Vec<u8>)>,
     pub(super) logged: Vec<Logged>,
+    /// Of a log, the last sequence number that it held when a list that named it gave way, durably, to one that does not. What
+    /// it held by then is in tables.
+    pub(super) given_up: Option<u64>,
 }
 
 impl File {
@@ -257,6 +260,11 @@ impl Shadow {
 
     pub(super) fn logs(&self) -> impl Iterator<Item = &File> {
         self.logs.iter().filter_map(|ino| self.files.get(ino).map(Box::as_ref))
+    }
+
+    pub(super) fn logs_mut(&mut self) -> impl Iterator<Item = &mut File> {
+        let Shadow { files, logs, .. } = self;
+        files.iter_mut().filter(|(ino, _)| logs.contains(ino)).map(|(_, file)| file.as_mut())
     }
 
     /// The process has died and its files live on: what is pending stays so, and is another's now.

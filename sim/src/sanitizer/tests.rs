@@ -219,6 +219,38 @@ fn a_write_that_no_log_holds_is_not_durable() {
     assert_eq!(found.rule, Rule::AcknowledgedTooEarly, "{}", found.sentence);
 }
 
+#[test]
+fn a_log_that_a_durable_list_gave_up_for_a_table_may_be_named_again() {
+    let toy = toy(Profile::PosixWeak, "name of the third root");
+    let old = toy.live();
+    let log = toy.create("d/log-2", "");
+    toy.sync_dir("name of the log");
+    toy.append(&old, "add d/log-2 0\n");
+    toy.sync("edit", &old);
+    toy.append(&log, "w 6 6\n");
+    toy.sync("bytes of the log", &log);
+    // A flush begins another list, and the sync of its name fails, so that a compaction begins one more from the old state.
+    let table = toy.create("d/table-3", "what the log holds\n");
+    toy.sync("bytes of the table", &table);
+    toy.sync_dir("name of the table");
+    let flushed = toy.create("d/list-3", "add d/table-2 all\nadd d/table-3 all\n");
+    toy.sync("bytes of the list", &flushed);
+    toy.sync_dir("name of the list");
+    toy.lead("d/list-3", "bytes of the root", "name of the third root");
+    let compacted = toy.create("d/list-4", "add d/table-2 all\nadd d/log-2 0\n");
+    toy.sync("bytes of the list", &compacted);
+    toy.sync_dir("name of the list");
+    toy.lead("d/list-4", "bytes of the root", "name of the third root");
+    toy.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(6));
+    assert_eq!(toy.found(), None);
+    // What the log gets since is in no table, and the list that counts does not lead to it.
+    toy.append(&log, "w 7 7\n");
+    toy.sync("bytes of the log", &log);
+    toy.world.with_sanitizer(|sanitizer| sanitizer.acknowledged(7, 1, true));
+    let found = toy.found().expect("a violation");
+    assert_eq!(found.rule, Rule::AcknowledgedTooEarly, "{}", found.sentence);
+}
+
 /// A process dies with a written, unsynced edit behind it; the next one opens the store with or without syncing that.
 fn second_life(syncs: bool, kind: CrashKind) -> Option<Violation> {
     let toy = toy(Profile::PosixWeak, "nothing");

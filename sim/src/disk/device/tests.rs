@@ -75,6 +75,24 @@ fn a_stale_read_shows_what_was_there_before_and_only_once() {
 }
 
 #[test]
+fn only_bytes_that_were_read_wrong_are_in_the_ledger() {
+    let mut disk = Disk::new(Profile::PosixWeak, None);
+    disk.keep_history();
+    let log = disk.create("log", origin(1)).unwrap();
+    // One record is synced, and the next ones, which begin in the same sector, are not.
+    disk.write(log, 0, &[1; 100], origin(2)).unwrap();
+    disk.sync_file(log, SyncScope::Data, origin(3)).unwrap();
+    disk.write(log, 100, &[2; 100], origin(4)).unwrap();
+    disk.write(log, 200, &[3; 400], origin(5)).unwrap();
+    let mut buf = [0; 600];
+    disk.read_wrong(log, 0, &mut buf, WrongRead::Stale, &mut quiet(), 9).unwrap();
+    assert_eq!((&buf[..100], &buf[100..512], &buf[512..]), (&[1; 100][..], &[0; 412][..], &[3; 88][..]));
+    // The synced record is as it was, and nothing that was begun after a sync of the others could tell of them.
+    let [damage] = disk.damage().to_vec().try_into().expect("one entry");
+    assert_eq!((damage.bytes, damage.forgives), (100..512, Some(4)));
+}
+
+#[test]
 fn a_misdirected_read_that_happens_to_be_right_is_no_damage() {
     let (mut disk, ino) = disk_with_file(Profile::PosixWeak);
     let mut buf = [0; 512];
