@@ -48,12 +48,23 @@ pub struct Finding {
     pub details: Vec<String>,
     /// The key that is wrong, where it is one.
     pub key: Option<Vec<u8>>,
+    /// What is missing, where the check itself can tell.
+    pub missing: Option<Box<MissingBarrier>>,
+}
+
+/// A barrier that a store has left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingBarrier {
+    /// In words.
+    pub barrier: String,
+    /// The lines of source that it belongs between, `file:line`, that whose effect is not durable first.
+    pub sites: Vec<String>,
 }
 
 impl Finding {
     /// A finding without further details.
     pub fn new(check: &'static str, class: impl Into<Cow<'static, str>>, symptom: impl Into<String>) -> Finding {
-        Finding { check, class: class.into(), symptom: symptom.into(), details: Vec::new(), key: None }
+        Finding { check, class: class.into(), symptom: symptom.into(), details: Vec::new(), key: None, missing: None }
     }
 
     /// Adds a line.

@@ -20,7 +20,8 @@ use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
-    Finding, Label, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket, WriteTicket,
+    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket,
+    WriteTicket,
 };
 use crate::rng::{Decision, Decisions, Recording};
 use crate::sanitizer::Sanitizer;
@@ -453,13 +454,13 @@ impl Run {
         if !self.plan.checks(Check::Barriers) {
             return Ok(());
         }
-        match self.world.with_sanitizer(Sanitizer::take) {
-            None => Ok(()),
-            Some(violation) => Err(self.fail(
-                Finding::new("missing-barrier", violation.rule.name(), violation.sentence)
-                    .with(format!("missing: {}", violation.barrier)),
-            )),
-        }
+        let Some(violation) = self.world.with_sanitizer(Sanitizer::take) else { return Ok(()) };
+        let sites = violation.missing_at.into_iter().chain(violation.at);
+        let sites = sites.map(|at| format!("{}:{}", at.file(), at.line())).collect();
+        let finding = Finding::new("missing-barrier", violation.rule.name(), violation.sentence)
+            .with(format!("missing: {}", violation.barrier));
+        let missing = Some(Box::new(MissingBarrier { barrier: violation.barrier, sites }));
+        Err(self.fail(Finding { missing, ..finding }))
     }
 
     fn has_invariants(&self) -> bool {

@@ -110,7 +110,7 @@ enum Manner {
 }
 
 /// What other programs leave in a directory, and whether it is one itself: names that a careless parser takes for its own.
-const JUNK: [(&str, bool); 16] = [
+const JUNK: [(&str, bool); 20] = [
     (".DS_Store", false),
     (".nfs0000000000a10001", false),
     ("lost+found", true),
@@ -127,6 +127,10 @@ const JUNK: [(&str, bool); 16] = [
     ("99999999999999999999999.sst", false),
     ("000008.wal ", false),
     ("..sst", false),
+    ("7.sst", false),
+    ("9.wal", false),
+    ("0000012.sst", false),
+    ("MANIFEST-3", false),
 ];
 
 /// What an injected error says of itself.

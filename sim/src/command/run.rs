@@ -250,7 +250,8 @@ pub(crate) fn run(dir: &Path, args: &RunArgs) -> Result<bool, String> {
             print!("{}", coverage.marks_lines());
         }
         let missed = coverage.verdict().map_or_else(String::new, |missed| format!(" {missed}"));
-        println!("{} scenarios, {verdict}.{missed}", rows.len());
+        let plural = if rows.len() == 1 { "" } else { "s" };
+        println!("{} scenario{plural}, {verdict}.{missed}", rows.len());
     }
     Ok(failed == 0)
 }

@@ -21,7 +21,7 @@ const SECTOR: u64 = SECTOR_BYTES as u64;
 pub enum WrongRead {
     /// An older version of the sector: what was durable before, what a deleted file had there, or zeros.
     Stale,
-    /// Another sector of the same file.
+    /// Another sector of the same file, or the same sector of another one.
     Misdirected,
 }
 
@@ -98,9 +98,13 @@ impl Disk {
                 }
             }
             WrongRead::Misdirected => {
-                let all = content.len.div_ceil(SECTOR);
-                let other = (sector + 1 + decisions.decide(site, all.max(2) - 1)) % all.max(2);
-                content.read(other * SECTOR + bytes.start % SECTOR, &mut wrong);
+                let all = content.len.div_ceil(SECTOR).max(2);
+                let strangers = self.files_reaching(bytes.start, ino);
+                let place = decisions.decide(site, all - 1 + strangers.len() as u64);
+                match place.checked_sub(all - 1) {
+                    None => content.read((sector + 1 + place) % all * SECTOR + bytes.start % SECTOR, &mut wrong),
+                    Some(index) => self.content(strangers[index as usize])?.read(bytes.start, &mut wrong),
+                };
             }
         }
         let held = &mut buf[(bytes.start - offset) as usize..(bytes.end - offset) as usize];
@@ -113,6 +117,15 @@ impl Disk {
             self.note_damage(ino, bytes, Harm::WrongRead, call);
         }
         Ok(count)
+    }
+
+    /// Files with a name, but for one, that have a byte at this offset.
+    fn files_reaching(&self, offset: u64, but: Ino) -> Vec<Ino> {
+        let reaches = |ino: &Ino| {
+            let slot = &self.slots[ino.0 as usize];
+            *ino != but && slot.links > 0 && matches!(&slot.node, Node::File(content) if content.len > offset)
+        };
+        (0..self.slots.len() as u32).map(Ino).filter(reaches).collect()
     }
 
     /// Writes, but the first sector of the data goes to a durable place of a file that is eligible by its path, and not where

@@ -9,6 +9,7 @@ use super::story::{self, Call, Witnessed};
 use crate::artifact::{Artifact, script};
 use crate::disk::{CrashKind, Item, LISTED};
 use crate::fault::{FaultKind, FaultRule};
+use crate::oracle::MissingBarrier;
 use crate::rng::{Decision, Decisions, Rest};
 use crate::runner::{END_CRASH, RunOptions, RunReport, run_plan};
 use crate::shrink::candidate::{is_counted_fault, is_loss, listed};
@@ -48,6 +49,13 @@ pub enum Edge {
     },
     /// It was lost, and no experiment tells more.
     Lost(Item),
+    /// The durability sanitizer saw it without any crash.
+    Barrier {
+        /// What came too early, and what was missing.
+        sentence: String,
+        /// What would have mended it.
+        missing: Box<MissingBarrier>,
+    },
     /// No loss is needed, but these calls must fail, in the words of the trace.
     Faults(Vec<String>),
     /// A crash is needed, and nothing that was pending need be lost.

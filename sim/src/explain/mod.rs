@@ -44,7 +44,10 @@ pub struct Explanation {
 pub fn explain(artifact: &Artifact, kind: &Arc<dyn StoreKind>) -> Option<Explanation> {
     let witnessed = look(&artifact.plan, kind, artifact.script());
     let finding = witnessed.report.failure.as_ref()?.finding.clone();
-    let edge = edge::find(artifact, kind, &witnessed, &finding.fingerprint());
+    let edge = match &finding.missing {
+        Some(missing) => Edge::Barrier { sentence: finding.symptom.clone(), missing: missing.clone() },
+        None => edge::find(artifact, kind, &witnessed, &finding.fingerprint()),
+    };
     let steps = story::steps(&witnessed, Some(&edge), &artifact.plan);
     Some(Explanation { finding, steps, edge, witnessed })
 }

@@ -9,11 +9,14 @@ use crate::shrink::shrink;
 use crate::workload;
 use std::time::Duration;
 
+/// Without the sanitizer, which would see a missing barrier before a crash has made anything of it.
 fn explained(flaw: Flaw, faults: &str) -> Explanation {
+    explained_by("'oracle', 'invariants', 'liveness', 'idempotence'", flaw, faults)
+}
+
+fn explained_by(checks: &str, flaw: Flaw, faults: &str) -> Explanation {
     let kind: Arc<dyn StoreKind> = Arc::new(ToyKind(flaw));
-    // Without the sanitizer, which would see a missing barrier before a crash has made anything of it.
-    let checks = "['oracle', 'invariants', 'liveness', 'idempotence']";
-    let text = format!("about = 'Tests.'\nclients = 1\nkeys = 8\nchecks = {checks}\nfaults = [{faults}]");
+    let text = format!("about = 'Tests.'\nclients = 1\nkeys = 8\nchecks = [{checks}]\nfaults = [{faults}]");
     let scenario = Scenario::parse("test", &text).expect("a scenario");
     for seed in 0..200 {
         let mut decisions = Decisions::from_seed(seed);
@@ -62,6 +65,16 @@ fn a_missing_sync_of_the_directory_is_named() {
 fn a_failed_call_that_was_passed_over_is_named() {
     let explanation = explained(Flaw::ErrorSwallowed, "{ kind = 'io-error', on = 'write', chance = 0.05 }");
     assert!(matches!(&explanation.edge, Edge::Faults(faults) if faults[0].starts_with("write db/store.")));
+}
+
+#[test]
+fn a_barrier_that_the_sanitizer_misses_is_named_with_its_line() {
+    let failing = "{ kind = 'fsync-error', mode = 'clean-keep-new', chance = 0.1 }";
+    let explanation = explained_by("'barriers'", Flaw::SyncRetried, failing);
+    let sentence = explanation.edge.sentence();
+    assert!(sentence.starts_with("No crash is needed to see it: ") && sentence.contains(". Missing: "), "{sentence}");
+    let sites = explanation.edge.sites();
+    assert!(sites.len() == 2 && sites.iter().all(|site| site.contains("toy.rs:")), "{sites:?}");
 }
 
 #[test]

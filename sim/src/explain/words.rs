@@ -51,6 +51,9 @@ impl Edge {
             Edge::Lost(lost) => {
                 format!("It takes the loss of {} at {}; everything else may be kept.", lost.what, line_of(lost.origin))
             }
+            Edge::Barrier { sentence, missing } => {
+                format!("No crash is needed to see it: {sentence}. Missing: {}.", missing.barrier)
+            }
             Edge::Faults(faults) => {
                 let last = faults.last().map_or("a call failed", String::as_str);
                 format!(
@@ -74,6 +77,7 @@ impl Edge {
             Edge::Between { lost, kept } => vec![line_of(lost.origin), line_of(kept.origin)],
             Edge::After { lost, moment: Moment::Returned(call) } => vec![line_of(lost.origin), at(call)],
             Edge::After { lost, .. } | Edge::Lost(lost) => vec![line_of(lost.origin)],
+            Edge::Barrier { missing, .. } => missing.sites.clone(),
             Edge::Faults(_) | Edge::Process | Edge::Alone => Vec::new(),
         }
     }

@@ -45,7 +45,7 @@ pub enum FaultKind {
     BadSector,
     /// A read gets one of its sectors as it was at an earlier time.
     StaleRead,
-    /// A read gets one of its sectors from another place of the file.
+    /// A read gets one of its sectors from another place of the file, or from the same place of another one.
     MisdirectedRead,
     /// The first sector of a write lands elsewhere, on what was synced.
     MisdirectedWrite,
@@ -120,6 +120,7 @@ impl FaultKind {
             FaultKind::IoError => &["chance", "every_ops", "nth", "budget", "on", "classes", "sticky", "error"],
             FaultKind::FsyncError => &["chance", "every_ops", "nth", "budget", "on", "classes", "sticky", "mode"],
             FaultKind::FsyncLoss => &["chance", "every_ops", "nth", "budget", "on", "classes", "sticky"],
+            FaultKind::ZeroWrite => &["chance", "every_ops", "nth", "budget", "classes", "sticky"],
             FaultKind::DiskFull => &[
                 "chance",
                 "every_ops",
@@ -133,7 +134,6 @@ impl FaultKind {
             ],
             FaultKind::ShortRead
             | FaultKind::ShortWrite
-            | FaultKind::ZeroWrite
             | FaultKind::BitFlip
             | FaultKind::BadSector
             | FaultKind::StaleRead

@@ -159,6 +159,11 @@ fn files_are_known_by_their_names() {
         ("CURRENT.tmp", FileClass::Temp),
         ("IDENTITY", FileClass::Identity),
         ("LOCK", FileClass::Lock),
+        ("1000000.sst", FileClass::Sst),
+        ("0000001.sst", FileClass::Other),
+        ("7.sst", FileClass::Other),
+        ("00000x.wal", FileClass::Other),
+        ("MANIFEST-3", FileClass::Other),
         ("notes.txt", FileClass::Other),
     ];
     for (name, class) in classes {

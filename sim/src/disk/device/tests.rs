@@ -104,6 +104,22 @@ fn a_misdirected_read_that_happens_to_be_right_is_no_damage() {
 }
 
 #[test]
+fn a_misdirected_read_may_show_the_same_place_of_another_file() {
+    let (mut disk, ino) = disk_with_file(Profile::PosixWeak);
+    let other = disk.create("b", origin(5)).unwrap();
+    disk.write(other, 0, &[7; 600], origin(6)).unwrap();
+    let mut shown = BTreeMap::new();
+    for seed in 0..50 {
+        let mut buf = [0; 512];
+        disk.read_wrong(ino, 0, &mut buf, WrongRead::Misdirected, &mut Decisions::from_seed(seed), 9).unwrap();
+        assert!(buf == [1; 512] || buf == [7; 512], "{buf:?}");
+        *shown.entry(buf[0]).or_insert(0) += 1;
+    }
+    assert!(shown[&1] > shown[&7] && shown[&7] > 0, "three places of its own, one of the other: {shown:?}");
+    assert!(disk.damage().iter().all(|damage| damage.ino == ino));
+}
+
+#[test]
 fn a_misdirected_write_damages_two_places_and_both_are_in_the_ledger() {
     let (mut disk, ino) = disk_with_file(Profile::PosixWeak);
     let log = disk.create("log", origin(5)).unwrap();
