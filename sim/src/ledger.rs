@@ -54,6 +54,8 @@ impl fmt::Display for Refusal {
 pub struct Ledger {
     refusals: Vec<Refusal>,
     life: usize,
+    /// Of which files a sync has said `Ok` and lost what it did not write.
+    silent: Vec<FileClass>,
 }
 
 impl Ledger {
@@ -70,6 +72,7 @@ impl Ledger {
     /// The power was cut.
     pub(crate) fn power_lost(&mut self) {
         self.refusals.clear();
+        self.silent.clear();
         self.life = 0;
     }
 
@@ -78,8 +81,15 @@ impl Ledger {
         &self.refusals[self.life..]
     }
 
-    /// What was refused since the power was last cut, in whatever life.
-    pub fn since_power_loss(&self) -> &[Refusal] {
-        &self.refusals
+    /// A sync has failed, and is to say so later.
+    pub(crate) fn lost_silently(&mut self, class: FileClass) {
+        self.silent.push(class);
+    }
+
+    /// Whether a sync since the power was last cut, in whatever life, has lost what was waiting for it in a file of these
+    /// classes, so that what can be read may be gone once the cache is.
+    pub fn has_lost_data(&self, of: &dyn Fn(FileClass) -> bool) -> bool {
+        let refused = self.refusals.iter().filter(|refusal| refusal.lost_data).map(|refusal| refusal.class);
+        refused.chain(self.silent.iter().copied()).any(of)
     }
 }

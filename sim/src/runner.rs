@@ -755,10 +755,9 @@ impl Run {
             }
         };
         // A failed sync may have thrown away what the operating system had been given.
-        let dubious = self.world.with_ledger(|ledger| {
-            let of_a_log = |class| matches!(class, FileClass::Wal | FileClass::Other);
-            ledger.since_power_loss().iter().any(|refusal| refusal.lost_data && of_a_log(refusal.class))
-        });
+        let dubious = self
+            .world
+            .with_ledger(|ledger| ledger.has_lost_data(&|class| matches!(class, FileClass::Wal | FileClass::Other)));
         let promise = match restart {
             Restart::PowerLoss => Promise::Durable,
             _ if dubious => Promise::Durable,

@@ -667,13 +667,14 @@ impl OpenFile {
         let op = if scope == SyncScope::Data { FsOp::SyncData } else { FsOp::SyncAll };
         self.judge_use("sync", at);
         let result = self.call(self.asked(op, 0, 0, at), |state, origin, manner| {
-            let State { disk, decisions, sanitizer, .. } = state;
+            let State { disk, decisions, sanitizer, ledger, .. } = state;
             let mut error = io::ErrorKind::Other;
             match manner {
                 Manner::SyncFails { how, kind } => {
                     disk.fail_sync(self.ino, how, decisions, origin);
                     error = kind;
                     if how == SyncFailure::LateReport {
+                        ledger.lost_silently(self.name.class);
                         sanitizer.synced(self.ino);
                         return Ok(((), 2));
                     }
