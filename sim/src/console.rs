@@ -31,8 +31,11 @@ pub enum Told {
     Damaged(usize, String),
 }
 
+/// How this `shake` is called from the root of the repository: one that knows engines of other people has a name of its own.
+pub const COMMAND: &str = if cfg!(feature = "foreign") { "cargo shake-foreign" } else { "cargo shake" };
+
 /// What comes before the arguments of a replay.
-const REPLAY: &str = "cargo shake replay ";
+const REPLAYS: [&str; 2] = ["cargo shake replay ", "cargo shake-foreign replay "];
 
 /// How the text of an artifact begins.
 const ARTIFACT: &str = "symptom = ";
@@ -58,7 +61,7 @@ pub fn failures(log: &str) -> Vec<Told> {
             at += count;
             continue;
         }
-        match line.split_once(REPLAY) {
+        match REPLAYS.iter().find_map(|replay| line.split_once(replay)) {
             Some((_, arguments)) => argument(arguments).into_iter().for_each(|found| tell(&mut told, found)),
             None if line.starts_with("PASSED") => {}
             None => mentions(line).for_each(|found| tell(&mut told, found)),

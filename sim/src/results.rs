@@ -14,6 +14,7 @@
 //! M3. Silence is no success: a shard that no file is of is told, and counts as a failure. A shard that is there twice is
 //! refused, for its seeds would be counted twice.
 
+use crate::console::COMMAND;
 use crate::place::place_of;
 use crate::report::{count, rate};
 use crate::runner::RunFailure;
@@ -99,7 +100,7 @@ impl Found {
             shrunk: None,
             place: place_of(failure).map(|place| place.to_string()),
             artifact: None,
-            replay: format!("cargo shake replay '{scenario}#{seed}'"),
+            replay: format!("{COMMAND} replay '{scenario}#{seed}'"),
         }
     }
 
@@ -118,7 +119,7 @@ impl Found {
             shrunk: None,
             place: None,
             artifact: None,
-            replay: format!("cargo shake run {scenario} --seeds {seed}..{} --check-determinism", seed + 1),
+            replay: format!("{COMMAND} run {scenario} --seeds {seed}..{} --check-determinism", seed + 1),
         }
     }
 }
@@ -227,7 +228,7 @@ impl Results {
             }
             line(format!("  replay:   {}", first.replay));
             if let Some(artifact) = &first.artifact {
-                line(format!("  replay:   cargo shake replay {artifact}"));
+                line(format!("  replay:   {COMMAND} replay {artifact}"));
             }
         }
         for missing in self.missing() {

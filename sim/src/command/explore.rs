@@ -3,6 +3,7 @@
 use super::sweep::Telling;
 use super::{find, kind_of, save};
 use clap::Args;
+use shaketable::console::COMMAND;
 use shaketable::explore::Found;
 use shaketable::report::{self, Dress};
 use shaketable::rng::Decisions;
@@ -75,7 +76,7 @@ impl ExploreArgs {
                 "fingerprint": failure.finding.fingerprint(),
                 "symptom": failure.finding.symptom,
                 "artifact": path.as_ref().map(|path| path.display().to_string()),
-                "replay": path.as_ref().map(|path| format!("cargo shake replay {}", path.display())),
+                "replay": path.as_ref().map(|path| format!("{COMMAND} replay {}", path.display())),
             }));
         }
         Ok((text, all))

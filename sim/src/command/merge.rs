@@ -1,7 +1,8 @@
 //! `shake merge`: what the shards of a campaign found, added up; failures by fingerprint, fastest first.
 
-use super::read;
+use super::{read, write};
 use clap::Args;
+use shaketable::report::page::campaign_page;
 use shaketable::results::Results;
 use std::path::PathBuf;
 
@@ -19,6 +20,9 @@ pub(crate) struct MergeArgs {
     /// Prints a GitHub workflow command for each fingerprint, which marks the line of source.
     #[arg(long, group = "form")]
     annotations: bool,
+    /// Writes a page for a browser: what was run and reached, where faults struck and where not, and each failure.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn merge(args: &MergeArgs) -> Result<bool, String> {
@@ -26,6 +30,9 @@ pub(crate) fn merge(args: &MergeArgs) -> Result<bool, String> {
     for path in &args.files {
         let told = |message: String| format!("{}: {message}", path.display());
         all.merge(Results::parse(&read(path)?).map_err(told)?).map_err(told)?;
+    }
+    if let Some(path) = &args.report {
+        write(path, &campaign_page(&all, &[]))?;
     }
     if args.json {
         println!("{}", all.to_json());

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shaketable::artifact::Artifact;
 use shaketable::campaign::growth::Growth;
 use shaketable::campaign::{self, Campaign, Done, Totals, real_now};
+use shaketable::console::COMMAND;
 use shaketable::coverage::Coverage;
 use shaketable::cpu;
 use shaketable::explain::{explain, look};
@@ -332,7 +333,7 @@ fn tell(
     });
     if let Some(whole) = &whole {
         let path = save_whole(whole, args.artifacts.as_deref())?;
-        found.replay = format!("cargo shake replay {}", path.display());
+        found.replay = format!("{COMMAND} replay {}", path.display());
         found.artifact = Some(path.display().to_string());
     }
     let mut is_kept_small = false;

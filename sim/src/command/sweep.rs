@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use shaketable::artifact::Artifact;
 use shaketable::campaign::real_now;
+use shaketable::console::COMMAND;
 use shaketable::fault::FaultKind;
 use shaketable::report::{self, Dress};
 use shaketable::rng::Decisions;
@@ -208,7 +209,7 @@ impl Telling<'_> {
         let path = save_whole(artifact, self.artifacts)?;
         let mut text = format!("  {}\n", path.display());
         if fails_so {
-            text.push_str(&format!("  replay:   cargo shake replay {}\n", path.display()));
+            text.push_str(&format!("  replay:   {COMMAND} replay {}\n", path.display()));
         } else {
             let seen = report.failure.map_or_else(|| "passes".to_string(), |run| run.finding.fingerprint());
             text.push_str(&format!("  as an ordinary run it {seen}: what differs is not known\n"));

@@ -50,7 +50,7 @@ pub(crate) fn zoo(args: &ZooArgs) -> Result<bool, String> {
         println!("{} bugs, every patch applies", bugs.len());
         return Ok(true);
     }
-    let loud = !args.json && !args.markdown && std::io::stderr().is_terminal();
+    let loud = !args.json;
     let hunts = hunt_all(&root, &bugs, args, &|bug, hunt| {
         if loud {
             eprintln!("{}: {}", bug.name, outcome(hunt));

@@ -5,6 +5,7 @@
 
 use crate::artifact::Artifact;
 use crate::campaign::Totals;
+use crate::console::COMMAND;
 use crate::oracle::Restart;
 use crate::runner::{RunFailure, RunReport};
 use crate::shrink::{Progress, Shrunk, Size};
@@ -109,12 +110,8 @@ pub fn shrunk_lines(shrunk: &Shrunk, path: Option<&Path>) -> String {
         .expect("writing to a string");
     }
     if let Some(path) = path {
-        writeln!(
-            lines,
-            "  {0}\n  replay:   cargo shake replay {0}\n  explain:  cargo shake explain {0}",
-            path.display()
-        )
-        .expect("writing to a string");
+        writeln!(lines, "  {0}\n  replay:   {COMMAND} replay {0}\n  explain:  {COMMAND} explain {0}", path.display())
+            .expect("writing to a string");
     }
     lines
 }

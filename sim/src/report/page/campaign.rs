@@ -6,6 +6,7 @@
 use super::html::Html;
 use super::run::{Subject, run_body};
 use super::{BYTES_MAX, command, facts, page, plural};
+use crate::console::COMMAND;
 use crate::fault::{FaultKind, FileClass, Phase};
 use crate::report::{count, rate};
 use crate::results::{Found, Results};
@@ -101,7 +102,7 @@ fn failures(html: &mut Html, results: &Results, subjects: &[Subject]) {
                         ("also", also.join(", ")),
                     ],
                 );
-                let replay = first.artifact.as_ref().map(|path| format!("cargo shake replay {path}"));
+                let replay = first.artifact.as_ref().map(|path| format!("{COMMAND} replay {path}"));
                 command(html, replay.as_deref().unwrap_or(&first.replay));
                 if let Some(subject) = subject_of(first, subjects) {
                     whole(html, subject, &format!("f{index}-"));

@@ -3,6 +3,7 @@
 use super::html::Html;
 use super::{MOMENTS_BYTES_MAX, command, disk, facts, page, plural, timeline};
 use crate::artifact::Artifact;
+use crate::console::COMMAND;
 use crate::disk::{CrashReport, DiskView, Fate};
 use crate::explain::{Call, Edge, Explanation, Happened, Step, Witnessed, explain, look, story as story_of};
 use crate::report::run_lines;
@@ -56,7 +57,7 @@ impl Subject {
     /// A run that was seen, without asking why it went so.
     pub fn seen(name: &str, artifact: Artifact, witnessed: Witnessed) -> Subject {
         let quoted = if name.contains('#') { format!("'{name}'") } else { name.to_string() };
-        let replay = format!("cargo shake replay {quoted}");
+        let replay = format!("{COMMAND} replay {quoted}");
         let steps = story_of(&witnessed, &artifact.plan);
         Subject { name: name.into(), replay, artifact, witnessed, steps, edge: None }
     }
