@@ -163,6 +163,11 @@ fn an_error_is_reported_once_to_each_handle_and_a_fresh_one_is_told_if_nobody_wa
     assert!(disk.report_error(ino, &mut fresh), "nobody had been told when it was opened");
     let mut later = disk.errors_seen(ino);
     assert!(!disk.report_error(ino, &mut later), "somebody had been told");
+    disk.fail_sync(ino, SyncFailure::KeepDirty, &mut quiet(), origin(6));
+    disk.heal();
+    let mut healed = disk.errors_seen(ino);
+    assert!(!disk.report_error(ino, &mut healed), "what is healed tells nobody new");
+    assert!(disk.report_error(ino, &mut later), "who had the file open is told");
     assert!(disk.report_error(ino, &mut first) && !disk.report_error(ino, &mut first), "once");
     assert!(disk.report_error(ino, &mut second), "each handle that was open");
     disk.fail_sync(ino, SyncFailure::KeepDirty, &mut quiet(), origin(6));
