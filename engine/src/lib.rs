@@ -14,7 +14,7 @@
 //! A module names only modules on lower floors; `tests/layers.rs` keeps it so.
 //!
 //! ```text
-//! on top     txn
+//! on top     txn  backup
 //! database   db
 //! reshaping  compaction
 //! alive      manifest
@@ -30,6 +30,7 @@
 //!
 //! Every file on disk is drawn byte by byte in `engine/FORMAT.md`, with what is assumed of the medium.
 
+pub mod backup;
 pub mod batch;
 pub mod cache;
 pub mod checksum;

@@ -14,7 +14,7 @@
 //! batch [k3 = #18:64, k5 deleted] buffered
 //! get k3 at s1                       from snapshot 1
 //! scan >=k3 <k9 reverse limit 10
-//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   reopen   check
+//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   reopen   check
 //! ```
 //!
 //! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
@@ -407,6 +407,8 @@ pub enum Op {
         /// The range, of which the bounds are taken as inclusive.
         bounds: Bounds,
     },
+    /// Copies the store of one moment into a directory of its own, to be opened and looked at later.
+    Checkpoint,
     /// Closes the store and opens it again, once all clients have paused.
     Reopen,
     /// Checks everything that must hold in a quiet moment, once all clients have paused.
@@ -437,6 +439,8 @@ pub enum OpKind {
     Flush,
     /// [`Op::Compact`]
     Compact,
+    /// [`Op::Checkpoint`]
+    Checkpoint,
     /// [`Op::Reopen`]
     Reopen,
     /// [`Op::Check`]
@@ -457,6 +461,7 @@ impl Op {
             Op::Sync => OpKind::Sync,
             Op::Flush => OpKind::Flush,
             Op::Compact { .. } => OpKind::Compact,
+            Op::Checkpoint => OpKind::Checkpoint,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
         }
@@ -571,6 +576,7 @@ impl fmt::Display for Op {
             Op::Sync => f.write_str("sync"),
             Op::Flush => f.write_str("flush"),
             Op::Compact { bounds } => write!(f, "compact{bounds}"),
+            Op::Checkpoint => f.write_str("checkpoint"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
         }
@@ -739,6 +745,7 @@ impl<'a> Words<'a> {
             "sync" => Op::Sync,
             "flush" => Op::Flush,
             "compact" => Op::Compact { bounds: self.bounds()? },
+            "checkpoint" => Op::Checkpoint,
             "reopen" => Op::Reopen,
             "check" => Op::Check,
             word => return Err(format!("{:?}: {EXPECTED} expected, found {word:?}", self.line)),
@@ -771,6 +778,7 @@ mod tests {
             "flush",
             "compact",
             "compact >=k1 <=k9",
+            "checkpoint",
             "reopen",
             "check",
         ];

@@ -33,6 +33,7 @@ use crate::trace::{Keep, TraceSummary, fold, hash_bytes};
 use crate::watch::Sight;
 use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
+use copies::StoreCopy;
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -375,6 +376,7 @@ struct Court {
     crashes_in_a_row: u64,
     /// The newest write of this life that the store is to sync by itself.
     periodic: Option<SyncTicket>,
+    copies: Vec<StoreCopy>,
 }
 
 struct Run {
@@ -416,6 +418,7 @@ impl Run {
             starts: Vec::new(),
             crashes_in_a_row: 0,
             periodic: None,
+            copies: Vec::new(),
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
         let syncs_within = kind.syncs_within(&plan.options);
@@ -764,6 +767,7 @@ impl Run {
             _ => Promise::Acknowledged,
         };
         let forgiven_from = self.with_circumstances(|circumstances| circumstances.forgiven_from());
+        self.keep_judge_of_copies(restart, forgiven_from.is_some());
         let calls = self.world.calls();
         let recovered = {
             let mut oracle = self.oracle.lock();
@@ -781,6 +785,9 @@ impl Run {
             for slots in &mut court.slots {
                 slots.fill(None);
             }
+        }
+        if restart != Restart::Close {
+            self.look_at_copies()?;
         }
         if !observed.unreadable.is_empty() {
             return Ok(Verified::Damaged);
@@ -1040,6 +1047,7 @@ impl Run {
                 let result = self.world.within(Phase::Compacting, || store.compact(ends[0], ends[1]));
                 self.heard(&result, "compact", |()| 0)
             }
+            Op::Checkpoint => self.checkpoint(store, label),
             Op::Reopen | Op::Check => Ok(()),
         }
     }
@@ -1259,6 +1267,7 @@ impl Run {
         if let Some(store) = self.open()? {
             self.world.set_faults_enabled(false);
             if self.verify(&store)? == Verified::Whole {
+                self.look_at_copies()?;
                 self.close(store)?;
             }
         }
@@ -1354,6 +1363,7 @@ fn kind_word(kind: FailureKind) -> &'static str {
     }
 }
 
+mod copies;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

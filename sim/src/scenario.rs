@@ -142,7 +142,8 @@ fn one() -> u32 {
     1
 }
 
-/// The mix of operations where a scenario names none.
+/// The mix of operations where a scenario names none. Copies of the store are made where a scenario asks for them: not every
+/// store can.
 pub(crate) const WORKLOAD: [(OpKind, u32); 11] = [
     (OpKind::Put, 40),
     (OpKind::Delete, 10),
@@ -388,7 +389,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

@@ -255,6 +255,13 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// Makes the directory `dir`, which is not there, a copy of the store as it is at one moment of the call, and all of it
+    /// durable, in the store as well. Returns the sequence number of the newest write that the copy holds, where the store
+    /// tells. A store that cannot leaves this as it is; its scenarios name no checkpoints.
+    fn checkpoint(&self, _dir: &str) -> Result<Option<u64>, Failure> {
+        Err(Failure::not_offered("checkpoints"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -314,6 +321,11 @@ pub trait StoreKind: Send + Sync {
     /// Opens the store in the world's root directory `db`, creating it where it is missing. Called from a task. The
     /// options were checked by [`StoreKind::check_options`].
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure>;
+
+    /// Opens the copy of a store that [`Store::checkpoint`] has made in this directory.
+    fn open_copy(&self, _world: &World, _dir: &str, _options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
+        Err(Failure::not_offered("checkpoints"))
+    }
 
     /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.
     fn default_options(&self) -> toml::Table {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use strata::backup::checkpoint;
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
@@ -72,8 +73,6 @@ impl StoreKind for StrataKind {
     }
 
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
-        let options =
-            options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
         let teller = world.clone();
         let listener: Listener = Arc::new(move |event| {
             if let Some(levels) = levels_of(event) {
@@ -82,9 +81,15 @@ impl StoreKind for StrataKind {
             }
             teller.note(0, || format!("strata: {}", words_of(event)));
         });
-        let db = Db::open_listening(&strata_env(world), Path::new(DIR), options, listener).map_err(failure)?;
-        let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-        Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
+        open(world, DIR, options_of(options), listener)
+    }
+
+    /// A copy has what it was made from, so there is nothing to be created. Its levels are not those of the store.
+    fn open_copy(&self, world: &World, dir: &str, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
+        let teller = world.clone();
+        let listener: Listener = Arc::new(move |event| teller.note(0, || format!("strata: {}", words_of(event))));
+        let options = options_of(options).map(|options| Options { create_if_missing: false, ..options });
+        open(world, dir, options, listener)
     }
 
     /// Limits so small that a few hundred writes flush several memtables, fill three levels and begin a new manifest.
@@ -185,6 +190,18 @@ impl StoreKind for StrataKind {
     fn check_options(&self, options: &toml::Table) -> Result<(), String> {
         options_of(options).map(|_| ())
     }
+}
+
+fn open(
+    world: &World,
+    dir: &str,
+    options: Result<Options, String>,
+    listener: Listener,
+) -> Result<Arc<dyn Store>, Failure> {
+    let options = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
+    let db = Db::open_listening(&strata_env(world), Path::new(dir), options, listener).map_err(failure)?;
+    let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
+    Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
 }
 
 fn options_of(table: &toml::Table) -> Result<Options, String> {
@@ -424,6 +441,10 @@ impl Store for StrataStore {
 
     fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure> {
         self.db.compact_range(from, to).map_err(failure)
+    }
+
+    fn checkpoint(&self, dir: &str) -> Result<Option<u64>, Failure> {
+        checkpoint(&self.db, Path::new(dir)).map(|made| Some(made.seqno)).map_err(failure)
     }
 
     fn check(&self) -> Result<CheckReport, Failure> {

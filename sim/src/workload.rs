@@ -132,7 +132,9 @@ impl Mix {
         let named = |op: OpKind| scenario.workload.iter().find(|work| work.op == op);
         let mut sums = Vec::new();
         let mut sum = 0;
-        for (op, _) in WORKLOAD {
+        let usual = WORKLOAD.map(|(op, _)| op);
+        let special = scenario.workload.iter().map(|work| work.op).filter(|op| !usual.contains(op));
+        for op in usual.into_iter().chain(special) {
             let (left_out, weight) = (dice.once_in(2), 1 + dice.below(100) as u32);
             if op == OpKind::Put || !left_out {
                 sum += u64::from(weight);
@@ -483,6 +485,7 @@ impl Author {
             OpKind::Sync => Op::Sync,
             OpKind::Flush => Op::Flush,
             OpKind::Compact => Op::Compact { bounds: self.bounds(dice) },
+            OpKind::Checkpoint => Op::Checkpoint,
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,
         }

@@ -10,6 +10,7 @@ mod check;
 mod conflict;
 mod iter;
 mod obsolete;
+mod pin;
 mod read;
 mod recovery;
 mod snapshot;
@@ -20,6 +21,7 @@ mod write;
 pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
+pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 
@@ -230,6 +232,24 @@ impl Db {
     pub fn compact_range(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
         self.flush()?;
         background::compact_range(&self.state, from, to)
+    }
+
+    /// Makes every write that was acknowledged durable, and holds the files that make up the store at this moment, so that they
+    /// can be linked or copied while writes, flushes and compactions go on. Writers wait for one sync of the log. Refused where
+    /// writes are refused.
+    pub fn pin_files(&self) -> Result<PinnedFiles> {
+        self.state.ensure_open()?;
+        PinnedFiles::take(&self.state)
+    }
+
+    /// The world that the store lives in.
+    pub fn env(&self) -> &Env {
+        &self.state.env
+    }
+
+    /// The directory of the store.
+    pub fn path(&self) -> &Path {
+        &self.state.dir
     }
 
     /// Verifies the whole store: every checksum, every invariant, every file. Reads all tables; writers and readers go on.

@@ -18,15 +18,18 @@ use std::path::Path;
 /// Removes what can go. What readers still hold stays on the list.
 pub(crate) fn remove(state: &State) {
     // Taken out of the list, so that two tasks do not remove the same file.
-    let files = {
+    let (files, pinned) = {
         let mut work = state.work.lock();
         work.released = false;
-        std::mem::take(&mut work.obsolete)
+        // A log is pinned while it is listed, which none of these files is any more: so no pin comes too late.
+        let pinned: Vec<FileKind> = work.pinned_wals.keys().copied().map(FileKind::Wal).collect();
+        (std::mem::take(&mut work.obsolete), pinned)
     };
     if files.is_empty() {
         return;
     }
-    let live = live_files(&state.versions.lock());
+    let mut live = live_files(&state.versions.lock());
+    live.extend(pinned);
     let (mut stay, gone): (BTreeSet<FileKind>, BTreeSet<FileKind>) =
         files.into_iter().partition(|file| live.contains(file));
     state.env.yield_point("obsolete files: chosen, not yet removed");

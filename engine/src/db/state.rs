@@ -114,6 +114,8 @@ pub(crate) struct Work {
     pub(crate) flushes_failed: u64,
     /// Files in no version, to be removed once no reader holds them.
     pub(crate) obsolete: BTreeSet<FileKind>,
+    /// Logs that somebody copies, and how many do: not to be removed meanwhile.
+    pub(crate) pinned_wals: BTreeMap<u64, usize>,
     /// Whether a reader has let go of an old version since obsolete files were last looked at.
     pub(crate) released: bool,
     /// When the next periodic sync is due.

@@ -23,7 +23,7 @@ use crate::mark::sometimes;
 use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
-use crate::wal::WalWriter;
+use crate::wal::{ClosedWal, WalWriter};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -325,6 +325,24 @@ pub(crate) fn sync_if_due(state: &State) {
         state.tell_failure("a periodic sync of the log", &error);
         abandon_wal(state, &mut commit, &error);
     }
+}
+
+/// Makes everything that was written durable, and while nobody writes, calls `look` with the log as one who replays it must
+/// know it, and with the last seqno that was given to a write, those of failed writes counted.
+pub(crate) fn sync_and_look<T>(state: &State, look: impl FnOnce(ClosedWal, SeqNo) -> T) -> Result<T> {
+    let mut commit = state.commit.lock();
+    refuse_if_failed(state, &commit)?;
+    let wal = commit.wal.as_mut().expect("checked to be there");
+    if wal.synced_bytes() < wal.bytes() {
+        Counters::add(&state.counters.syncs, 1);
+        if let Err(error) = wal.sync() {
+            abandon_wal(state, &mut commit, &error);
+            return Err(error);
+        }
+    }
+    let so_far = ClosedWal { number: wal.number(), bytes: wal.bytes(), last_seqno: wal.last_seqno() };
+    commit.sync_due = None;
+    Ok(look(so_far, commit.next_seqno - 1))
 }
 
 fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {

@@ -110,6 +110,14 @@ impl Env {
         self.fs.rename(from, to, at).map_err(|source| Error::io("rename", from, None, source))
     }
 
+    /// Gives a file a second name, which must be free. Both names are equal then, and the file lives as long as one of them.
+    /// Durable only after [`Env::sync_dir`] on the directory of the new name.
+    #[track_caller]
+    pub fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let at = Location::caller();
+        self.fs.hard_link(from, to, at).map_err(|source| Error::io("make the link", to, None, source))
+    }
+
     /// Removes a name. Durable only after [`Env::sync_dir`].
     #[track_caller]
     pub fn remove_file(&self, path: &Path) -> Result<()> {
@@ -128,6 +136,13 @@ impl Env {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes an empty directory. Durable only after [`Env::sync_dir`] on the parent.
+    #[track_caller]
+    pub fn remove_dir(&self, path: &Path) -> Result<()> {
+        let at = Location::caller();
+        self.fs.remove_dir(path, at).map_err(|source| Error::io("remove the directory", path, None, source))
     }
 
     /// Makes every creation, rename and removal in this directory durable.

@@ -380,6 +380,11 @@ impl VersionSet {
         &self.installed.version
     }
 
+    /// The edit that makes the list as it is now out of nothing.
+    pub fn snapshot(&self) -> VersionEdit {
+        VersionEdit { next_file: Some(self.numbers.peek()), ..self.installed.snapshot() }
+    }
+
     /// Which store this is.
     pub fn uuid(&self) -> Uuid {
         self.store

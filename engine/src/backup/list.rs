@@ -1,0 +1,59 @@
+//! The files that make a directory of tables and logs a store: IDENTITY, a manifest, and CURRENT, in this order.
+
+use crate::db::PinnedFiles;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::filename::FileKind;
+use crate::manifest::format::Identity;
+use crate::manifest::log::{self, ManifestWriter};
+use std::path::{Path, PathBuf};
+
+/// Makes sure of a directory that is there and empty. Returns whether it was made; its name is not durable then.
+pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
+    let entries = match env.read_dir(dir) {
+        Err(error) if error.is_not_found() => {
+            env.create_dir(dir)?;
+            return Ok(true);
+        }
+        entries => entries?,
+    };
+    match entries.iter().map(|entry| &entry.name).min() {
+        None => Ok(false),
+        Some(name) => Err(Error::InvalidArgument(format!(
+            "{} holds {name:?}, and must be empty or not there yet; choose another directory, or remove what an attempt that \
+             was cut short has left in it",
+            dir.display()
+        ))),
+    }
+}
+
+/// Lists files that lie in `dir` with durable names already, so that it becomes a store, durably, with the last step. Until
+/// then whoever opens it is told that CURRENT is missing, for every store has a log.
+pub(super) fn make_store(env: &Env, dir: &Path, identity: &Identity, files: &PinnedFiles) -> Result<()> {
+    log::write_identity(env, dir, identity)?;
+    let manifest = ManifestWriter::create(env, dir, files.manifest(), files.store(), files.list())?;
+    env.sync_dir(dir)?;
+    log::set_current(env, dir, manifest.current())?;
+    env.sync_dir(&parent_of(dir))
+}
+
+/// The directory that holds the name of this one.
+fn parent_of(dir: &Path) -> PathBuf {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Takes back what an attempt that failed has put into a directory that was empty. What cannot be removed stays: the error
+/// that there was says more than one about this.
+pub(super) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
+    let entries = env.read_dir(dir).unwrap_or_default();
+    let ours = entries.iter().filter_map(|entry| FileKind::parse(&entry.name));
+    for kind in ours {
+        let _ = env.remove_file(&kind.path(dir));
+    }
+    if dir_is_ours {
+        let _ = env.remove_dir(dir);
+    }
+}

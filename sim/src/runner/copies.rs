@@ -1,0 +1,101 @@
+//! Copies of the store: checkpoints that clients have made, and what must be seen in them later.
+//!
+//! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
+//! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
+//! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
+
+use super::{LifeEnd, Run, without_a_cause};
+use crate::op::Bounds;
+use crate::oracle::{Label, Oracle, Restart, SnapshotMark};
+use crate::store::Store;
+use parking_lot::Mutex;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// A copy that was acknowledged.
+pub(super) struct StoreCopy {
+    /// Its directory.
+    dir: String,
+    /// Who made it.
+    label: Label,
+    /// What it must show.
+    mark: SnapshotMark,
+    /// Who judges that: the oracle at the end of the life in which it was made. `None` while that lasts.
+    judge: Option<Arc<Mutex<Oracle>>>,
+}
+
+impl Run {
+    /// The operation `checkpoint`.
+    pub(super) fn checkpoint(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
+        let dir = format!("checkpoint-{}-{}", label.client, label.op);
+        let read = self.oracle.lock().begin_read(label);
+        let sync = self.oracle.lock().begin_sync();
+        let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
+        let result = store.checkpoint(&dir);
+        self.heard(&result, "checkpoint", |at| at.unwrap_or(0))?;
+        if let Ok(at) = result {
+            let judged = self.oracle.lock().end_snapshot(read, at);
+            let mark = self.judge(judged)?;
+            self.end_sync(sync);
+            self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
+            self.court.lock().copies.push(StoreCopy { dir, label, mark, judge: None });
+        }
+        Ok(())
+    }
+
+    /// A life has ended, and the oracle is about to take what was recovered for the truth. Where a disk that lied has lost
+    /// some of what it promised, nobody knows what the copies still hold.
+    pub(super) fn keep_judge_of_copies(&self, restart: Restart, forgiven: bool) {
+        let copies = &mut self.court.lock().copies;
+        if restart == Restart::PowerLoss && forgiven {
+            copies.clear();
+        }
+        if copies.iter().any(|copy| copy.judge.is_none()) {
+            let judge = Arc::new(Mutex::new(self.oracle.lock().clone()));
+            for copy in copies.iter_mut().filter(|copy| copy.judge.is_none()) {
+                copy.judge = Some(judge.clone());
+            }
+        }
+    }
+
+    /// Opens every copy of former lives and sees that it shows what it must. Called while no fault can strike.
+    pub(super) fn look_at_copies(&self) -> Result<(), LifeEnd> {
+        let copies = std::mem::take(&mut self.court.lock().copies);
+        for copy in copies {
+            self.look_at_copy(&copy)?;
+        }
+        Ok(())
+    }
+
+    fn look_at_copy(&self, copy: &StoreCopy) -> Result<(), LifeEnd> {
+        let StoreCopy { dir, label, mark, judge } = copy;
+        let judge = judge.as_ref().expect("copies are looked at when the life that made them is over");
+        self.world.note(6, || format!("look at {dir}"));
+        let read = judge.lock().begin_read(Label::HARNESS);
+        let opened = self.kind.open_copy(&self.world, dir, &self.plan.options);
+        let result = opened.and_then(|store| {
+            let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
+            let checked = store.check();
+            // Closed whatever came of it, for the tasks of the copy must end.
+            let closed = store.close();
+            all.and_then(|all| checked.and(closed).map(|()| all))
+        });
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        let about = |finding: crate::oracle::Finding| finding.with(format!("in {dir}, made by {label}"));
+        match result {
+            Ok(all) => {
+                let asked = (Bounds::ALL, false, usize::MAX);
+                let judged = judge.lock().end_scan_at(read, *mark, asked, &all.entries);
+                self.judge(judged.map_err(about))
+            }
+            Err(failure) => {
+                if self.with_circumstances(|circumstances| circumstances.explain(&failure, true)) {
+                    return Ok(());
+                }
+                Err(self.fail(about(without_a_cause(&failure, "a look at a copy"))))
+            }
+        }
+    }
+}
