@@ -12,6 +12,7 @@
 //!
 //! The same functions replay the committed inputs in `corpus/fuzz` in `cargo test`, on a stable toolchain.
 
+mod backups;
 mod counters;
 mod logs;
 mod memory;
@@ -19,6 +20,7 @@ mod seeds;
 mod simulation;
 mod tables;
 
+pub use backups::backup;
 pub use logs::{batch, manifest, wal};
 pub use seeds::{Seed, seeds};
 pub use simulation::workload;
@@ -32,6 +34,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("backup", backup),
     ("batch", batch),
     ("manifest", manifest),
     ("sst", sst),

@@ -14,7 +14,7 @@
 //! batch [k3 = #18:64, k5 deleted] buffered
 //! get k3 at s1                       from snapshot 1
 //! scan >=k3 <k9 reverse limit 10
-//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   reopen   check
+//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
 //! ```
 //!
 //! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
@@ -409,6 +409,8 @@ pub enum Op {
     },
     /// Copies the store of one moment into a directory of its own, to be opened and looked at later.
     Checkpoint,
+    /// Backs the store of one moment up beside earlier backups, to be restored and looked at later, and prunes the oldest.
+    Backup,
     /// Closes the store and opens it again, once all clients have paused.
     Reopen,
     /// Checks everything that must hold in a quiet moment, once all clients have paused.
@@ -441,6 +443,8 @@ pub enum OpKind {
     Compact,
     /// [`Op::Checkpoint`]
     Checkpoint,
+    /// [`Op::Backup`]
+    Backup,
     /// [`Op::Reopen`]
     Reopen,
     /// [`Op::Check`]
@@ -462,6 +466,7 @@ impl Op {
             Op::Flush => OpKind::Flush,
             Op::Compact { .. } => OpKind::Compact,
             Op::Checkpoint => OpKind::Checkpoint,
+            Op::Backup => OpKind::Backup,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
         }
@@ -577,6 +582,7 @@ impl fmt::Display for Op {
             Op::Flush => f.write_str("flush"),
             Op::Compact { bounds } => write!(f, "compact{bounds}"),
             Op::Checkpoint => f.write_str("checkpoint"),
+            Op::Backup => f.write_str("backup"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
         }
@@ -746,6 +752,7 @@ impl<'a> Words<'a> {
             "flush" => Op::Flush,
             "compact" => Op::Compact { bounds: self.bounds()? },
             "checkpoint" => Op::Checkpoint,
+            "backup" => Op::Backup,
             "reopen" => Op::Reopen,
             "check" => Op::Check,
             word => return Err(format!("{:?}: {EXPECTED} expected, found {word:?}", self.line)),
@@ -779,6 +786,7 @@ mod tests {
             "compact",
             "compact >=k1 <=k9",
             "checkpoint",
+            "backup",
             "reopen",
             "check",
         ];

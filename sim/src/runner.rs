@@ -1048,6 +1048,7 @@ impl Run {
                 self.heard(&result, "compact", |()| 0)
             }
             Op::Checkpoint => self.checkpoint(store, label),
+            Op::Backup => self.backup(store, label),
             Op::Reopen | Op::Check => Ok(()),
         }
     }

@@ -262,6 +262,13 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("checkpoints"))
     }
 
+    /// Adds a backup of the store as it is at one moment of the call to those in the directory `dir`, which is made where it is
+    /// missing, and then removes all but the newest `keep`. Returns the number of the backup, and the sequence number of the
+    /// newest write that it holds, where the store tells. As durable as a checkpoint, and as optional.
+    fn backup(&self, _dir: &str, _keep: usize) -> Result<(u64, Option<u64>), Failure> {
+        Err(Failure::not_offered("backups"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -322,9 +329,14 @@ pub trait StoreKind: Send + Sync {
     /// options were checked by [`StoreKind::check_options`].
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure>;
 
-    /// Opens the copy of a store that [`Store::checkpoint`] has made in this directory.
+    /// Opens the copy of a store in this directory: what [`Store::checkpoint`] or [`StoreKind::restore`] has made.
     fn open_copy(&self, _world: &World, _dir: &str, _options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
         Err(Failure::not_offered("checkpoints"))
+    }
+
+    /// Verifies a backup in the directory `dir`, and makes the missing directory `target` a store out of it.
+    fn restore(&self, _world: &World, _dir: &str, _number: u64, _target: &str) -> Result<(), Failure> {
+        Err(Failure::not_offered("backups"))
     }
 
     /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use strata::backup::checkpoint;
+use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
@@ -90,6 +90,12 @@ impl StoreKind for StrataKind {
         let listener: Listener = Arc::new(move |event| teller.note(0, || format!("strata: {}", words_of(event))));
         let options = options_of(options).map(|options| Options { create_if_missing: false, ..options });
         open(world, dir, options, listener)
+    }
+
+    fn restore(&self, world: &World, dir: &str, number: u64, target: &str) -> Result<(), Failure> {
+        let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
+        verified(&backups, number).map_err(failure)?;
+        backups.restore(number, Path::new(target), &mut |_| ()).map(|_| ()).map_err(failure)
     }
 
     /// Limits so small that a few hundred writes flush several memtables, fill three levels and begin a new manifest.
@@ -190,6 +196,12 @@ impl StoreKind for StrataKind {
     fn check_options(&self, options: &toml::Table) -> Result<(), String> {
         options_of(options).map(|_| ())
     }
+}
+
+/// What was found wrong with a backup, as the error that it is.
+fn verified(backups: &Backups, number: u64) -> Result<(), Error> {
+    let found = backups.verify(number, &mut |_| ())?;
+    found.damage.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn open(
@@ -445,6 +457,13 @@ impl Store for StrataStore {
 
     fn checkpoint(&self, dir: &str) -> Result<Option<u64>, Failure> {
         checkpoint(&self.db, Path::new(dir)).map(|made| Some(made.seqno)).map_err(failure)
+    }
+
+    fn backup(&self, dir: &str, keep: usize) -> Result<(u64, Option<u64>), Failure> {
+        let backups = Backups::create(self.db.env(), Path::new(dir)).map_err(failure)?;
+        let made = backups.backup(&self.db, &mut |_| ()).map_err(failure)?;
+        backups.prune(keep).map_err(failure)?;
+        Ok((made.number, Some(made.seqno)))
     }
 
     fn check(&self) -> Result<CheckReport, Failure> {

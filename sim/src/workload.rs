@@ -486,6 +486,7 @@ impl Author {
             OpKind::Flush => Op::Flush,
             OpKind::Compact => Op::Compact { bounds: self.bounds(dice) },
             OpKind::Checkpoint => Op::Checkpoint,
+            OpKind::Backup => Op::Backup,
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,
         }

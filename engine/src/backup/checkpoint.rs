@@ -71,6 +71,6 @@ fn link_all(db: &Db, target: &Path) -> Result<Checkpoint> {
         made.bytes += file.bytes;
     }
     env.sync_dir(target)?;
-    list::make_store(env, target, &identity, &pinned)?;
+    list::make_store(env, target, &identity, pinned.manifest(), pinned.list())?;
     Ok(made)
 }

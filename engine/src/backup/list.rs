@@ -1,9 +1,9 @@
 //! The files that make a directory of tables and logs a store: IDENTITY, a manifest, and CURRENT, in this order.
 
-use crate::db::PinnedFiles;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::manifest::edit::VersionEdit;
 use crate::manifest::format::Identity;
 use crate::manifest::log::{self, ManifestWriter};
 use std::path::{Path, PathBuf};
@@ -29,16 +29,22 @@ pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
 
 /// Lists files that lie in `dir` with durable names already, so that it becomes a store, durably, with the last step. Until
 /// then whoever opens it is told that CURRENT is missing, for every store has a log.
-pub(super) fn make_store(env: &Env, dir: &Path, identity: &Identity, files: &PinnedFiles) -> Result<()> {
+pub(super) fn make_store(
+    env: &Env,
+    dir: &Path,
+    identity: &Identity,
+    number: u64,
+    snapshot: &VersionEdit,
+) -> Result<()> {
     log::write_identity(env, dir, identity)?;
-    let manifest = ManifestWriter::create(env, dir, files.manifest(), files.store(), files.list())?;
+    let manifest = ManifestWriter::create(env, dir, number, identity.store, snapshot)?;
     env.sync_dir(dir)?;
     log::set_current(env, dir, manifest.current())?;
     env.sync_dir(&parent_of(dir))
 }
 
 /// The directory that holds the name of this one.
-fn parent_of(dir: &Path) -> PathBuf {
+pub(super) fn parent_of(dir: &Path) -> PathBuf {
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),

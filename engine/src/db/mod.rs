@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::event::{Events, Listener};
 use crate::key::SeqNo;
 use crate::options::{Durability, Options};
+use crate::record::Uuid;
 use crate::sync::Mutex;
 use bytes::Bytes;
 use conflict::Guard;
@@ -245,6 +246,11 @@ impl Db {
     /// The world that the store lives in.
     pub fn env(&self) -> &Env {
         &self.state.env
+    }
+
+    /// The identity of the store: drawn when it was created, kept by its copies.
+    pub fn uuid(&self) -> Uuid {
+        self.state.store
     }
 
     /// The directory of the store.

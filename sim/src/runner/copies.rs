@@ -1,21 +1,36 @@
-//! Copies of the store: checkpoints that clients have made, and what must be seen in them later.
+//! Copies of the store: checkpoints and backups that clients have made, and what must be seen in them later.
 //!
-//! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
+//! A backup is looked at by way of a restored store. Each client has a directory of backups of its own, and keeps the newest few. A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
 
 use super::{LifeEnd, Run, without_a_cause};
 use crate::op::Bounds;
 use crate::oracle::{Label, Oracle, Restart, SnapshotMark};
-use crate::store::Store;
+use crate::store::{Failure, Store};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// Backups that a client keeps.
+const BACKUPS_KEPT: usize = 3;
+
+/// Where a copy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is this directory.
+    Checkpoint(String),
+    /// It is the one of this number among the backups of the client.
+    Backup(u64),
+}
+
+fn backups_of(label: Label) -> String {
+    format!("backups-{}", label.client)
+}
+
 /// A copy that was acknowledged.
 pub(super) struct StoreCopy {
-    /// Its directory.
-    dir: String,
+    place: Place,
     /// Who made it.
     label: Label,
     /// What it must show.
@@ -28,17 +43,46 @@ impl Run {
     /// The operation `checkpoint`.
     pub(super) fn checkpoint(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
         let dir = format!("checkpoint-{}-{}", label.client, label.op);
+        self.copy(label, "checkpoint", || store.checkpoint(&dir).map(|at| (Place::Checkpoint(dir.clone()), at)))
+    }
+
+    /// The operation `backup`.
+    pub(super) fn backup(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
+        // Those that the call may prune are given up before: it can fail, or be cut short, before and after.
+        let mut kept = 1;
+        let stays = |copy: &StoreCopy| {
+            let is_ours = matches!(copy.place, Place::Backup(_)) && copy.label.client == label.client;
+            kept += usize::from(is_ours);
+            !is_ours || kept <= BACKUPS_KEPT
+        };
+        {
+            let copies = &mut self.court.lock().copies;
+            copies.reverse();
+            copies.retain(stays);
+            copies.reverse();
+        }
+        self.copy(label, "backup", || {
+            store.backup(&backups_of(label), BACKUPS_KEPT).map(|(number, at)| (Place::Backup(number), at))
+        })
+    }
+
+    fn copy(
+        &self,
+        label: Label,
+        doing: &'static str,
+        make: impl FnOnce() -> Result<(Place, Option<u64>), Failure>,
+    ) -> Result<(), LifeEnd> {
         let read = self.oracle.lock().begin_read(label);
         let sync = self.oracle.lock().begin_sync();
         let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
-        let result = store.checkpoint(&dir);
-        self.heard(&result, "checkpoint", |at| at.unwrap_or(0))?;
-        if let Ok(at) = result {
+        let result = make();
+        self.heard(&result, doing, |(_, at)| at.unwrap_or(0))?;
+        if let Ok((place, at)) = result {
             let judged = self.oracle.lock().end_snapshot(read, at);
             let mark = self.judge(judged)?;
             self.end_sync(sync);
             self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
-            self.court.lock().copies.push(StoreCopy { dir, label, mark, judge: None });
+            self.court.lock().copies.push(StoreCopy { place, label, mark, judge: None });
         }
         Ok(())
     }
@@ -68,11 +112,18 @@ impl Run {
     }
 
     fn look_at_copy(&self, copy: &StoreCopy) -> Result<(), LifeEnd> {
-        let StoreCopy { dir, label, mark, judge } = copy;
+        let StoreCopy { place, label, mark, judge } = copy;
         let judge = judge.as_ref().expect("copies are looked at when the life that made them is over");
-        self.world.note(6, || format!("look at {dir}"));
+        self.world.note(6, || format!("look at {place:?}"));
         let read = judge.lock().begin_read(Label::HARNESS);
-        let opened = self.kind.open_copy(&self.world, dir, &self.plan.options);
+        let opened = match place {
+            Place::Checkpoint(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
+            Place::Backup(number) => {
+                let target = format!("restored-{}-{number}-{}", label.client, label.op);
+                let restored = self.kind.restore(&self.world, &backups_of(*label), *number, &target);
+                restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
+            }
+        };
         let result = opened.and_then(|store| {
             let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
             let checked = store.check();
@@ -83,7 +134,7 @@ impl Run {
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
-        let about = |finding: crate::oracle::Finding| finding.with(format!("in {dir}, made by {label}"));
+        let about = |finding: crate::oracle::Finding| finding.with(format!("in {place:?}, made by {label}"));
         match result {
             Ok(all) => {
                 let asked = (Bounds::ALL, false, usize::MAX);
