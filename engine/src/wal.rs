@@ -37,9 +37,12 @@ pub const MAGIC: [u8; 8] = *b"STRATALG";
 /// The version of the format of a log.
 pub const VERSION: u32 = 1;
 
-const KIND_BATCH: u8 = 1;
-const KIND_MARK: u8 = 2;
-const KIND_CLOSE: u8 = 3;
+/// The kind of a record with a batch.
+pub const KIND_BATCH: u8 = 1;
+/// The kind of a mark.
+pub const KIND_MARK: u8 = 2;
+/// The kind of the record that closes a log.
+pub const KIND_CLOSE: u8 = 3;
 
 /// Bytes before the entries in the payload of a batch record: their count.
 const COUNT_LEN: usize = 4;

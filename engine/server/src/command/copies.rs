@@ -1,0 +1,169 @@
+//! Checkpoints and backups.
+
+use super::Store;
+use crate::out::{Bar, Failure, Out, size};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use strata::backup::{self, BackupList};
+use strata::env::Env;
+
+#[derive(Args)]
+pub(super) struct CheckpointArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The directory to make; missing or empty, on the same file system.
+    target: PathBuf,
+}
+
+pub(super) fn checkpoint(args: &CheckpointArgs, out: &mut Out) -> Result<bool, Failure> {
+    let db = args.store.open()?;
+    let made = backup::checkpoint(&db, &args.target)?;
+    db.close()?;
+    out.say(
+        || {
+            format!(
+                "a store with everything up to write {}: {} shared files, {}",
+                made.seqno,
+                made.files,
+                size(made.bytes)
+            )
+        },
+        || json!({ "seqno": made.seqno, "files": made.files, "bytes": made.bytes }),
+    )?;
+    Ok(true)
+}
+
+/// A directory of backups.
+#[derive(Args)]
+pub(super) struct Backups {
+    /// The directory of the backups.
+    backups: PathBuf,
+}
+
+impl Backups {
+    fn open(&self) -> Result<backup::Backups, Failure> {
+        Ok(backup::Backups::open(&Env::os(), &self.backups)?)
+    }
+}
+
+fn bytes_of(list: &BackupList) -> u64 {
+    list.files().map(|file| file.bytes).sum()
+}
+
+fn json_of(list: &BackupList) -> Value {
+    json!({
+        "number": list.number,
+        "store": list.store.to_string(),
+        "seqno": list.seqno,
+        "wall_ms": list.wall_ms,
+        "files": list.files().count(),
+        "bytes": bytes_of(list),
+    })
+}
+
+fn text_of(list: &BackupList) -> String {
+    let (files, bytes) = (list.files().count(), size(bytes_of(list)));
+    format!("backup {}: everything up to write {}, {files} files, {bytes}", list.number, list.seqno)
+}
+
+#[derive(Args)]
+pub(super) struct BackupArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The directory of the backups; made where it is missing.
+    backups: PathBuf,
+}
+
+pub(super) fn backup(args: &BackupArgs, out: &mut Out) -> Result<bool, Failure> {
+    let db = args.store.open()?;
+    let backups = backup::Backups::create(&Env::os(), &args.backups)?;
+    let bar = Bar::new("backup");
+    let made = backups.backup(&db, &mut |progress| bar.show(progress))?;
+    drop(bar);
+    db.close()?;
+    out.say(|| text_of(&made), || json_of(&made))?;
+    Ok(true)
+}
+
+pub(super) fn list(args: &Backups, out: &mut Out) -> Result<bool, Failure> {
+    for list in args.open()?.list()? {
+        out.say(|| text_of(&list), || json_of(&list))?;
+    }
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    backups: Backups,
+    /// Only the backup of this number.
+    number: Option<u64>,
+}
+
+pub(super) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<bool, Failure> {
+    let backups = args.backups.open()?;
+    let numbers = match args.number {
+        Some(number) => vec![number],
+        None => backups.list()?.iter().map(|list| list.number).collect(),
+    };
+    let mut sound = true;
+    for number in numbers {
+        let bar = Bar::new("verify");
+        let found = backups.verify(number, &mut |progress| bar.show(progress))?;
+        drop(bar);
+        sound &= found.damage.is_empty();
+        let damage: Vec<String> = found.damage.iter().map(ToString::to_string).collect();
+        out.say(
+            || match damage.len() {
+                0 => format!("backup {number} is sound: {} files, {}", found.files, size(found.bytes)),
+                wrong => {
+                    format!("backup {number}: {wrong} of {} files are damaged\n{}", found.files, damage.join("\n"))
+                }
+            },
+            || json!({ "number": number, "files": found.files, "bytes": found.bytes, "damage": damage }),
+        )?;
+    }
+    Ok(sound)
+}
+
+#[derive(Args)]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    backups: Backups,
+    /// The directory to make a store of; missing or empty.
+    target: PathBuf,
+    /// Which backup; the newest where it is not given.
+    #[arg(long)]
+    number: Option<u64>,
+}
+
+pub(super) fn restore(args: &RestoreArgs, out: &mut Out) -> Result<bool, Failure> {
+    let backups = args.backups.open()?;
+    let number = match args.number {
+        Some(number) => number,
+        None => backups.list()?.last().map(|newest| newest.number).ok_or_else(|| {
+            Failure::Usage(format!("{} holds no backup; make one with `strata backup`", args.backups.backups.display()))
+        })?,
+    };
+    let bar = Bar::new("restore");
+    let restored = backups.restore(number, &args.target, &mut |progress| bar.show(progress))?;
+    drop(bar);
+    out.say(|| format!("restored {}", text_of(&restored)), || json_of(&restored))?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct PruneArgs {
+    #[command(flatten)]
+    backups: Backups,
+    /// How many to keep.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+}
+
+pub(super) fn prune(args: &PruneArgs, out: &mut Out) -> Result<bool, Failure> {
+    let gone = args.backups.open()?.prune(args.keep as usize)?;
+    out.say(|| format!("{} backups removed", gone.len()), || json!({ "removed": gone }))?;
+    Ok(true)
+}

@@ -1,0 +1,193 @@
+//! Reading and writing keys.
+
+use super::{Store, bytes, open};
+use crate::escape::escape;
+use crate::out::{Failure, Out};
+use clap::Args;
+use serde_json::json;
+use std::io::BufRead;
+use std::ops::Bound;
+use std::path::PathBuf;
+use strata::batch::WriteBatch;
+use strata::db::{DbIter, Range, WriteOptions};
+
+#[derive(Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The key.
+    key: String,
+    /// Prints the bytes of the value as they are, and nothing else.
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+/// An absent key is an answer: nothing is printed, and it is a no.
+pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
+    let db = args.store.open()?;
+    let value = db.get(&bytes(&args.key)?)?;
+    match &value {
+        None => {}
+        Some(value) if args.raw => out.raw(value)?,
+        Some(value) => out.say(|| escape(value), || json!({ "key": args.key, "value": escape(value) }))?,
+    }
+    db.close()?;
+    Ok(value.is_some())
+}
+
+#[derive(Args)]
+pub(super) struct PutArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The key.
+    key: String,
+    /// Its value.
+    value: String,
+    /// Begins a new store where there is none.
+    #[arg(long)]
+    create: bool,
+}
+
+pub(super) fn put(args: &PutArgs) -> Result<bool, Failure> {
+    let (key, value) = (bytes(&args.key)?, bytes(&args.value)?);
+    let db = open(&args.store.store, args.create)?;
+    db.put(&key, &value)?;
+    db.close()?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct DeleteArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The keys; all go at once.
+    #[arg(required = true)]
+    keys: Vec<String>,
+}
+
+pub(super) fn delete(args: &DeleteArgs) -> Result<bool, Failure> {
+    let mut batch = WriteBatch::new();
+    for key in &args.keys {
+        batch.delete(&bytes(key)?);
+    }
+    let db = args.store.open()?;
+    db.write(&mut batch, WriteOptions::default())?;
+    db.close()?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct ScanArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The first key, itself included.
+    #[arg(long, value_name = "KEY")]
+    from: Option<String>,
+    /// The key before which to end.
+    #[arg(long, value_name = "KEY")]
+    to: Option<String>,
+    /// Only keys that begin with this.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    prefix: Option<String>,
+    /// From the last key to the first.
+    #[arg(long)]
+    reverse: bool,
+    /// At most so many.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+    /// Only the keys.
+    #[arg(long)]
+    keys: bool,
+}
+
+pub(super) fn scan(args: &ScanArgs, out: &mut Out) -> Result<bool, Failure> {
+    let given = |text: &Option<String>| text.as_deref().map(bytes).transpose();
+    let (from, to, prefix) = (given(&args.from)?, given(&args.to)?, given(&args.prefix)?);
+    let range = match &prefix {
+        Some(prefix) => Range::prefix(prefix),
+        None => Range::of((
+            from.as_deref().map_or(Bound::Unbounded, Bound::Included),
+            to.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+        )),
+    };
+    let db = args.store.open()?;
+    let mut iter = db.iter(range)?;
+    if args.reverse {
+        iter.seek_to_last()?
+    } else {
+        iter.seek_to_first()?
+    }
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while iter.valid() && left > 0 {
+        print_entry(&iter, args.keys, out)?;
+        left -= 1;
+        if args.reverse { iter.prev()? } else { iter.next()? }
+    }
+    iter.status()?;
+    drop(iter);
+    db.close()?;
+    Ok(true)
+}
+
+fn print_entry(iter: &DbIter, only_key: bool, out: &mut Out) -> Result<(), Failure> {
+    let key = escape(iter.key());
+    if only_key {
+        return out.say(|| key.clone(), || json!({ "key": key }));
+    }
+    let value = escape(iter.value());
+    out.say(|| format!("{key}\t{value}"), || json!({ "key": key, "value": value }))
+}
+
+#[derive(Args)]
+pub(super) struct BatchArgs {
+    /// The directory of the store.
+    store: PathBuf,
+    /// Begins a new store where there is none.
+    #[arg(long)]
+    create: bool,
+    /// Applies so many lines as one, instead of all of them. After an error the groups before stay.
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
+    every: Option<u64>,
+}
+
+pub(super) fn batch(args: &BatchArgs, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Failure> {
+    let db = open(&args.store, args.create)?;
+    let every = args.every.unwrap_or(u64::MAX);
+    let (mut batch, mut lines, mut applied) = (WriteBatch::new(), 0u64, 0u64);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        lines += 1;
+        let read = input.read_line(&mut line);
+        if read.map_err(|error| Failure::Usage(format!("line {lines} of the input cannot be read: {error}")))? == 0 {
+            break;
+        }
+        let line = line.trim_end_matches(['\n', '\r']);
+        if line.is_empty() {
+            continue;
+        }
+        add_line(&mut batch, line).map_err(|wrong| {
+            Failure::Usage(format!("line {lines} of the input: {wrong}\n{applied} changes were applied before it."))
+        })?;
+        if u64::from(batch.count()) == every {
+            applied += every;
+            db.write(&mut batch, WriteOptions::default())?;
+        }
+    }
+    applied += u64::from(batch.count());
+    db.write(&mut batch, WriteOptions::default())?;
+    db.close()?;
+    out.say(|| format!("{applied} changes applied"), || json!({ "applied": applied }))?;
+    Ok(true)
+}
+
+fn add_line(batch: &mut WriteBatch, line: &str) -> Result<(), String> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let unescape = crate::escape::unescape;
+    match fields[..] {
+        ["put", key, value] => batch.put(&unescape(key)?, &unescape(value)?),
+        ["delete", key] => batch.delete(&unescape(key)?),
+        _ => return Err(format!("put, KEY and VALUE, or delete and KEY expected, with tabs between; found {line:?}")),
+    }
+    Ok(())
+}

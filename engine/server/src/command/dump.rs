@@ -1,0 +1,204 @@
+//! The files of a store as text, for whoever wants to know what is in them. Reads one file and nothing else, takes no lock and
+//! changes nothing, so the store may be open or damaged.
+
+use crate::escape::escape;
+use crate::out::{Failure, Out};
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use strata::batch;
+use strata::cache::BlockCache;
+use strata::env::{Env, File, OpenMode};
+use strata::error::Error;
+use strata::filename::FileKind;
+use strata::iter::InternalIterator;
+use strata::key::{InternalKey, Kind};
+use strata::manifest::VersionEdit;
+use strata::manifest::format::{CURRENT_LEN, Current, IDENTITY_LEN, Identity};
+use strata::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
+use strata::record::{Record, RecordReader};
+use strata::sst::Table;
+use strata::wal::{KIND_BATCH, KIND_CLOSE, KIND_MARK};
+
+#[derive(Args)]
+pub(super) struct DumpArgs {
+    /// A file of a store, under the name that it has there.
+    file: PathBuf,
+}
+
+/// Damage ends the text and is a no.
+pub(super) fn dump(args: &DumpArgs, out: &mut Out) -> Result<bool, Failure> {
+    let env = Env::os();
+    let path = args.file.as_path();
+    let kind = path.file_name().and_then(|name| name.to_str()).and_then(FileKind::parse);
+    let Some(kind) = kind else {
+        return Err(Failure::Usage(format!(
+            "{} has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, \
+             MANIFEST-000012, CURRENT or IDENTITY",
+            path.display()
+        )));
+    };
+    let dumped = match kind {
+        FileKind::Wal(number) => records(&env, path, number, &mut |record, out| log_record(path, record, out), out),
+        FileKind::Manifest(number) => {
+            records(&env, path, number, &mut |record, out| manifest_record(path, record, out), out)
+        }
+        FileKind::Sst(number) => table(&env, path, number, out),
+        FileKind::Current | FileKind::CurrentTemp => current(&env, path, out),
+        FileKind::Identity | FileKind::IdentityTemp => identity(&env, path, out),
+        FileKind::Lock => say(out, "a lock file, which holds nothing".into()),
+    };
+    match dumped {
+        Ok(()) => Ok(true),
+        Err(Failure::Store(error)) if error.is_corruption() => {
+            say(out, error.to_string())?;
+            Ok(false)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// A line; in JSON, the same line as a string.
+fn say(out: &mut Out, line: String) -> Result<(), Failure> {
+    out.say(|| line.clone(), || json!(line))
+}
+
+fn header(file: &File, path: &Path) -> Result<FileHeader, Failure> {
+    let bytes = file.read_vec_at(0, file.len()?.min(FILE_HEADER_LEN as u64) as usize)?;
+    Ok(FileHeader::decode(&bytes).ok_or_else(|| Error::corruption(path, 0, "a whole file header"))?)
+}
+
+fn records(
+    env: &Env,
+    path: &Path,
+    number: u64,
+    each: &mut dyn FnMut(&Record, &mut Out) -> Result<(), Failure>,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let file = env.open(path, OpenMode::Read)?;
+    let len = file.len()?;
+    let header = header(&file, path)?;
+    say(
+        out,
+        format!(
+            "{}, version {}, store {}, number {}, first {}",
+            escape(&header.magic),
+            header.version,
+            header.store,
+            header.number,
+            header.first
+        ),
+    )?;
+    let mut reader = RecordReader::new(file, record_tag(header.store, number), FILE_HEADER_LEN as u64, len);
+    while let Some(record) = reader.next()? {
+        each(&record, out)?;
+    }
+    let tail = reader.tail();
+    if tail.dropped_bytes > 0 {
+        let (at, bytes) = (tail.offset, tail.dropped_bytes);
+        say(out, format!("@{at} {bytes} bytes that are no whole record, and that were never synced"))?;
+    }
+    Ok(())
+}
+
+fn log_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Failure> {
+    let Record { offset, seq, synced_offset, .. } = *record;
+    match record.kind {
+        KIND_BATCH => {
+            let damage = || Error::corruption(path, offset, "a batch of whole entries");
+            let (count, entries) = record.payload.split_first_chunk().ok_or_else(damage)?;
+            let count = u32::from_le_bytes(*count);
+            say(out, format!("@{offset} batch of {count} at {seq}, synced up to {synced_offset}"))?;
+            for entry in batch::decode(Bytes::copy_from_slice(entries), count) {
+                let entry = entry.ok_or_else(damage)?;
+                say(out, format!("  {}", entry_text(entry.kind, &entry.key, &entry.value)))?;
+            }
+            Ok(())
+        }
+        KIND_MARK => say(out, format!("@{offset} mark at {seq}, synced up to {synced_offset}")),
+        KIND_CLOSE => say(out, format!("@{offset} closed at {seq}")),
+        kind => say(out, format!("@{offset} record of the unknown kind {kind}")),
+    }
+}
+
+fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
+    match kind {
+        Kind::Put => format!("put {}\t{}", escape(key), escape(value)),
+        Kind::Delete => format!("delete {}", escape(key)),
+        kind => format!("{kind:?} {}\t{}", escape(key), escape(value)),
+    }
+}
+
+fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Failure> {
+    let edit =
+        VersionEdit::decode(&record.payload).map_err(|expected| Error::corruption(path, record.offset, expected))?;
+    let what = if record.seq == 0 { "snapshot" } else { "edit" };
+    say(out, format!("@{} {what} {}", record.offset, record.seq))?;
+    let number = |name: &str, number: Option<u64>| number.map(|number| format!("{name} {number}"));
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(number("next file", edit.next_file));
+    lines.extend(number("last seqno", edit.last_seqno));
+    lines.extend(edit.levels.map(|levels| format!("levels {levels}")));
+    lines.extend(edit.wals_added.iter().map(|log| format!("log {log} added")));
+    lines.extend(
+        edit.wals_closed
+            .iter()
+            .map(|log| format!("log {} closed, {} bytes up to seqno {}", log.number, log.bytes, log.last_seqno)),
+    );
+    lines.extend(edit.wals_removed.iter().map(|log| format!("log {log} removed")));
+    lines.extend(edit.removed.iter().map(|(level, table)| format!("level {level}: table {table} removed")));
+    lines.extend(edit.added.iter().map(|(level, table)| format!("level {level}: {table:?} added")));
+    lines.into_iter().try_for_each(|line| say(out, format!("  {line}")))
+}
+
+fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failure> {
+    let file = env.open(path, OpenMode::Read)?;
+    let bytes = file.len()?;
+    let table = Arc::new(Table::open(file, number, bytes, Arc::new(BlockCache::new(0)))?);
+    let found = table.properties();
+    say(
+        out,
+        format!(
+            "table {number}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
+             {} deletes, seqnos {} to {}",
+            found.format_version,
+            found.data_blocks,
+            found.compression,
+            found.filter_bits_per_key,
+            found.entries,
+            found.deletes,
+            found.seqno_min,
+            found.seqno_max
+        ),
+    )?;
+    let mut iter = table.iter(false);
+    iter.seek_to_first()?;
+    while iter.valid() {
+        let key = InternalKey::decode(iter.key());
+        let key = key.ok_or_else(|| Error::corruption(path, 0, "whole internal keys"))?;
+        say(out, format!("{} {}", key.seqno, entry_text(key.kind, key.user, &iter.value())))?;
+        iter.next()?;
+    }
+    Ok(())
+}
+
+fn current(env: &Env, path: &Path, out: &mut Out) -> Result<(), Failure> {
+    let bytes = env.read_file(path, CURRENT_LEN as u64)?;
+    let (version, current) =
+        Current::decode(&bytes).ok_or_else(|| Error::corruption(path, 0, "a checksum that matches"))?;
+    let manifest = FileKind::Manifest(current.manifest).name();
+    let Current { store, snapshot_bytes, snapshot_checksum, .. } = current;
+    let line = format!(
+        "{manifest} counts, version {version}, store {store}, snapshot of {snapshot_bytes} bytes with checksum \
+         {snapshot_checksum:#010x}"
+    );
+    say(out, line)
+}
+
+fn identity(env: &Env, path: &Path, out: &mut Out) -> Result<(), Failure> {
+    let bytes = env.read_file(path, IDENTITY_LEN as u64)?;
+    let identity = Identity::decode(&bytes).ok_or_else(|| Error::corruption(path, 0, "a checksum that matches"))?;
+    say(out, format!("store {}, format version {}", identity.store, identity.format_version))
+}

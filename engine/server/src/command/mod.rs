@@ -1,0 +1,122 @@
+//! The subcommands: what each is told, and which function does it.
+
+mod copies;
+mod data;
+mod dump;
+mod upkeep;
+
+use crate::escape::unescape;
+use crate::out::{Failure, Out};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use strata::db::Db;
+use strata::env::Env;
+use strata::options::Options;
+
+/// What the command is told.
+#[derive(Parser)]
+#[command(
+    name = "strata",
+    version,
+    about = "Looks into Strata stores, changes them, copies them.",
+    after_help = "Keys and values are written as text in which \\\\ \\n \\r \\t \\0 and \\xNN stand for bytes, in arguments, input, \
+                  output and JSON alike.\n\nExit code 0: done. 1: done, and the answer is no: the key is absent, something is \
+                  damaged. 2: it could not be done."
+)]
+pub struct Cli {
+    /// Prints JSON, one value a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints the value of a key.
+    Get(data::GetArgs),
+    /// Gives a key a value.
+    Put(data::PutArgs),
+    /// Makes keys absent.
+    Delete(data::DeleteArgs),
+    /// Prints keys and values in order.
+    Scan(data::ScanArgs),
+    /// Applies puts and deletes from standard input as one: a line says put, KEY and VALUE, or delete and KEY, with tabs between.
+    Batch(data::BatchArgs),
+    /// Prints numbers about a store.
+    Stats(Store),
+    /// Verifies every checksum and every invariant of a store.
+    Check(Store),
+    /// Compacts a range of keys, or all: gives back the space of what was deleted or replaced.
+    Compact(upkeep::CompactArgs),
+    /// Makes a second store that shares the files of the first, in a moment.
+    Checkpoint(copies::CheckpointArgs),
+    /// Copies what has changed since the last backup into a directory of backups.
+    Backup(copies::BackupArgs),
+    /// Lists the backups in a directory.
+    Backups(copies::Backups),
+    /// Reads every byte of backups and compares its checksums.
+    Verify(copies::VerifyArgs),
+    /// Makes a store out of a backup.
+    Restore(copies::RestoreArgs),
+    /// Removes all but the newest backups.
+    Prune(copies::PruneArgs),
+    /// Prints a log, table, manifest or other file of a store as text. The store may be open.
+    Dump(dump::DumpArgs),
+    /// Prints a script with which a shell completes this command.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A store that is there.
+#[derive(Args)]
+struct Store {
+    /// The directory of the store.
+    store: PathBuf,
+}
+
+impl Store {
+    fn open(&self) -> Result<Db, Failure> {
+        open(&self.store, false)
+    }
+}
+
+fn open(path: &Path, create: bool) -> Result<Db, Failure> {
+    let options = Options { create_if_missing: create, ..Options::default() };
+    Ok(Db::open_with(&Env::os(), path, options)?)
+}
+
+/// A key or value as it was typed.
+fn bytes(text: &str) -> Result<Vec<u8>, Failure> {
+    unescape(text).map_err(Failure::Usage)
+}
+
+/// Does what was asked. Returns whether the answer is yes.
+pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Failure> {
+    match &cli.command {
+        Command::Get(args) => data::get(args, out),
+        Command::Put(args) => data::put(args),
+        Command::Delete(args) => data::delete(args),
+        Command::Scan(args) => data::scan(args, out),
+        Command::Batch(args) => data::batch(args, input, out),
+        Command::Stats(store) => upkeep::stats(store, out),
+        Command::Check(store) => upkeep::check(store, out),
+        Command::Compact(args) => upkeep::compact(args),
+        Command::Checkpoint(args) => copies::checkpoint(args, out),
+        Command::Backup(args) => copies::backup(args, out),
+        Command::Backups(args) => copies::list(args, out),
+        Command::Verify(args) => copies::verify(args, out),
+        Command::Restore(args) => copies::restore(args, out),
+        Command::Prune(args) => copies::prune(args, out),
+        Command::Dump(args) => dump::dump(args, out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "strata", &mut script);
+            out.raw(&script)?;
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The command as its users meet it: the program is run, on the real file system.
+
+#![expect(clippy::disallowed_methods, reason = "these tests stand outside the engine and damage its files from there")]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_strata"))
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        child.stdin.take().expect("its input").write_all(input).expect("input is taken");
+        child.wait_with_output().expect("the program ends")
+    }
+
+    /// What it printed, where the exit code is this one.
+    fn told(&self, code: i32, args: &[&str]) -> String {
+        self.told_with(code, args, b"")
+    }
+
+    fn told_with(&self, code: i32, args: &[&str], input: &[u8]) -> String {
+        let output = self.run(args, input);
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
+        assert!(code == 2 || stderr.is_empty(), "{stderr}");
+        if code == 2 { stderr } else { stdout }
+    }
+
+    fn json(&self, code: i32, args: &[&str]) -> Vec<Value> {
+        let text = self.told(code, &[&["--json"], args].concat());
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON value on a line")).collect()
+    }
+
+    /// The one file in a directory whose name ends like this.
+    fn file(&self, dir: &str, ending: &str) -> String {
+        let entries = fs::read_dir(self.path(dir)).expect("a directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        let mut found: Vec<String> = names.filter(|name| name.ends_with(ending)).collect();
+        found.sort();
+        format!("{dir}/{}", found.pop().expect("a file with this ending"))
+    }
+}
+
+#[test]
+fn what_was_put_is_printed_and_reads_back_whatever_its_bytes_are() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "größe", "a b\\tc"]);
+    place.told(0, &["put", "s", "\\x00\\xff", ""]);
+    assert_eq!(place.told(0, &["get", "s", "größe"]), "a b\\tc\n");
+    assert_eq!(place.told(0, &["get", "--raw", "s", "größe"]), "a b\tc");
+    assert_eq!(place.told(0, &["scan", "s"]), "\\0\\xff\t\ngröße\ta b\\tc\n");
+    assert_eq!(place.json(0, &["get", "s", "\\x00\\xff"]), [json!({ "key": "\\x00\\xff", "value": "" })]);
+    place.told(0, &["delete", "s", "größe", "not there"]);
+    assert_eq!(place.told(1, &["get", "s", "größe"]), "");
+}
+
+#[test]
+fn a_scan_keeps_to_its_bounds() {
+    let place = Place::new();
+    let lines: String = ["a1", "a2", "a3", "b1"].map(|key| format!("put\t{key}\t{key}\n")).concat();
+    place.told_with(0, &["batch", "--create", "s"], lines.as_bytes());
+    let keys = |args: &[&str]| place.told(0, &[&["scan", "s", "--keys"], args].concat()).replace('\n', " ");
+    assert_eq!(keys(&[]), "a1 a2 a3 b1 ");
+    assert_eq!(keys(&["--from", "a2", "--to", "b1"]), "a2 a3 ");
+    assert_eq!(keys(&["--prefix", "a", "--reverse"]), "a3 a2 a1 ");
+    assert_eq!(keys(&["--limit", "2"]), "a1 a2 ");
+    assert_eq!(place.json(0, &["scan", "s", "--from", "b"]), [json!({ "key": "b1", "value": "b1" })]);
+}
+
+#[test]
+fn a_batch_is_applied_whole_or_not_at_all() {
+    let place = Place::new();
+    place.told_with(0, &["batch", "--create", "s"], b"put\ta\t1\nput\tb\t2\n");
+    let wrong = place.told_with(2, &["batch", "s"], b"delete\ta\n\nput\tc\n");
+    insta::assert_snapshot!(wrong, @r#"
+    strata: line 3 of the input: put, KEY and VALUE, or delete and KEY expected, with tabs between; found "put\tc"
+    0 changes were applied before it.
+    "#);
+    assert_eq!(place.told(0, &["scan", "s"]), "a\t1\nb\t2\n");
+    let wrong = place.told_with(2, &["batch", "s", "--every", "1"], b"delete\ta\nput\tc\\q\t\n");
+    assert!(wrong.contains("after a backslash") && wrong.contains("1 changes"), "{wrong}");
+    assert_eq!(place.told_with(0, &["batch", "s"], b"delete\tb\nput\tb\tagain\n"), "2 changes applied\n");
+    assert_eq!(place.told(0, &["scan", "s"]), "b\tagain\n");
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.told(2, &["get", "nowhere", "a"]), @r"
+    strata: nowhere is not a store: there is no such directory
+    Check the path. `put` and `batch` begin a new store with --create.
+    ");
+    assert!(!place.path("nowhere").exists());
+    insta::assert_snapshot!(place.told(2, &["dump", "notes.txt"]), @"strata: notes.txt has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, MANIFEST-000012, CURRENT or IDENTITY");
+    insta::assert_snapshot!(place.told(2, &["restore", "nowhere", "s"]).lines().next().expect("a line"), @"strata: nowhere is not a store: there is no such directory, and so no backup");
+    place.told(0, &["put", "--create", "s", "a", "1"]);
+    let _held = strata::db::Db::open(place.path("s")).expect("somebody has it open");
+    insta::assert_snapshot!(place.told(2, &["get", "s", "a"]), @r"
+    strata: somebody else holds s/LOCK, and only one process may have it open
+    End that process, or look at a checkpoint that it has made.
+    ");
+}
+
+#[test]
+fn a_checkpoint_and_backups_are_stores_again() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "a", "1"]);
+    place.told(0, &["checkpoint", "s", "copy"]);
+    assert_eq!(place.json(0, &["backup", "s", "b"])[0]["number"], 1);
+    place.told(0, &["put", "s", "a", "2"]);
+    assert_eq!(place.json(0, &["backup", "s", "b"])[0]["number"], 2);
+    assert_eq!(place.told(0, &["get", "copy", "a"]), "1\n");
+
+    let listed = place.json(0, &["backups", "b"]);
+    assert_eq!(listed.iter().map(|list| list["number"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    place.told(0, &["restore", "b", "newest"]);
+    place.told(0, &["restore", "b", "first", "--number", "1"]);
+    assert_eq!(place.told(0, &["get", "newest", "a"]) + &place.told(0, &["get", "first", "a"]), "2\n1\n");
+    assert!(place.told(2, &["restore", "b", "first"]).contains("must be empty or not there yet"));
+
+    assert_eq!(place.told(0, &["verify", "b"]).matches("is sound").count(), 2);
+    assert_eq!(place.json(0, &["prune", "b", "--keep", "1"]), [json!({ "removed": [1] })]);
+    let table = place.path(&place.file("b", ".sst"));
+    fs::write(&table, fs::read(&table).expect("a table").split_off(1)).expect("damage");
+    let found = place.json(1, &["verify", "b", "2"]);
+    assert_eq!(found[0]["damage"].as_array().map(Vec::len), Some(1), "{found:?}");
+}
+
+#[test]
+fn a_store_is_looked_after() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "a", "1"]);
+    place.told(0, &["put", "s", "a", "2"]);
+    place.told(0, &["compact", "s"]);
+    let stats = &place.json(0, &["stats", "s"])[0];
+    assert_eq!((&stats["seqno"], &stats["tables"]), (&json!(2), &json!(1)), "{stats}");
+    assert!(place.told(0, &["check", "s"]).starts_with("sound: 1 entries in 1 tables\n"));
+    let table = place.path(&place.file("s", ".sst"));
+    let mut bytes = fs::read(&table).expect("a table");
+    bytes[3] ^= 1;
+    fs::write(&table, bytes).expect("damage");
+    let found = place.json(1, &["check", "s"]);
+    assert_eq!(found[0]["sound"], false);
+    assert!(place.told(1, &["check", "s"]).contains("is damaged at byte"));
+}
+
+#[test]
+fn files_are_printed_also_while_the_store_is_open() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "a", "1"]);
+    let db = strata::db::Db::open(place.path("s")).expect("the store");
+    db.put(b"k\n", b"v").expect("a put");
+    db.delete(b"a").expect("a delete");
+    let log = place.told(0, &["dump", &place.file("s", ".wal")]);
+    assert!(log.contains("batch of 1 at 2") && log.contains("  put k\\n\tv\n"), "{log}");
+    assert!(log.contains("batch of 1 at 3") && log.contains("  delete a\n"), "{log}");
+    let table = place.told(0, &["dump", &place.file("s", ".sst")]);
+    assert!(table.contains("1 entries, 0 deletes") && table.ends_with("1 put a\t1\n"), "{table}");
+    let current = place.told(0, &["dump", "s/CURRENT"]);
+    let manifest = current.split(' ').next().expect("a name");
+    let listed = place.told(0, &["dump", &format!("s/{manifest}")]);
+    assert!(listed.contains("snapshot 0") && listed.contains("level 0: table"), "{listed}");
+    assert!(place.told(0, &["dump", "s/IDENTITY"]).contains("format version 1"));
+    db.close().expect("a close");
+    assert!(place.told(0, &["dump", &place.file("s", ".wal")]).contains("closed at 3"));
+
+    fs::write(place.path("s/IDENTITY"), "damage").expect("a write");
+    assert!(place.told(1, &["dump", "s/IDENTITY"]).contains("is damaged at byte 0"));
+}
+
+#[test]
+fn shells_are_told_how_to_complete() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.told(0, &["completions", shell]).contains("checkpoint"));
+    }
+}
