@@ -1,6 +1,7 @@
 //! Copies of the store: checkpoints and backups that clients have made, and what must be seen in them later.
 //!
-//! A backup is looked at by way of a restored store. Each client has a directory of backups of its own, and keeps the newest few. A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
+//! A backup is looked at by way of a restored store. Each client has a directory of backups of its own, and keeps the newest few.
+//! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
 
