@@ -162,12 +162,23 @@ impl MetaOp {
         self.entries().iter().flatten().any(|entry| entry.dir == dir)
     }
 
-    /// Whether taking it back or doing it again needs this file.
-    pub(super) fn needs(&self, ino: Ino) -> bool {
+    /// Whether all of its names lie in this directory.
+    pub(super) fn lies_in(&self, dir: Ino) -> bool {
+        let mut entries = self.entries().into_iter().flatten().peekable();
+        entries.peek().is_some() && entries.all(|entry| entry.dir == dir)
+    }
+
+    /// What it gave or took a name, and what lost its name to that.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = Ino> + use<> {
         let replaced = match self.kind {
             MetaKind::Rename { replaced, .. } => replaced,
             _ => None,
         };
-        self.ino == ino || replaced == Some(ino)
+        [Some(self.ino), replaced].into_iter().flatten()
+    }
+
+    /// Whether taking it back or doing it again needs this file.
+    pub(super) fn needs(&self, ino: Ino) -> bool {
+        self.inodes().any(|own| own == ino)
     }
 }

@@ -153,10 +153,8 @@ impl Disk {
             }
         }
         for op in done {
-            self.forget(op.ino);
-            if let MetaKind::Rename { replaced: Some(replaced), .. } = op.kind {
-                self.forget(replaced);
-            }
+            op.inodes().for_each(|ino| self.forget(ino));
+            op.entries().into_iter().flatten().for_each(|entry| self.forget(entry.dir));
         }
     }
 

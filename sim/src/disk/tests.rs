@@ -18,9 +18,10 @@ enum Step {
     Link(&'static str, &'static str),
     Unlink(&'static str),
     Mkdir(&'static str),
+    Rmdir(&'static str),
 }
 
-use Step::{Create, Link, Mkdir, Rename, SetLen, Sync, SyncDir, Unlink, Write};
+use Step::{Create, Link, Mkdir, Rename, Rmdir, SetLen, Sync, SyncDir, Unlink, Write};
 
 /// Does one step; a step that cannot be done is skipped. The bytes written tell the steps apart.
 fn apply(disk: &mut Disk, number: u64, step: &Step) {
@@ -57,6 +58,7 @@ fn apply(disk: &mut Disk, number: u64, step: &Step) {
         Link(from, to) => drop(disk.link(from, to, origin)),
         Unlink(path) => drop(disk.unlink(path, origin)),
         Mkdir(path) => drop(disk.mkdir(path, origin)),
+        Rmdir(path) => drop(disk.rmdir(path, origin)),
     }
 }
 
@@ -149,6 +151,49 @@ fn a_synced_byte_under_a_synced_name_is_in_every_image() {
             assert!(bytes.len() >= 700 && bytes[..600].iter().all(|&byte| byte == 2), "{profile}: {view:?}");
         }
     }
+}
+
+/// A checkpoint that failed takes back what it had linked, and then its directory. The sync of the directory above came before
+/// that of the names within, which nobody will sync any more: the cut that followed tried to take them back in a directory
+/// that was no more.
+#[test]
+fn a_directory_that_is_gone_for_good_takes_along_what_was_pending_in_it() {
+    let filled_and_removed = [
+        Create("a"),
+        Write("a", 0, 10),
+        Sync("a"),
+        SyncDir(""),
+        Mkdir("d"),
+        Link("a", "d/a"),
+        Create("d/b"),
+        Mkdir("d/e"),
+        Create("d/e/c"),
+        Rename("d/b", "d/a2"),
+        Unlink("d/e/c"),
+        Rmdir("d/e"),
+        Unlink("d/a"),
+        Unlink("d/a2"),
+        Rmdir("d"),
+    ];
+    for profile in [Profile::PosixWeak, Profile::Btrfs, Profile::Ext4Ordered] {
+        let disk = after(profile, &filled_and_removed);
+        let may_come_back = images(&disk).iter().any(|view| names(view).contains(&"d"));
+        assert!(may_come_back, "{profile}: nobody has synced the removal");
+        let disk = after(profile, &[&filled_and_removed[..], &[SyncDir("")]].concat());
+        assert_eq!(disk.pending().0, 0, "{profile}: no crash can show what was pending in it");
+        assert_eq!(images(&disk), BTreeSet::from([view(&disk)]), "{profile}");
+    }
+}
+
+#[test]
+fn a_file_that_left_a_directory_which_is_gone_for_good_may_be_lost_and_may_not_return_there() {
+    let steps = [Mkdir("d"), Mkdir("e"), Create("d/a"), SyncDir(""), SyncDir("d"), Rename("d/a", "e/a"), Rmdir("d")];
+    let disk = after(Profile::PosixWeak, &[&steps[..], &[SyncDir("")]].concat());
+    let all: Vec<View> = images(&disk).into_iter().collect();
+    assert_eq!(all.iter().map(names).collect::<Vec<_>>(), [vec!["e"], vec!["e", "e/a"]]);
+    let disk = after(Profile::PosixWeak, &[&steps[..], &[SyncDir(""), SyncDir("e")]].concat());
+    assert_eq!(disk.pending().0, 0);
+    assert_eq!(images(&disk), BTreeSet::from([view(&disk)]));
 }
 
 #[test]

@@ -476,11 +476,20 @@ impl Disk {
         self.forget(ino);
     }
 
-    /// Drops an inode that nobody can reach and that no crash can bring back.
+    /// Drops an inode that nobody can reach and that no crash can bring back, and with a directory the changes that are
+    /// pending in it: no crash can show them any more.
     pub(super) fn forget(&mut self, ino: Ino) {
         let slot = self.slot(ino);
         if slot.links > 0 || slot.opens > 0 || self.meta.iter().any(|op| op.needs(ino)) {
             return;
+        }
+        if self.is_dir(ino) {
+            let unseen: Vec<MetaOp> = self.meta.extract_if(.., |op| op.lies_in(ino)).collect();
+            unseen.iter().flat_map(MetaOp::inodes).for_each(|inside| self.forget(inside));
+            // What was renamed across its border is there or not at the other end, and taking that back needs this one.
+            if self.meta.iter().any(|op| op.touches(ino)) {
+                return;
+            }
         }
         if let Node::File(content) = std::mem::replace(&mut self.slot_mut(ino).node, Node::Free) {
             self.freed = Some(content);
