@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::mark::sometimes;
-use crate::record::format::{FILE_HEADER_LEN, FileHeader, Uuid, record_tag};
+use crate::record::format::{FILE_HEADER_LEN, FileHeader, RECORD_ALIGN, RECORD_HEADER_LEN, Uuid, record_tag};
 use crate::record::{Record, RecordReader, RecordWriter};
 use bytes::Bytes;
 use std::path::Path;
@@ -266,6 +266,47 @@ pub fn replay(
         return Err(Error::corruption(&path, replayed.valid_bytes, wanted));
     }
     Ok(replayed)
+}
+
+/// Hands on the bytes of a log that count, from its front, each record when its checksum has matched. What is not whole is an
+/// [`Error::Corruption`] that names file and offset, as in a replay; what a batch says is not looked at.
+pub fn read_through(
+    env: &Env,
+    dir: &Path,
+    number: u64,
+    store: Uuid,
+    bytes: u64,
+    each: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let path = FileKind::Wal(number).path(dir);
+    let file = env.open(&path, OpenMode::Read)?;
+    let len = file.len()?;
+    if len < bytes {
+        return Err(Error::corruption(&path, len, format!("a log of {bytes} bytes, found {len}")));
+    }
+    let Some(header) = read_header(&file, bytes, store, number)? else {
+        return Err(Error::corruption(&path, 0, "the header of a log"));
+    };
+    each(&header.encode())?;
+    let mut reader = RecordReader::new(file, record_tag(store, number), FILE_HEADER_LEN as u64, bytes);
+    while let Some(record) = reader.next()? {
+        let padding = [0; RECORD_ALIGN];
+        let missing = (reader.offset() - record.offset) as usize - RECORD_HEADER_LEN - record.payload.len();
+        each(&record.header(record_tag(store, number)))?;
+        each(&record.payload)?;
+        each(&padding[..missing])?;
+    }
+    if reader.offset() != bytes {
+        return Err(Error::corruption(
+            &path,
+            reader.offset(),
+            format!("a whole record: {bytes} bytes of this log count"),
+        ));
+    }
+    Ok(())
 }
 
 /// The header, or `None` where there is no whole one of this log.

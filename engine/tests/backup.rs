@@ -9,6 +9,7 @@ use strata::backup::{Backups, checkpoint};
 use strata::db::{Db, Range};
 use strata::env::Env;
 use strata::error::Error;
+use strata::filename::FileKind;
 use strata::options::{Durability, Options};
 
 struct Place {
@@ -248,16 +249,22 @@ fn damage_is_found_by_a_verification_and_stops_a_restore_and_a_backup() {
         fs::write(&path, &sound).expect("a write");
     }
 
-    let table = place.path("store").join(made.files().next().expect("a table").kind.name());
-    let mut flipped = fs::read(&table).expect("a table");
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 1;
-    fs::write(&table, flipped).expect("a write");
-    let elsewhere = Backups::create(&Env::os(), &place.path("elsewhere")).expect("a directory");
-    let error = elsewhere.backup(&db, &mut |_| ()).expect_err("a damaged table is not backed up");
-    assert!(error.is_corruption(), "{error}");
-    assert_eq!(names(&place.path("elsewhere")), ["LOCK"]);
-    assert!(elsewhere.list().expect("a list").is_empty());
+    fill(&db, 0, 3, "in the log");
+    let made = backups.backup(&db, &mut |_| ()).expect("a backup");
+    let kinds: Vec<FileKind> = made.files().map(|file| file.kind).collect();
+    assert!(kinds.iter().any(|kind| matches!(kind, FileKind::Wal(_))), "{kinds:?}");
+    for (number, kind) in kinds.into_iter().enumerate() {
+        let path = kind.path(&place.path("store"));
+        let sound = fs::read(&path).expect("a file of the store");
+        let mut flipped = sound.clone();
+        flipped[sound.len() / 2] ^= 1;
+        fs::write(&path, flipped).expect("a write");
+        let elsewhere = Backups::create(&Env::os(), &place.path(&format!("elsewhere-{number}"))).expect("a directory");
+        let error = elsewhere.backup(&db, &mut |_| ()).expect_err("a damaged file is not backed up");
+        assert!(error.is_corruption() && error.to_string().contains(&kind.name()), "{error}");
+        assert!(elsewhere.list().expect("a list").is_empty());
+        fs::write(&path, sound).expect("a write");
+    }
 }
 
 #[test]

@@ -105,9 +105,19 @@ fn wal_of_bytes(file: Vec<u8>) {
     let Ok(newest) = newest else { return };
     assert!(newest.valid_bytes <= len && newest.synced_bytes <= newest.valid_bytes, "{newest:?} of {len} bytes");
     // What it closed with, the manifest will ask for.
-    let (sealed, result) = replay(file, ReplayExpect::Sealed { bytes: newest.valid_bytes });
+    let (sealed, result) = replay(file.clone(), ReplayExpect::Sealed { bytes: newest.valid_bytes });
     let found = result.expect("what counts of the newest log is whole");
     assert_eq!((sealed, found.last_seqno), (logged.clone(), newest.last_seqno));
+    // And a backup takes all of it along.
+    let env = Memory::with_file(&FileKind::Wal(NUMBER).path(dir()), file);
+    let mut copied = Vec::new();
+    let read = wal::read_through(&env, dir(), NUMBER, STORE, newest.valid_bytes, &mut |piece| {
+        copied.extend_from_slice(piece);
+        Ok(())
+    });
+    read.expect("what counts of the newest log is whole");
+    assert_eq!(copied.len() as u64, newest.valid_bytes);
+    assert_eq!(replay(copied, ReplayExpect::Newest).0, logged, "a copy of the log");
 
     let (env, memory) = Memory::world();
     let first = newest.first_seqno.unwrap_or(1);

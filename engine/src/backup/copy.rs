@@ -26,43 +26,56 @@ impl Meter<'_> {
     }
 }
 
-/// The masked CRC-32 of the first `bytes` of a file, which it hands on piece by piece.
-fn read_through(
-    env: &Env,
-    path: &Path,
-    bytes: u64,
-    meter: &mut Meter<'_>,
-    each: &mut dyn FnMut(&[u8], u64) -> Result<()>,
-) -> Result<u32> {
+/// Hands bytes on, in order, piece by piece.
+pub(super) type Source<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+
+/// Hands on the first `bytes` of a file, as they are.
+pub(super) fn read(env: &Env, path: &Path, bytes: u64, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let file = env.open(path, OpenMode::Read)?;
-    let mut checksum = Checksum::new();
     let mut buffer = vec![0; bytes.min(CHUNK_BYTES) as usize];
     let mut offset = 0;
     while offset < bytes {
         let piece = &mut buffer[..(bytes - offset).min(CHUNK_BYTES) as usize];
         file.read_exact_at(piece, offset)?;
-        checksum.update(piece);
-        each(piece, offset)?;
+        each(piece)?;
         offset += piece.len() as u64;
-        meter.add(piece.len() as u64);
     }
-    Ok(checksum.masked())
+    Ok(())
 }
 
 /// The masked CRC-32 of the first `bytes` of a file.
 pub(super) fn checksum_of(env: &Env, path: &Path, bytes: u64, meter: &mut Meter<'_>) -> Result<u32> {
-    read_through(env, path, bytes, meter, &mut |_, _| Ok(()))
+    let mut checksum = Checksum::new();
+    read(env, path, bytes, &mut |piece| {
+        checksum.update(piece);
+        meter.add(piece.len() as u64);
+        Ok(())
+    })?;
+    Ok(checksum.masked())
 }
 
-/// Writes the first `bytes` of a file to a new one and syncs that; returns their masked CRC-32. What had the new name before
-/// is gone: it may be a file whose sync has failed, which must not be used again. The new name is not durable yet.
-pub(super) fn copy(env: &Env, from: &Path, bytes: u64, to: &Path, meter: &mut Meter<'_>) -> Result<u32> {
+/// Writes the bytes to a new file and syncs that; returns their masked CRC-32. What had the name before is gone: it may be a
+/// file whose sync has failed, which must not be used again. The new name is not durable yet.
+pub(super) fn copy(env: &Env, from: Source<'_>, to: &Path, meter: &mut Meter<'_>) -> Result<u32> {
     match env.remove_file(to) {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
     let target = env.open(to, OpenMode::CreateNew)?;
-    let checksum = read_through(env, from, bytes, meter, &mut |piece, offset| target.write_all_at(piece, offset))?;
+    let mut checksum = Checksum::new();
+    let (mut buffer, mut written) = (Vec::new(), 0);
+    from(&mut |piece| {
+        checksum.update(piece);
+        meter.add(piece.len() as u64);
+        buffer.extend_from_slice(piece);
+        if buffer.len() as u64 >= CHUNK_BYTES {
+            target.write_all_at(&buffer, written)?;
+            written += buffer.len() as u64;
+            buffer.clear();
+        }
+        Ok(())
+    })?;
+    target.write_all_at(&buffer, written)?;
     target.sync_data()?;
-    Ok(checksum)
+    Ok(checksum.masked())
 }

@@ -11,10 +11,11 @@
 //! B2. A list has its name only when all its files have theirs, durably, so a backup that exists is whole. What was cut short
 //!     leaves files that the next backup uses or the next pruning removes.
 //! B3. A file goes only when no list names it, durably.
-//! B4. Every byte is checked on its way: a table by the checksum that the manifest of the store gives, so that one that was
-//!     damaged is noticed when it is backed up; a log and everything that is restored by the checksum in the list.
+//! B4. Every byte is checked on its way: a table by the checksum that the manifest of the store gives and a log by those of its
+//!     records, so that what was damaged is noticed when it is backed up; everything that is restored by the checksum in the
+//!     list.
 
-use super::copy::{Meter, checksum_of, copy};
+use super::copy::{self, Meter, checksum_of, copy};
 use super::format::{self, BackupFile, BackupList, KIND_LIST, MAGIC, VERSION};
 use super::list;
 use super::progress::Progress;
@@ -26,6 +27,7 @@ use crate::manifest::format::Identity;
 use crate::manifest::log::read_identity;
 use crate::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
 use crate::record::{RecordReader, RecordWriter};
+use crate::wal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -89,8 +91,8 @@ impl Backups {
     /// earlier backup has, and the logs. The backup is durable when this returns, and so is all that it holds in the store.
     ///
     /// All backups in a directory are of one store, or of copies of it: for another one this is an
-    /// [`Error::InvalidArgument`]. A table that does not have the checksum that its store noted is an
-    /// [`Error::Corruption`]. After an error the earlier backups are as they were.
+    /// [`Error::InvalidArgument`]. A table that does not have the checksum that its store noted, and a log with a record that is
+    /// not whole, is an [`Error::Corruption`]. After an error the earlier backups are as they were.
     pub fn backup(&self, db: &Db, tell: &mut dyn FnMut(Progress)) -> Result<BackupList> {
         let earlier = self.list()?;
         if let Some(other) = earlier.iter().find(|other| other.store != db.uuid()) {
@@ -111,7 +113,7 @@ impl Backups {
         let mut meter = Meter::new(pinned.files().map(|file| file.bytes).sum(), tell);
         let mut log_checksums = Vec::new();
         for file in pinned.files() {
-            let checksum = self.take_in(db.env(), &file, &present, &mut meter)?;
+            let checksum = self.take_in(db, &file, &present, &mut meter)?;
             log_checksums.extend(file.checksum.is_none().then_some(checksum));
         }
         self.env.sync_dir(&self.dir)?;
@@ -133,7 +135,7 @@ impl Backups {
     /// Makes sure of a copy of a file; returns its checksum.
     fn take_in(
         &self,
-        env: &Env,
+        db: &Db,
         file: &PinnedFile,
         present: &BTreeMap<String, u64>,
         meter: &mut Meter<'_>,
@@ -147,7 +149,11 @@ impl Backups {
         }
         // The checksum of a log is known when it has been copied, and a log has no name before.
         let temp = format::temp_of(&self.dir.join(as_known(file.checksum.unwrap_or(0)).name()));
-        let copied = copy(env, &file.path, file.bytes, &temp, meter).and_then(|checksum| match file.checksum {
+        let mut from = |each: &mut dyn FnMut(&[u8]) -> Result<()>| match file.kind {
+            FileKind::Wal(number) => wal::read_through(db.env(), db.path(), number, db.uuid(), file.bytes, each),
+            _ => copy::read(db.env(), &file.path, file.bytes, each),
+        };
+        let copied = copy(&self.env, &mut from, &temp, meter).and_then(|checksum| match file.checksum {
             Some(expected) if expected != checksum => Err(damaged(&file.path, expected, checksum)),
             _ => self.env.rename(&temp, &self.dir.join(as_known(checksum).name())).map(|()| checksum),
         });
@@ -258,7 +264,8 @@ impl Backups {
         let mut meter = Meter::new(backup.files().map(|file| file.bytes).sum(), tell);
         for file in backup.files() {
             let from = self.dir.join(file.name());
-            let checksum = match copy(&self.env, &from, file.bytes, &file.kind.path(target), &mut meter) {
+            let mut bytes = |each: &mut dyn FnMut(&[u8]) -> Result<()>| copy::read(&self.env, &from, file.bytes, each);
+            let checksum = match copy(&self.env, &mut bytes, &file.kind.path(target), &mut meter) {
                 Err(error) if error.is_not_found() => {
                     return Err(Error::corruption(&from, 0, "a file of the backup, found none"));
                 }

@@ -45,6 +45,15 @@ pub struct Record {
     pub payload: Bytes,
 }
 
+impl Record {
+    /// Its header, as it is in the file with this tag.
+    pub fn header(&self, tag: u64) -> [u8; RECORD_HEADER_LEN] {
+        let (len, checksum) = (self.payload.len() as u32, self.checksum);
+        let &Record { kind, seq, synced_offset, .. } = self;
+        RecordHeader { checksum, len, tag, kind, seq, synced_offset }.encode(&[&self.payload])
+    }
+}
+
 /// How a file of records ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {

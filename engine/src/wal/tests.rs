@@ -86,6 +86,40 @@ fn a_closed_log_gives_back_all_batches_in_order() {
     }
 }
 
+/// What [`read_through`] hands on of so many bytes.
+fn read_all(env: &Env, bytes: u64) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    read_through(env, dir(), NUMBER, STORE, bytes, &mut |piece| {
+        all.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+#[test]
+fn a_log_that_is_read_through_comes_out_byte_by_byte_and_damage_does_not() {
+    let (env, fs, wal, ends) = log_with_syncs([false, true, false]);
+    let closed = wal.close().expect("nothing fails here");
+    let content = fs.contents(&path());
+    for bytes in [0, FILE_HEADER_LEN as u64, ends[0], ends[1], ends[2], closed.bytes] {
+        assert_eq!(read_all(&env, bytes).expect("whole"), content[..bytes as usize], "{bytes} bytes");
+        fs.set_contents(&path(), &content[..bytes as usize]);
+        damage_offset(read_all(&env, bytes + 8));
+        fs.set_contents(&path(), &content);
+    }
+    for at in 0..content.len() {
+        let mut flipped = content.clone();
+        flipped[at] ^= 0x10;
+        fs.set_contents(&path(), &flipped);
+        match read_all(&env, closed.bytes) {
+            Ok(mended) => {
+                assert_eq!(mended, content, "only the padding can be damaged without being missed, as at {at}")
+            }
+            damage => assert!(damage_offset(damage) <= at as u64),
+        }
+    }
+}
+
 #[test]
 fn creating_costs_three_calls_and_a_group_two() {
     let (_, fs, mut wal, _) = log_with_syncs([false; 3]);
