@@ -35,6 +35,7 @@ use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
 use copies::StoreCopy;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -377,6 +378,8 @@ struct Court {
     /// The newest write of this life that the store is to sync by itself.
     periodic: Option<SyncTicket>,
     copies: Vec<StoreCopy>,
+    /// How often each client has begun a backup.
+    backups_tried: BTreeMap<u32, u64>,
 }
 
 struct Run {
@@ -419,6 +422,7 @@ impl Run {
             crashes_in_a_row: 0,
             periodic: None,
             copies: Vec::new(),
+            backups_tried: BTreeMap::new(),
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
         let syncs_within = kind.syncs_within(&plan.options);

@@ -14,15 +14,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Backups that a client keeps.
-const BACKUPS_KEPT: usize = 3;
+const BACKUPS_KEPT: u64 = 3;
 
 /// Where a copy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// It is this directory.
     Checkpoint(String),
-    /// It is the one of this number among the backups of the client.
-    Backup(u64),
+    /// It is the one of this number among the backups of the client, and was this attempt of the client to make one.
+    Backup { number: u64, attempt: u64 },
 }
 
 fn backups_of(label: Label) -> String {
@@ -49,21 +49,22 @@ impl Run {
 
     /// The operation `backup`.
     pub(super) fn backup(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
-        // Those that the call may prune are given up before: it can fail, or be cut short, before and after.
-        let mut kept = 1;
-        let stays = |copy: &StoreCopy| {
-            let is_ours = matches!(copy.place, Place::Backup(_)) && copy.label.client == label.client;
-            kept += usize::from(is_ours);
-            !is_ours || kept <= BACKUPS_KEPT
+        let attempt = {
+            let mut court = self.court.lock();
+            let attempts = court.backups_tried.entry(label.client).or_insert(0);
+            *attempts += 1;
+            let newest = *attempts;
+            // Those that the call may prune are given up before: it can fail, or be cut short, before and after. Attempts that
+            // failed count, for each of them may have come far enough to leave a backup.
+            court.copies.retain(|copy| match copy.place {
+                Place::Backup { attempt, .. } if copy.label.client == label.client => newest - attempt < BACKUPS_KEPT,
+                _ => true,
+            });
+            newest
         };
-        {
-            let copies = &mut self.court.lock().copies;
-            copies.reverse();
-            copies.retain(stays);
-            copies.reverse();
-        }
         self.copy(label, "backup", || {
-            store.backup(&backups_of(label), BACKUPS_KEPT).map(|(number, at)| (Place::Backup(number), at))
+            let (number, at) = store.backup(&backups_of(label), BACKUPS_KEPT as usize)?;
+            Ok((Place::Backup { number, attempt }, at))
         })
     }
 
@@ -119,7 +120,7 @@ impl Run {
         let read = judge.lock().begin_read(Label::HARNESS);
         let opened = match place {
             Place::Checkpoint(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
-            Place::Backup(number) => {
+            Place::Backup { number, .. } => {
                 let target = format!("restored-{}-{number}-{}", label.client, label.op);
                 let restored = self.kind.restore(&self.world, &backups_of(*label), *number, &target);
                 restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
