@@ -429,8 +429,14 @@ impl Oracle {
             Some(first) => first,
             None if self.counting => self.newest() + 1,
             None => {
-                assert!(!acknowledged, "a store that tells sequence numbers tells them of what it acknowledges");
                 self.writes[index].fate = Fate::Absent;
+                if acknowledged {
+                    let label = self.writes[index].label;
+                    let symptom = format!(
+                        "{label} was acknowledged without a sequence number: it is nowhere in the store's order"
+                    );
+                    return Err(Finding::new("acknowledged-without-a-number", "", symptom));
+                }
                 return self.judge_deferred();
             }
         };

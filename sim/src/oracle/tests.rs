@@ -161,6 +161,9 @@ fn sequence_numbers_follow_time_and_are_used_once() {
     let mut first = oracle(false);
     write(&mut first, 5, &[put(0, 2), put(1, 3)], VOLATILE).unwrap();
     assert_eq!(check(write(&mut first.clone(), 6, &[put(2, 4)], VOLATILE)), "sequence-number-went-back");
+    let mut mute = first.clone();
+    let told_nothing = mute.begin_write([put(2, 4)], NOBODY);
+    assert_eq!(check(mute.end_write(told_nothing, None, VOLATILE)), "acknowledged-without-a-number");
     let early = first.begin_write([put(2, 4)], NOBODY);
     let late = first.begin_write([put(3, 5)], NOBODY);
     first.end_write(late, Some(8), VOLATILE).unwrap();
