@@ -155,4 +155,55 @@ mod tests {
             prop_assert_eq!(merged(&after, &snapshots, below), after, "a second merge changes nothing");
         }
     }
+
+    /// What a reader at `at` sees of `key`, with range deletes beside the entries.
+    fn seen_beside(history: &History, fragments: &Fragments, key: u8, at: SeqNo) -> Option<u8> {
+        let mut versions = history.range((key, std::cmp::Reverse(at))..=(key, std::cmp::Reverse(0)));
+        let ((_, written), value) = versions.next()?;
+        if fragments.newest(&[key], at).is_some_and(|deleted| deleted > written.0) { None } else { *value }
+    }
+
+    proptest! {
+        #[test]
+        fn range_deletes_change_nothing_for_readers_when_they_are_merged(
+            writes in proptest::collection::btree_map(1u64..60, (0u8..6, 0u8..4, proptest::option::of(any::<u8>())), 0..40),
+            snapshots in proptest::collection::vec(0u64..60, 0..4),
+            below: bool,
+        ) {
+            let mut history = History::new();
+            let mut fragments = Fragments::new();
+            for (&seqno, &(key, len, value)) in &writes {
+                if len == 0 {
+                    history.insert((key, std::cmp::Reverse(seqno)), value);
+                } else {
+                    let bytes = |key: u8| bytes::Bytes::copy_from_slice(&[key]);
+                    fragments.add(bytes(key), bytes(key + len), seqno);
+                }
+            }
+            let mut retention = Retention::new(snapshots.clone(), fragments.clone());
+            let mut after = History::new();
+            for (&(key, seqno), &value) in &history {
+                let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+                if retention.keep(InternalKey::new(&[key], seqno.0, kind), || below) {
+                    after.insert((key, seqno), value);
+                }
+            }
+            let mut kept = Fragments::new();
+            retention.range_deletes(|_| below).into_iter().for_each(|fragment| kept.push(fragment));
+            for key in 0..10 {
+                for at in snapshots.iter().copied().chain([SeqNo::MAX >> 8]) {
+                    let before = seen_beside(&history, &fragments, key, at);
+                    prop_assert_eq!(before, seen_beside(&after, &kept, key, at));
+                    // What lies further down is older than all this, and hidden or shown as before.
+                    if below {
+                        prop_assert_eq!(fragments.newest(&[key], at).is_some(), kept.newest(&[key], at).is_some());
+                    }
+                }
+            }
+            if snapshots.is_empty() {
+                prop_assert!(below || kept.is_empty(), "no range delete outlives its use");
+                prop_assert!(kept.iter().all(|fragment| fragment.seqnos.len() == 1));
+            }
+        }
+    }
 }
