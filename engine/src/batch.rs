@@ -4,6 +4,7 @@
 //! payload  | entry | entry | ...
 //! entry    kind u8 | keyspace varint | key length varint | key | value length varint | value     kind 1, put
 //!          kind u8 | keyspace varint | key length varint | key                                   kind 0, delete
+//!          kind u8 | keyspace varint | begin length varint | begin | end length varint | end     kind 2, range delete
 //! ```
 //!
 //! How many entries there are is told beside the payload. Entry i of a batch has the batch's sequence number plus i.
@@ -19,14 +20,16 @@ use bytes::Bytes;
 /// The longest payload of a batch, in bytes: a record of a log holds it whole.
 pub const BATCH_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
 
-/// Puts and deletes that are applied together or not at all. Later entries win over earlier ones of the same key.
+/// Puts, deletes and range deletes that are applied together or not at all. Later entries win over earlier ones of the same
+/// key.
 ///
 /// ```
 /// let mut batch = strata::batch::WriteBatch::new();
 /// batch.put(b"from", b"90");
 /// batch.put(b"to", b"110");
 /// batch.delete(b"pending");
-/// assert_eq!(batch.count(), 3);
+/// batch.delete_range(b"draft/", b"draft0");
+/// assert_eq!(batch.count(), 4);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
@@ -52,6 +55,12 @@ impl WriteBatch {
         self.delete_in(KEYSPACE_DEFAULT, key);
     }
 
+    /// Makes all keys from `begin` up to `end` absent, `end` not among them. Where `end` is not behind `begin` there is no
+    /// such key, and nothing is added.
+    pub fn delete_range(&mut self, begin: &[u8], end: &[u8]) {
+        self.delete_range_in(KEYSPACE_DEFAULT, begin, end);
+    }
+
     /// Gives `key` of this keyspace this value.
     pub fn put_in(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
         if value.len() > VALUE_LEN_MAX {
@@ -68,6 +77,19 @@ impl WriteBatch {
     /// Makes `key` of this keyspace absent.
     pub fn delete_in(&mut self, keyspace: KeyspaceId, key: &[u8]) {
         self.begin(Kind::Delete, keyspace, key, 0);
+    }
+
+    /// Makes all keys of this keyspace from `begin` up to `end` absent, `end` not among them.
+    pub fn delete_range_in(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) {
+        if end.len() > KEY_LEN_MAX {
+            self.refuse(format!(
+                "the end of entry {} has {} bytes, and must have at most {KEY_LEN_MAX}",
+                self.count,
+                end.len()
+            ));
+        } else if begin < end && self.begin(Kind::RangeDelete, keyspace, begin, end.len()) {
+            put_bytes(&mut self.payload, end);
+        }
     }
 
     /// Entries.
@@ -103,10 +125,13 @@ impl WriteBatch {
         self.seqno = seqno;
     }
 
-    /// The keys that it writes, in the order of its entries.
-    pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+    /// What it writes, in the order of its entries: the first key of each, and for a range delete the key behind its last.
+    pub fn spans(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
         let mut decoder = Decoder::new(&self.payload);
-        std::iter::from_fn(move || next_entry(&mut decoder).map(|(_, _, key, _)| key.to_vec()))
+        std::iter::from_fn(move || {
+            next_entry(&mut decoder)
+                .map(|(_, kind, key, value)| (key.to_vec(), (kind == Kind::RangeDelete).then(|| value.to_vec())))
+        })
     }
 
     /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
@@ -169,11 +194,11 @@ impl WriteBatch {
 pub struct BatchEntry {
     /// Where.
     pub keyspace: KeyspaceId,
-    /// What: [`Kind::Put`] or [`Kind::Delete`].
+    /// What: [`Kind::Put`], [`Kind::Delete`] or [`Kind::RangeDelete`].
     pub kind: Kind,
-    /// The user key.
+    /// The user key; of a range delete the first.
     pub key: Bytes,
-    /// The value; empty for a delete.
+    /// The value; empty for a delete, and the key behind the last for a range delete.
     pub value: Bytes,
 }
 
@@ -229,6 +254,7 @@ fn next_entry<'a>(decoder: &mut Decoder<'a>) -> Option<(KeyspaceId, Kind, &'a [u
     let value = match kind {
         Kind::Put => decoder.bytes()?,
         Kind::Delete => &[],
+        Kind::RangeDelete => decoder.bytes().filter(|end| key < *end && end.len() <= KEY_LEN_MAX)?,
         _ => return None,
     };
     (key.len() <= KEY_LEN_MAX && value.len() <= VALUE_LEN_MAX).then_some((keyspace, kind, key, value))
@@ -268,6 +294,16 @@ mod tests {
         }
 
         #[test]
+        fn a_range_delete_comes_out_unless_it_is_empty(keyspace: KeyspaceId, begin: Vec<u8>, end: Vec<u8>) {
+            let mut batch = WriteBatch::new();
+            batch.delete_range_in(keyspace, &begin, &end);
+            let read: Option<Vec<BatchEntry>> = decode(batch.clone().into_bytes(), batch.count()).collect();
+            let expected = BatchEntry { kind: Kind::RangeDelete, ..entry(keyspace, &begin, Some(&end)) };
+            prop_assert_eq!(read, Some(if begin < end { vec![expected] } else { Vec::new() }));
+            prop_assert!(batch.check().is_ok());
+        }
+
+        #[test]
         fn any_bytes_are_decoded_without_panic_and_both_readers_agree(bytes: Vec<u8>, count in 0u32..5) {
             let read: Option<Vec<BatchEntry>> = decode(Bytes::from(bytes.clone()), count).collect();
             prop_assert_eq!(read.is_some(), is_valid(&bytes, count));
@@ -298,5 +334,8 @@ mod tests {
         assert!(batch.check().is_ok() && batch.is_empty());
         batch.delete(&vec![0; KEY_LEN_MAX]);
         assert!(batch.check().is_ok());
+        batch.delete_range(b"", &vec![0; KEY_LEN_MAX + 1]);
+        let message = batch.check().expect_err("refused").to_string();
+        insta::assert_snapshot!(message, @"the end of entry 1 has 65537 bytes, and must have at most 65536");
     }
 }

@@ -43,7 +43,7 @@ pub enum Kind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
-    /// Reserved: all keys from this one up to another are absent.
+    /// All keys from this one up to another are absent.
     RangeDelete = 2,
     /// Reserved: the key has this value until a time.
     PutExpiring = 3,
@@ -70,8 +70,9 @@ impl Kind {
         })
     }
 
-    /// Whether this version of the library writes and understands it. A store that holds others is newer.
-    pub fn is_supported(self) -> bool {
+    /// Whether this version of the library writes and understands it as an entry of one key. A store that holds others, but
+    /// for range deletes in the places that are made for them, is newer.
+    pub fn is_point(self) -> bool {
         matches!(self, Kind::Delete | Kind::Put)
     }
 }
@@ -86,6 +87,17 @@ pub enum Lookup {
     Found(Bytes),
     /// The key was deleted: it is absent, whatever lies further down.
     Deleted,
+}
+
+/// The internal key at which a range of keys ends that does not hold `end` itself: before every entry of `end`.
+pub fn range_end(end: &[u8]) -> Vec<u8> {
+    InternalKey::new(end, SEQNO_MAX, Kind::RangeDelete).encode()
+}
+
+/// Whether an encoded internal key is such an end.
+#[inline]
+pub fn is_range_end(encoded: &[u8]) -> bool {
+    encoded.ends_with(&trailer(SEQNO_MAX, Kind::RangeDelete))
 }
 
 /// The trailer for a write.

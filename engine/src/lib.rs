@@ -19,7 +19,7 @@
 //! reshaping  compaction
 //! alive      manifest
 //! places     wal  memtable  sst
-//! framing    record  batch  iter
+//! framing    record  batch  iter  fragments
 //! keys       key
 //! world      env
 //! words      error  coding  checksum  options  filename  event  cache  sync  mark
@@ -41,6 +41,7 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod filename;
+pub mod fragments;
 pub mod iter;
 pub mod key;
 pub mod manifest;

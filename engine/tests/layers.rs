@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "coding", "checksum", "options", "filename", "event", "cache", "sync", "mark"],
     &["env", "key"],
-    &["record", "batch", "iter"],
+    &["record", "batch", "iter", "fragments"],
     &["wal", "memtable", "sst"],
     &["manifest"],
     &["compaction"],

@@ -15,7 +15,8 @@ use strata::options::{Compression, Durability, Options};
 enum Op {
     Put(Key, Vec<u8>),
     Delete(Key),
-    Batch(Vec<(Key, Option<Vec<u8>>)>),
+    DeleteRange(Key, Key),
+    Batch(Vec<Write>),
     Get(Key),
     Scan { from: Bound<Key>, to: Bound<Key>, reverse: bool },
     Walk { start: Key, steps: Vec<bool> },
@@ -28,6 +29,13 @@ enum Op {
 }
 
 type Key = Vec<u8>;
+
+#[derive(Clone, Debug)]
+enum Write {
+    Put(Key, Vec<u8>),
+    Delete(Key),
+    DeleteRange(Key, Key),
+}
 
 /// Keys that are each other's prefixes, the empty one, and runs of 0xff and 0x00.
 fn key() -> impl Strategy<Value = Key> {
@@ -48,11 +56,20 @@ fn bound() -> impl Strategy<Value = Bound<Key>> {
     prop_oneof![key().prop_map(Bound::Included), key().prop_map(Bound::Excluded), Just(Bound::Unbounded)]
 }
 
+fn write() -> impl Strategy<Value = Write> {
+    prop_oneof![
+        3 => (key(), value()).prop_map(|(key, value)| Write::Put(key, value)),
+        2 => key().prop_map(Write::Delete),
+        1 => (key(), key()).prop_map(|(begin, end)| Write::DeleteRange(begin, end)),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (key(), value()).prop_map(|(key, value)| Op::Put(key, value)),
         4 => key().prop_map(Op::Delete),
-        3 => proptest::collection::vec((key(), proptest::option::of(value())), 0..6).prop_map(Op::Batch),
+        3 => (key(), key()).prop_map(|(begin, end)| Op::DeleteRange(begin, end)),
+        3 => proptest::collection::vec(write(), 0..6).prop_map(Op::Batch),
         4 => key().prop_map(Op::Get),
         3 => (bound(), bound(), any::<bool>()).prop_map(|(from, to, reverse)| Op::Scan { from, to, reverse }),
         2 => (key(), proptest::collection::vec(any::<bool>(), 0..12)).prop_map(|(start, steps)| Op::Walk { start, steps }),
@@ -115,17 +132,25 @@ fn run(options: &Options, ops: &[Op]) {
                 db.delete(key).expect("a delete");
                 model.remove(key);
             }
+            Op::DeleteRange(begin, end) => {
+                db.delete_range(begin, end).expect("a range delete");
+                model.retain(|key, _| key < begin || key >= end);
+            }
             Op::Batch(writes) => {
                 let mut batch = WriteBatch::new();
-                for (key, value) in writes {
-                    match value {
-                        Some(value) => {
+                for write in writes {
+                    match write {
+                        Write::Put(key, value) => {
                             batch.put(key, value);
                             model.insert(key.clone(), value.clone());
                         }
-                        None => {
+                        Write::Delete(key) => {
                             batch.delete(key);
                             model.remove(key);
+                        }
+                        Write::DeleteRange(begin, end) => {
+                            batch.delete_range(begin, end);
+                            model.retain(|key, _| key < begin || key >= end);
                         }
                     }
                 }

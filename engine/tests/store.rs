@@ -334,3 +334,64 @@ fn periodic_writes_are_synced_without_being_asked() {
         env.sleep(std::time::Duration::from_millis(1));
     }
 }
+
+#[test]
+fn scans_jump_over_a_deleted_range_however_much_lies_in_it_and_a_compaction_gives_its_space_back() {
+    let place = place();
+    let db = Db::open_with(&Env::os(), &place.path, Options { table_bytes: 1 << 20, ..small() }).expect("opened");
+    fill(&db, 0, 4000, "value");
+    db.compact_range(None, None).expect("a compaction");
+    let looked_up = |walk: &dyn Fn() -> usize, expected: usize| {
+        let before = db.stats().cache;
+        assert_eq!(walk(), expected);
+        let after = db.stats().cache;
+        (after.hits + after.misses) - (before.hits + before.misses)
+    };
+    let forward = || db.iter(Range::all()).expect("an iterator").into_forward().filter(|entry| entry.is_ok()).count();
+    let backward = || {
+        let mut iter = db.iter(Range::all()).expect("an iterator");
+        iter.seek_to_last().expect("a seek");
+        let mut count = 0;
+        while iter.valid() {
+            count += 1;
+            iter.prev().expect("a step");
+        }
+        count
+    };
+    let all = looked_up(&forward, 4000);
+    assert!(all > 100, "{all} blocks");
+    db.delete_range(b"key000010", b"key003990").expect("a range delete");
+    for flushed in [false, true] {
+        if flushed {
+            db.flush().expect("a flush");
+        }
+        for walk in [&forward as &dyn Fn() -> usize, &backward] {
+            let few = looked_up(walk, 20);
+            assert!(few < 20, "{few} blocks of {all} are looked at, to show what two of them hold");
+        }
+    }
+    db.compact_range(None, None).expect("a compaction");
+    let report = db.check().expect("the store is sound");
+    assert_eq!(report.entries, 20);
+}
+
+#[test]
+fn a_range_delete_counts_from_its_place_in_a_batch_on_and_an_empty_one_does_nothing() {
+    let place = place();
+    let db = open(&place.path);
+    db.put(b"a", b"1").expect("a put");
+    let mut batch = WriteBatch::new();
+    batch.put(b"b", b"1");
+    batch.delete_range(b"a", b"d");
+    batch.put(b"c", b"1");
+    batch.delete_range(b"c", b"c");
+    batch.delete_range(b"d", b"a");
+    assert_eq!(batch.count(), 3);
+    assert_eq!(db.write(&mut batch, WriteOptions::default()).expect("a batch"), 2);
+    assert_eq!(db.delete_range(b"z", b"c").expect("nothing to do"), 4);
+    drop(db);
+    let db = open(&place.path);
+    let keys: Vec<Vec<u8>> =
+        db.iter(Range::all()).expect("an iterator").into_forward().map(|entry| entry.expect("an entry").0).collect();
+    assert_eq!(keys, [b"c"]);
+}

@@ -11,7 +11,7 @@
 //! ```text
 //! put k3 = #17:512 always            a put of value 17, 512 bytes, acknowledged when durable
 //! delete k3
-//! batch [k3 = #18:64, k5 deleted] buffered
+//! batch [k3 = #18:64, k5 deleted, k7..k9 deleted] buffered       k9 is not among those that are deleted
 //! get k3 at s1                       from snapshot 1
 //! scan >=k3 <k9 reverse limit 10
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
@@ -310,9 +310,33 @@ pub struct Entry {
     pub key: KeyId,
     /// Its new value, or `None` for a deletion.
     pub value: Option<Value>,
+    /// For a deletion of a range the key behind the last, which is behind `key`.
+    pub end: Option<KeyId>,
 }
 
 impl Entry {
+    /// Of one key.
+    pub fn new(key: KeyId, value: Option<Value>) -> Entry {
+        Entry { key, value, end: None }
+    }
+
+    /// The deletion of all keys from `key` up to `end`; of one key alone where `end` is not behind it.
+    pub fn range(key: KeyId, end: KeyId) -> Entry {
+        Entry { key, value: None, end: (end > key).then_some(end) }
+    }
+
+    /// The keys that it changes.
+    pub fn touches(&self) -> Range<KeyId> {
+        self.key..self.end.unwrap_or(self.key + 1)
+    }
+
+    fn renamed(&self, name: &impl Fn(KeyId) -> KeyId) -> Entry {
+        match self.end {
+            Some(end) => Entry::range(name(self.key), name(end)),
+            None => Entry { key: name(self.key), ..*self },
+        }
+    }
+
     /// The stamp of the value, or [`TOMBSTONE`].
     pub fn stamp(&self) -> Stamp {
         self.value.map_or(TOMBSTONE, |value| value.stamp)
@@ -321,9 +345,10 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.value {
-            Some(value) => write!(f, "k{} = {value}", self.key),
-            None => write!(f, "k{} deleted", self.key),
+        match (self.value, self.end) {
+            (Some(value), _) => write!(f, "k{} = {value}", self.key),
+            (None, Some(end)) => write!(f, "k{}..k{end} deleted", self.key),
+            (None, None) => write!(f, "k{} deleted", self.key),
         }
     }
 }
@@ -363,7 +388,7 @@ pub enum Op {
         reads: Vec<KeyId>,
         /// A range that it reads after them, and at most how many entries.
         scan: Option<(Bounds, u32)>,
-        /// What it writes, each key once, ascending; there may be nothing.
+        /// What it writes, deletions of ranges first, and then each key once, ascending; there may be nothing.
         entries: Vec<Entry>,
         /// Whether its reads must still hold when it commits.
         serializable: bool,
@@ -427,6 +452,9 @@ pub enum OpKind {
     Delete,
     /// [`Op::Batch`]
     Batch,
+    /// [`Op::Batch`] or [`Op::Transaction`] with deletions of ranges
+    #[serde(rename = "delete-range")]
+    DeleteRange,
     /// [`Op::Transaction`]
     Transaction,
     /// [`Op::Get`]
@@ -475,8 +503,8 @@ impl Op {
     /// Calls `f` with each change that it writes, in order.
     pub fn each_entry(&self, mut f: impl FnMut(Entry)) {
         match self {
-            Op::Put { key, value, .. } => f(Entry { key: *key, value: Some(*value) }),
-            Op::Delete { key, .. } => f(Entry { key: *key, value: None }),
+            Op::Put { key, value, .. } => f(Entry::new(*key, Some(*value))),
+            Op::Delete { key, .. } => f(Entry::new(*key, None)),
             Op::Batch { entries, .. } | Op::Transaction { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
             _ => {}
         }
@@ -489,11 +517,12 @@ impl Op {
             Op::Scan { bounds, .. } | Op::Compact { bounds } => bounds.keys(),
             Op::Transaction { reads, scan, entries, .. } => {
                 let scanned = scan.iter().flat_map(|(bounds, _)| bounds.keys());
-                reads.iter().copied().chain(scanned).chain(entries.iter().map(|entry| entry.key)).collect()
+                let written = entries.iter().flat_map(|entry| [entry.key].into_iter().chain(entry.end));
+                reads.iter().copied().chain(scanned).chain(written).collect()
             }
             _ => {
                 let mut keys = Vec::new();
-                self.each_entry(|entry| keys.push(entry.key));
+                self.each_entry(|entry| keys.extend([entry.key].into_iter().chain(entry.end)));
                 keys
             }
         }
@@ -504,12 +533,12 @@ impl Op {
         let mut op = self.clone();
         match &mut op {
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => *key = name(*key),
-            Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| entry.key = name(entry.key)),
+            Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| *entry = entry.renamed(name)),
             Op::Scan { bounds, .. } | Op::Compact { bounds } => *bounds = bounds.renamed(name),
             Op::Transaction { reads, scan, entries, .. } => {
                 reads.iter_mut().for_each(|key| *key = name(*key));
                 scan.iter_mut().for_each(|(bounds, _)| *bounds = bounds.renamed(name));
-                *entries = each_once(entries.iter().map(|entry| Entry { key: name(entry.key), ..*entry }));
+                *entries = each_once(entries.iter().map(|entry| entry.renamed(name)));
             }
             _ => {}
         }
@@ -528,10 +557,21 @@ impl Op {
     }
 }
 
-/// The changes as a transaction makes them: of each key the last, ascending.
+/// The changes as a transaction makes them: deletions of ranges, and then of each key the last, ascending, if no range behind
+/// it holds the key.
 pub fn each_once(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-    let last: BTreeMap<KeyId, Option<Value>> = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
-    last.into_iter().map(|(key, value)| Entry { key, value }).collect()
+    let mut ranges = Vec::new();
+    let mut last: BTreeMap<KeyId, Entry> = BTreeMap::new();
+    for entry in entries {
+        if entry.end.is_some() {
+            last.retain(|key, _| !entry.touches().contains(key));
+            ranges.push(entry);
+        } else {
+            last.insert(entry.key, entry);
+        }
+    }
+    ranges.extend(last.into_values());
+    ranges
 }
 
 fn sync_word(sync: SyncMode) -> &'static str {
@@ -673,14 +713,24 @@ impl<'a> Words<'a> {
     }
 
     fn entry(&mut self) -> Result<Entry, String> {
+        if let Some((start, end)) = self.words.peek().and_then(|word| word.split_once("..")) {
+            const EXPECTED: &str = "a range such as k3..k7";
+            self.words.next();
+            let (start, end) = (self.number(start, "k", EXPECTED)?, self.number(end, "k", EXPECTED)?);
+            self.word("deleted")?;
+            if end <= start {
+                return Err(format!("{:?}: the range k{start}..k{end} is empty", self.line));
+            }
+            return Ok(Entry::range(start, end));
+        }
         let key = self.key()?;
         if self.take("deleted") {
-            return Ok(Entry { key, value: None });
+            return Ok(Entry::new(key, None));
         }
         if !self.take("=") {
             return Err(format!("{:?}: '=' or 'deleted' expected after k{key}", self.line));
         }
-        Ok(Entry { key, value: Some(self.value()?) })
+        Ok(Entry::new(key, Some(self.value()?)))
     }
 
     fn bounds(&mut self) -> Result<Bounds, String> {
@@ -707,7 +757,7 @@ impl<'a> Words<'a> {
         const EXPECTED: &str = "an operation such as put, get or flush";
         Ok(match self.next(EXPECTED)? {
             "put" => match self.entry()? {
-                Entry { key, value: Some(value) } => Op::Put { key, value, sync: self.sync() },
+                Entry { key, value: Some(value), .. } => Op::Put { key, value, sync: self.sync() },
                 Entry { .. } => return Err(format!("{:?}: a put has a value; say delete", self.line)),
             },
             "delete" => Op::Delete { key: self.key()?, sync: self.sync() },
@@ -771,6 +821,8 @@ mod tests {
             "put k0 = empty always",
             "delete k3 buffered",
             "batch [k3 = #18:64, k5 deleted, k3 = empty] always",
+            "batch [k3..k5 deleted, k3 = empty]",
+            "transaction reads [] writes [k3..k5 deleted, k2 = #7:64]",
             "transaction reads [k1, k4] scans >=k3 <k9 limit 5 writes [k1 = #7:64, k4 deleted] buffered",
             "transaction snapshot reads [] writes []",
             "get k3",

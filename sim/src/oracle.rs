@@ -159,6 +159,8 @@ struct WriteRecord {
     /// Its part of `Oracle::entries`.
     start: u32,
     count: u32,
+    /// How many sequence numbers it takes: a deleted range takes one for all its keys.
+    numbers: u32,
     first: u64,
     invoked: Tick,
     visible: u64,
@@ -286,6 +288,8 @@ pub struct Oracle {
     versions: Vec<Vec<Version>>,
     writes: Vec<WriteRecord>,
     entries: Vec<(KeyId, Stamp)>,
+    /// For each of them, which of the sequence numbers of its write it has.
+    numbers: Vec<u32>,
     log: Vec<LogItem>,
     /// The state at which `log` starts.
     log_base: u64,
@@ -338,6 +342,7 @@ impl Oracle {
             versions: vec![Vec::new(); count],
             writes: Vec::new(),
             entries: Vec::new(),
+            numbers: Vec::new(),
             log: Vec::new(),
             log_base: 0,
             in_flight: Vec::new(),
@@ -406,15 +411,36 @@ impl Oracle {
 
     /// A write starts.
     pub fn begin_write(&mut self, entries: impl IntoIterator<Item = Entry>, label: Label) -> WriteTicket {
+        let numbered =
+            (0..).zip(entries).flat_map(|(number, entry)| entry.touches().map(move |key| (key, entry.stamp(), number)));
+        self.begin(numbered, label)
+    }
+
+    /// The same with what it writes to each key, and with which of its sequence numbers.
+    fn begin(&mut self, entries: impl IntoIterator<Item = (KeyId, Stamp, u32)>, label: Label) -> WriteTicket {
         let start = self.entries.len() as u32;
-        self.entries.extend(entries.into_iter().map(|entry| (entry.key, entry.stamp())));
+        for (key, stamp, number) in entries {
+            self.entries.push((key, stamp));
+            self.numbers.push(number);
+        }
         let count = self.entries.len() as u32 - start;
+        let numbers = self.numbers.last().map_or(0, |number| number + 1);
         assert!(count > 0, "a write has at least one entry");
         let invoked = self.next_tick();
         let write = self.writes.len() as u32;
         let visible = self.visible;
         let fate = Fate::InFlight;
-        self.writes.push(WriteRecord { start, count, first: 0, invoked, visible, fate, durable: false, label });
+        self.writes.push(WriteRecord {
+            start,
+            count,
+            numbers,
+            first: 0,
+            invoked,
+            visible,
+            fate,
+            durable: false,
+            label,
+        });
         self.in_flight.push((invoked, write));
         WriteTicket(write)
     }
@@ -448,7 +474,7 @@ impl Oracle {
             Outcome::Lost => Fate::LostInFlight,
         };
         let record = record.clone();
-        let last = first + u64::from(record.count) - 1;
+        let last = first + u64::from(record.numbers) - 1;
         self.place(ticket.0, &record, last)?;
         match outcome {
             Outcome::Acknowledged { durable } => {
@@ -503,7 +529,8 @@ impl Oracle {
                 continue;
             }
             let versions = &mut self.versions[key as usize];
-            let version = Version { seq: first + u64::from(i), stamp, write };
+            let number = self.numbers[(record.start + i) as usize];
+            let version = Version { seq: first + u64::from(number), stamp, write };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -586,7 +613,7 @@ impl Oracle {
     fn resolve_present(&mut self, write: u32) {
         let record = &mut self.writes[write as usize];
         record.fate = Fate::Acknowledged;
-        let last = record.first + u64::from(record.count) - 1;
+        let last = record.first + u64::from(record.numbers) - 1;
         self.visible = self.visible.max(last);
         self.holes.retain(|hole| *hole != write);
     }
@@ -1214,7 +1241,7 @@ impl Oracle {
         self.writes.iter().rev().find_map(|record| {
             let range = record.start as usize..(record.start + record.count) as usize;
             let index = self.entries[range].iter().position(|entry| *entry == (key, stamp))?;
-            Some((record, record.first + index as u64))
+            Some((record, record.first + u64::from(self.numbers[record.start as usize + index])))
         })
     }
 
@@ -1322,10 +1349,13 @@ impl Oracle {
             let before = self.state_at(item.first - 1);
             let mut state: Vec<Stamp> =
                 before.iter().map(|version| version.map_or(TOMBSTONE, |version| version.stamp)).collect();
+            let record = &self.writes[item.write as usize];
+            let mut entries = (record.start as usize..(record.start + record.count) as usize).peekable();
             for n in item.first..item.last {
-                let index = u64::from(self.writes[item.write as usize].start) + (n - item.first);
-                let (key, stamp) = self.entries[index as usize];
-                state[key as usize] = stamp;
+                while let Some(i) = entries.next_if(|i| item.first + u64::from(self.numbers[*i]) <= n) {
+                    let (key, stamp) = self.entries[i];
+                    state[key as usize] = stamp;
+                }
                 if (0..seen.len()).all(|key| unreadable.contains(&(key as KeyId)) || state[key] == seen[key]) {
                     return Finding::new(
                         "batch-recovered-in-part",

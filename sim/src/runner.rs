@@ -960,12 +960,12 @@ impl Run {
     fn perform(&self, store: &dyn Store, op: &Op, label: Label) -> Result<(), LifeEnd> {
         match op {
             Op::Put { key, value, sync } => {
-                let entry = Entry { key: *key, value: Some(*value) };
+                let entry = Entry::new(*key, Some(*value));
                 let write = [self.write_of(&entry)];
                 self.write(store, &[entry], &write, *sync, label).map(|_| ())
             }
             Op::Delete { key, sync } => {
-                let entry = Entry { key: *key, value: None };
+                let entry = Entry::new(*key, None);
                 let write = [self.write_of(&entry)];
                 self.write(store, &[entry], &write, *sync, label).map(|_| ())
             }
@@ -1066,9 +1066,10 @@ impl Run {
 
     fn write_of(&self, entry: &Entry) -> Write {
         let key = self.plan.keys.bytes(entry.key).to_vec();
-        match entry.value {
-            Some(value) => Write::Put { key, value: value.to_bytes() },
-            None => Write::Delete { key },
+        match (entry.value, entry.end) {
+            (Some(value), _) => Write::Put { key, value: value.to_bytes() },
+            (None, Some(end)) => Write::DeleteRange { begin: key, end: self.plan.keys.bytes(end).to_vec() },
+            (None, None) => Write::Delete { key },
         }
     }
 
@@ -1226,7 +1227,7 @@ impl Run {
             let value = Value { stamp, bytes: 16 };
             stamp += 1;
             self.oracle.lock().add_value(value);
-            let entry = Entry { key: 0, value: Some(value) };
+            let entry = Entry::new(0, Some(value));
             let write = [self.write_of(&entry)];
             let result = self.write(store.as_ref(), &[entry], &write, SyncMode::Always, Label::HARNESS)?;
             let Err(failure) = result else { break };

@@ -15,6 +15,7 @@
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
 //! other list of choices, or a value; what the options mean, only the store knows. Everything but `about` has a default.
+//! The operations are those of [`OpKind`]; `delete-range` and `transaction` are in no workload that does not name them.
 //! Unknown fields are refused, with the line and the nearest name that is known.
 
 use crate::disk::Profile;
@@ -389,7 +390,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `backup`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `backup`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

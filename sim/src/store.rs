@@ -32,13 +32,20 @@ pub enum Write {
         /// The key.
         key: Vec<u8>,
     },
+    /// No key of a range has a value from now on. Only for stores that say [so](StoreKind::has_range_deletes).
+    DeleteRange {
+        /// The first key.
+        begin: Vec<u8>,
+        /// The first key behind.
+        end: Vec<u8>,
+    },
 }
 
 impl Write {
-    /// The key that is written.
+    /// The key that is written; of a range the first.
     pub fn key(&self) -> &[u8] {
         match self {
-            Write::Put { key, .. } | Write::Delete { key } => key,
+            Write::Put { key, .. } | Write::Delete { key } | Write::DeleteRange { begin: key, .. } => key,
         }
     }
 
@@ -46,7 +53,7 @@ impl Write {
     pub fn value(&self) -> Option<&[u8]> {
         match self {
             Write::Put { value, .. } => Some(value),
-            Write::Delete { .. } => None,
+            Write::Delete { .. } | Write::DeleteRange { .. } => None,
         }
     }
 }
@@ -316,6 +323,12 @@ pub trait StoreKind: Send + Sync {
 
     /// Whether it offers [`Store::transact`]. A scenario in which transactions run says nothing about a store that does not.
     fn has_transactions(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Write::DeleteRange`] means something to it. Scenarios with range deletes are meant for such stores only, which
+    /// have transactions as well.
+    fn has_range_deletes(&self) -> bool {
         false
     }
 

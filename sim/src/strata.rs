@@ -142,6 +142,10 @@ impl StoreKind for StrataKind {
         true
     }
 
+    fn has_range_deletes(&self) -> bool {
+        true
+    }
+
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
     /// are one thing only: a file for each level, two levels, tables of one block.
     fn wild_options(&self) -> Vec<Vec<toml::Table>> {
@@ -344,6 +348,11 @@ impl StrataStore {
     }
 }
 
+/// Whether a write is of this key alone.
+fn writes_one(write: &Write, key: &[u8]) -> bool {
+    !matches!(write, Write::DeleteRange { .. }) && write.key() == key
+}
+
 impl Store for StrataStore {
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
         let mut entries = WriteBatch::new();
@@ -351,6 +360,7 @@ impl Store for StrataStore {
             match write {
                 Write::Put { key, value } => entries.put(key, value),
                 Write::Delete { key } => entries.delete(key),
+                Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
             }
         }
         let result = self.db.write(&mut entries, as_durable_as(sync));
@@ -378,6 +388,7 @@ impl Store for StrataStore {
                 match write {
                     Write::Put { key, value } => txn.put(key, value),
                     Write::Delete { key } => txn.delete(key),
+                    Write::DeleteRange { begin, end } => txn.delete_range(begin, end),
                 }
             }
         }
@@ -385,6 +396,10 @@ impl Store for StrataStore {
             let (key, expected) = match write {
                 Write::Put { key, value } => (key, Some(value.as_slice())),
                 Write::Delete { key } => (key, None),
+                Write::DeleteRange { begin, .. } if script.writes.iter().any(|write| writes_one(write, begin)) => {
+                    continue;
+                }
+                Write::DeleteRange { begin, .. } => (begin, None),
             };
             if txn.get(key).map_err(failure)?.as_deref() != expected {
                 let message = format!("a transaction does not read its own write of {}", key.escape_ascii());

@@ -241,6 +241,9 @@ fn draw_options(options: &toml::Table, dice: &mut Dice<'_>) -> toml::Table {
 
 /// Refuses a scenario whose options its store would refuse: each choice, and both ends of each range, are tried.
 pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
+    if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
+        return Err(format!("the store {} has no range deletes", kind.name()));
+    }
     let names = kind.option_names();
     for (name, value) in &scenario.options {
         if !names.contains(name) {
@@ -419,6 +422,14 @@ impl Author {
         }
     }
 
+    /// The deletion of a range: of a few keys, or of any part of all.
+    fn range(&mut self, dice: &mut Dice<'_>) -> Entry {
+        let count = self.shuffled.len() as u64;
+        let start = dice.below(count);
+        let len = if dice.once_in(3) { 1 + dice.below(count) } else { 1 + dice.below(4) };
+        Entry::range(start as KeyId, (start + len).min(count - 1) as KeyId)
+    }
+
     fn bounds(&mut self, dice: &mut Dice<'_>) -> Bounds {
         match dice.below(8) {
             0 | 1 => Bounds::ALL,
@@ -448,10 +459,32 @@ impl Author {
                     .map(|_| {
                         let key = self.key(work.keys, dice);
                         let value = if dice.once_in(4) { None } else { Some(self.value(dice)) };
-                        Entry { key, value }
+                        Entry::new(key, value)
                     })
                     .collect();
                 Op::Batch { entries, sync: self.sync(dice) }
+            }
+            OpKind::DeleteRange => {
+                let count = 1 + dice.below(4);
+                let mut entries = Vec::new();
+                for place in 0..count {
+                    if place == 0 || dice.once_in(4) {
+                        entries.push(self.range(dice));
+                    } else {
+                        let value = if dice.once_in(8) { None } else { Some(self.value(dice)) };
+                        entries.push(Entry::new(self.key(work.keys, dice), value));
+                    }
+                }
+                // The range does not always come first.
+                let turn = dice.below(count) as usize;
+                entries.rotate_left(turn);
+                if !dice.once_in(8) {
+                    return Op::Batch { entries, sync: self.sync(dice) };
+                }
+                let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
+                let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
+                let (entries, serializable) = (each_once(entries), !dice.once_in(3));
+                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::Transaction => {
                 let reads: Vec<KeyId> = (0..dice.below(4)).map(|_| self.key(work.keys, dice)).collect();
@@ -466,7 +499,7 @@ impl Author {
                         _ => self.key(work.keys, dice),
                     };
                     let value = if dice.once_in(4) { None } else { Some(self.value(dice)) };
-                    entries.push(Entry { key, value });
+                    entries.push(Entry::new(key, value));
                 }
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }

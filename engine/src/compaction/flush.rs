@@ -4,6 +4,7 @@ use crate::compaction::merge::Retention;
 use crate::env::{Env, OpenMode};
 use crate::error::Result;
 use crate::filename::FileKind;
+use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
 use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo};
 use crate::manifest::version::TableMeta;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 /// Writes what readers can still see of a memtable to table `number`, and makes its bytes durable; its name is durable after
 /// a sync of the directory, which is the caller's. Returns `None`, and leaves no file, where the memtable is empty.
-/// Tombstones stay: older versions may lie anywhere below.
+/// Tombstones and range deletes stay: older versions may lie anywhere below.
 #[track_caller]
 pub fn flush(
     env: &Env,
@@ -26,21 +27,24 @@ pub fn flush(
     snapshots: Vec<SeqNo>,
     options: &Options,
 ) -> Result<Option<TableMeta>> {
-    let mut iter = memtable.iter();
-    iter.seek_to_first()?;
-    if !iter.valid() {
+    if memtable.is_empty() {
         return Ok(None);
     }
+    let mut iter = memtable.iter();
+    iter.seek_to_first()?;
     let path = FileKind::Sst(number).path(dir);
     let file = env.open(&path, OpenMode::CreateNew)?;
     let mut writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, TableOptions::at_level(options, 0));
-    let mut retention = Retention::new(snapshots);
+    let mut retention = Retention::new(snapshots, Fragments::clone(&memtable.fragments()));
     while iter.valid() {
         let entry = InternalKey::decode(iter.key()).expect("a memtable holds whole keys");
         if retention.keep(entry, || true) {
             writer.add(iter.key(), &iter.value())?;
         }
         iter.next()?;
+    }
+    for fragment in retention.range_deletes(|_| true) {
+        writer.add_range_deletes(&fragment);
     }
     let (kept, dropped) = retention.counts();
     assert_eq!(kept + dropped, memtable.entries(), "every entry of a memtable is kept or dropped for a reason");
@@ -58,6 +62,7 @@ pub(crate) fn describe(number: u64, summary: TableSummary) -> TableMeta {
         bytes: summary.bytes,
         entries: summary.entries,
         deletes: summary.deletes,
+        range_deletes: summary.range_deletes,
         smallest: summary.smallest,
         largest: summary.largest,
         seqno_min: summary.seqno_min,

@@ -6,20 +6,24 @@
 
 use crate::compaction::flush::describe;
 use crate::compaction::merge::Retention;
-use crate::compaction::picker::may_lie_below;
+use crate::compaction::picker::{may_any_lie_below, may_lie_below};
 use crate::compaction::plan::{Claim, Plan};
 use crate::env::{Env, OpenMode};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::fragments::{Fragment, Fragments};
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
 use crate::key::{InternalKey, KEY_LEN_MAX, KEYSPACE_DEFAULT, SeqNo, VALUE_LEN_MAX, compare, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::version::{TableMeta, Version};
+use crate::mark::sometimes;
 use crate::options::Options;
 use crate::sst::{TableCache, TableOptions, TableWriter};
+use bytes::Bytes;
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,8 +63,10 @@ pub fn run(
     }
 
     let mut input = input_iter(around, plan);
-    let mut output = Output { around, level: plan.output_level, current: None, done: Vec::new() };
-    let mut retention = Retention::new(snapshots);
+    let mut retention = Retention::new(snapshots, fragments_of(around, plan)?);
+    let range_deletes =
+        retention.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
+    let mut output = Output { around, level: plan.output_level, current: None, range_deletes, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
     input.seek_to_first()?;
     let mut entries = 0u64;
@@ -76,7 +82,7 @@ pub fn run(
         }
         input.next()?;
     }
-    output.close_table()?;
+    output.finish()?;
 
     // A read error that ended an input early would show here as missing entries, not as lost data.
     let expected: u64 = plan.tables().map(|(_, table)| table.entries).sum();
@@ -92,6 +98,22 @@ pub fn run(
     }
     edit.added.extend(output.done.into_iter().map(|table| (plan.output_level, table)));
     Ok(Some(edit))
+}
+
+/// The range deletes of all inputs, each of which ends where its table does.
+fn fragments_of(around: &Surroundings<'_>, plan: &Plan) -> Result<Fragments> {
+    let mut all = Fragments::new();
+    for (_, meta) in plan.tables().filter(|(_, meta)| meta.range_deletes > 0) {
+        let table = around.tables.table(meta.number, meta.bytes)?;
+        for fragment in table.fragments().iter() {
+            let within = &fragment.start[..] >= meta.smallest_user() && &fragment.end[..] <= meta.largest_user();
+            if !within || fragment.seqnos[0] > meta.seqno_max {
+                return Err(odd_input(around, plan, &format!("range deletes {fragment:?} in {meta:?}")));
+            }
+        }
+        all.merge(table.fragments());
+    }
+    Ok(all)
 }
 
 fn odd_input(around: &Surroundings<'_>, plan: &Plan, found: &str) -> Error {
@@ -119,7 +141,7 @@ impl Sequence {
         let Some(entry) = InternalKey::decode(key) else {
             return Err(format!("{}, which is no internal key", key.escape_ascii()));
         };
-        if !entry.kind.is_supported() || entry.user.len() > KEY_LEN_MAX || value.len() > VALUE_LEN_MAX {
+        if !entry.kind.is_point() || entry.user.len() > KEY_LEN_MAX || value.len() > VALUE_LEN_MAX {
             let (kind, key_len, value_len) = (entry.kind, entry.user.len(), value.len());
             return Err(format!("an entry of kind {kind:?} with {key_len} bytes of key and {value_len} of value"));
         }
@@ -184,11 +206,14 @@ impl TableSource for InputRun {
     }
 }
 
-/// Tables being written. All versions of a user key go to one table, so that a level never has a key in two.
+/// Tables being written. All versions of a user key go to one table, so that a level never has a key in two; a range delete
+/// that reaches from one table into the next is cut where the next one begins.
 struct Output<'a> {
     around: &'a Surroundings<'a>,
     level: usize,
     current: Option<Open>,
+    /// Those that are in no table yet.
+    range_deletes: VecDeque<Fragment>,
     done: Vec<TableMeta>,
 }
 
@@ -196,14 +221,34 @@ struct Open {
     number: u64,
     writer: TableWriter,
     last_user_key: Vec<u8>,
+    /// The range deletes that begin in this table last, as far as they are known to lie in it.
+    reaching: Option<Fragment>,
 }
 
 impl Output<'_> {
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let user = user_key(key);
+        while let Some(fragment) = self.range_deletes.pop_front_if(|fragment| &fragment.start[..] <= user) {
+            self.add_range_deletes(fragment)?;
+        }
+        let open = self.at(user)?;
+        open.writer.add(key, value)
+    }
+
+    fn add_range_deletes(&mut self, fragment: Fragment) -> Result<()> {
+        let open = self.at(&fragment.start)?;
+        if let Some(before) = open.reaching.replace(fragment) {
+            open.writer.add_range_deletes(&before);
+        }
+        Ok(())
+    }
+
+    /// The table for what comes next, at a user key.
+    fn at(&mut self, user: &[u8]) -> Result<&mut Open> {
         let full = |open: &Open| open.writer.bytes() >= self.around.options.table_bytes && open.last_user_key != user;
+        let mut reaching = None;
         if self.current.as_ref().is_some_and(full) {
-            self.close_table()?;
+            reaching = self.close_table(Some(user))?;
         }
         if self.current.is_none() {
             let number = (self.around.new_file_number)();
@@ -211,20 +256,38 @@ impl Output<'_> {
             let file = self.around.env.open(&path, OpenMode::CreateNew)?;
             let options = TableOptions::at_level(self.around.options, self.level);
             let writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, options);
-            self.current = Some(Open { number, writer, last_user_key: Vec::new() });
+            self.current = Some(Open { number, writer, last_user_key: Vec::new(), reaching });
         }
         let open = self.current.as_mut().expect("opened above");
         open.last_user_key.clear();
         open.last_user_key.extend_from_slice(user);
-        open.writer.add(key, value)
+        Ok(open)
     }
 
-    fn close_table(&mut self) -> Result<()> {
-        if let Some(open) = self.current.take() {
-            let summary = open.writer.finish()?;
-            self.done.push(describe(open.number, summary));
+    /// Adds what is left.
+    fn finish(&mut self) -> Result<()> {
+        while let Some(fragment) = self.range_deletes.pop_front() {
+            self.add_range_deletes(fragment)?;
         }
-        Ok(())
+        self.close_table(None).map(|_| ())
+    }
+
+    /// Ends a table before user key `next`, and returns the range deletes that go on there.
+    fn close_table(&mut self, next: Option<&[u8]>) -> Result<Option<Fragment>> {
+        let Some(mut open) = self.current.take() else { return Ok(None) };
+        let mut rest = None;
+        if let Some(mut last) = open.reaching.take() {
+            if let Some(next) = next.filter(|&next| next < &last.end[..]) {
+                sometimes!("a range delete is cut at the end of a table");
+                let cut = Bytes::copy_from_slice(next);
+                rest = Some(Fragment { start: cut.clone(), ..last.clone() });
+                last.end = cut;
+            }
+            open.writer.add_range_deletes(&last);
+        }
+        let summary = open.writer.finish()?;
+        self.done.push(describe(open.number, summary));
+        Ok(rest)
     }
 }
 
@@ -245,6 +308,7 @@ mod tests {
                 bytes: 100,
                 entries: 2,
                 deletes: 0,
+                range_deletes: 0,
                 smallest: key(smallest, 9, Kind::Put),
                 largest: key(largest, 4, Kind::Put),
                 seqno_min: 4,

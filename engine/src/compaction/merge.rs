@@ -5,9 +5,13 @@
 //!
 //! D1. A version is dropped when a newer version of the same key lies in the same stripe.
 //! D2. A tombstone is dropped, beyond D1, only when it lies in the oldest stripe and nothing older of its key lies below.
+//! D3. A version is dropped when a newer range delete of the merge holds its key in the same stripe.
+//! D4. Of the range deletes of a fragment the newest of each stripe stays, and that of the oldest stripe goes, too, where
+//!     nothing older of its keys lies below.
 //!
 //! The snapshots must have been listed after the inputs were fixed: a snapshot taken later is newer than every input.
 
+use crate::fragments::{Fragment, Fragments};
 use crate::key::{InternalKey, Kind, SeqNo};
 use crate::mark::sometimes;
 
@@ -15,6 +19,8 @@ use crate::mark::sometimes;
 pub struct Retention {
     /// Ascending.
     snapshots: Vec<SeqNo>,
+    /// All range deletes of the merge.
+    fragments: Fragments,
     key: Vec<u8>,
     /// The stripe of the last entry of `key`; `None` before the first entry.
     stripe: Option<usize>,
@@ -23,17 +29,17 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// For readers at these snapshots, in any order, and for now.
-    pub fn new(mut snapshots: Vec<SeqNo>) -> Retention {
+    /// For readers at these snapshots, in any order, and for now; `fragments` are the range deletes of all that is merged.
+    pub fn new(mut snapshots: Vec<SeqNo>, fragments: Fragments) -> Retention {
         snapshots.sort_unstable();
         snapshots.dedup();
-        Retention { snapshots, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
+        Retention { snapshots, fragments, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
     }
 
     /// Whether to keep this entry. `older_below` says whether an older version of the key may lie outside the inputs; it is
     /// asked only for a tombstone that could go.
     pub fn keep(&mut self, entry: InternalKey<'_>, older_below: impl FnOnce() -> bool) -> bool {
-        let stripe = self.snapshots.partition_point(|&snapshot| snapshot < entry.seqno);
+        let stripe = self.stripe_of(entry.seqno);
         let same_key = self.stripe.is_some() && self.key == entry.user;
         let shadowed = same_key && self.stripe == Some(stripe);
         if !same_key {
@@ -44,17 +50,47 @@ impl Retention {
         }
         self.stripe = Some(stripe);
         let deletes = entry.kind == Kind::Delete;
-        let keep = !shadowed && (!deletes || stripe > 0 || older_below());
+        let range_deleted = !self.fragments.is_empty() && self.is_range_deleted(entry.user, entry.seqno, stripe);
+        sometimes!("a merge drops what a range delete holds", if range_deleted);
+        let keep = !shadowed && !range_deleted && (!deletes || stripe > 0 || older_below());
         sometimes!("a version is kept for a snapshot", if keep && same_key);
         sometimes!("a tombstone is kept for a snapshot", if keep && deletes && stripe > 0);
         sometimes!("a tombstone is kept for what may lie below", if keep && deletes && stripe == 0);
-        sometimes!("a tombstone is dropped", if !keep && deletes && !shadowed);
+        sometimes!("a tombstone is dropped", if !keep && deletes && !shadowed && !range_deleted);
         if keep {
             self.kept += 1;
         } else {
             self.dropped += 1;
         }
         keep
+    }
+
+    /// The range deletes that stay (D4), in order and cut as before. `older_below` says whether anything older of a range
+    /// may lie outside the inputs.
+    pub fn range_deletes(&self, mut older_below: impl FnMut(&Fragment) -> bool) -> Vec<Fragment> {
+        let kept = self.fragments.iter().map(|fragment| {
+            let mut seqnos = Vec::new();
+            let mut last_stripe = None;
+            for &seqno in fragment.seqnos.iter() {
+                let stripe = self.stripe_of(seqno);
+                if last_stripe.replace(stripe) != Some(stripe) && (stripe > 0 || older_below(fragment)) {
+                    seqnos.push(seqno);
+                }
+            }
+            sometimes!("a range delete is dropped", if seqnos.is_empty());
+            sometimes!("a range delete is kept for a snapshot", if seqnos.len() > 1);
+            Fragment { seqnos: seqnos.into(), ..fragment.clone() }
+        });
+        kept.filter(|fragment| !fragment.seqnos.is_empty()).collect()
+    }
+
+    fn is_range_deleted(&self, key: &[u8], seqno: SeqNo, stripe: usize) -> bool {
+        let next = self.fragments.at(key).and_then(|fragment| fragment.oldest_above(seqno));
+        next.is_some_and(|deleted| self.stripe_of(deleted) == stripe)
+    }
+
+    fn stripe_of(&self, seqno: SeqNo) -> usize {
+        self.snapshots.partition_point(|&snapshot| snapshot < seqno)
     }
 
     /// Entries kept and dropped so far.
@@ -78,7 +114,7 @@ mod tests {
     }
 
     fn merged(history: &History, snapshots: &[SeqNo], older_below: bool) -> History {
-        let mut retention = Retention::new(snapshots.to_vec());
+        let mut retention = Retention::new(snapshots.to_vec(), Fragments::new());
         history
             .iter()
             .filter(|((key, seqno), value)| {
@@ -117,6 +153,57 @@ mod tests {
                 }
             }
             prop_assert_eq!(merged(&after, &snapshots, below), after, "a second merge changes nothing");
+        }
+    }
+
+    /// What a reader at `at` sees of `key`, with range deletes beside the entries.
+    fn seen_beside(history: &History, fragments: &Fragments, key: u8, at: SeqNo) -> Option<u8> {
+        let mut versions = history.range((key, std::cmp::Reverse(at))..=(key, std::cmp::Reverse(0)));
+        let ((_, written), value) = versions.next()?;
+        if fragments.newest(&[key], at).is_some_and(|deleted| deleted > written.0) { None } else { *value }
+    }
+
+    proptest! {
+        #[test]
+        fn range_deletes_change_nothing_for_readers_when_they_are_merged(
+            writes in proptest::collection::btree_map(1u64..60, (0u8..6, 0u8..4, proptest::option::of(any::<u8>())), 0..40),
+            snapshots in proptest::collection::vec(0u64..60, 0..4),
+            below: bool,
+        ) {
+            let mut history = History::new();
+            let mut fragments = Fragments::new();
+            for (&seqno, &(key, len, value)) in &writes {
+                if len == 0 {
+                    history.insert((key, std::cmp::Reverse(seqno)), value);
+                } else {
+                    let bytes = |key: u8| bytes::Bytes::copy_from_slice(&[key]);
+                    fragments.add(bytes(key), bytes(key + len), seqno);
+                }
+            }
+            let mut retention = Retention::new(snapshots.clone(), fragments.clone());
+            let mut after = History::new();
+            for (&(key, seqno), &value) in &history {
+                let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+                if retention.keep(InternalKey::new(&[key], seqno.0, kind), || below) {
+                    after.insert((key, seqno), value);
+                }
+            }
+            let mut kept = Fragments::new();
+            retention.range_deletes(|_| below).into_iter().for_each(|fragment| kept.push(fragment));
+            for key in 0..10 {
+                for at in snapshots.iter().copied().chain([SeqNo::MAX >> 8]) {
+                    let before = seen_beside(&history, &fragments, key, at);
+                    prop_assert_eq!(before, seen_beside(&after, &kept, key, at));
+                    // What lies further down is older than all this, and hidden or shown as before.
+                    if below {
+                        prop_assert_eq!(fragments.newest(&[key], at).is_some(), kept.newest(&[key], at).is_some());
+                    }
+                }
+            }
+            if snapshots.is_empty() {
+                prop_assert!(below || kept.is_empty(), "no range delete outlives its use");
+                prop_assert!(kept.iter().all(|fragment| fragment.seqnos.len() == 1));
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::key::user_key;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
 use crate::options::Options;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// How much a level asks to be compacted; from 1.0 on it should be.
@@ -61,7 +62,7 @@ pub fn pick(version: &Version, running: &[Claim], cursors: &[Vec<u8>], options: 
 
 /// Whether a table overlaps the user keys `[from, to]` (`None`: no bound).
 pub fn overlaps(table: &TableMeta, from: Option<&[u8]>, to: Option<&[u8]>) -> bool {
-    from.is_none_or(|from| user_key(&table.largest) >= from) && to.is_none_or(|to| user_key(&table.smallest) <= to)
+    from.is_none_or(|from| !table.ends_before(from)) && to.is_none_or(|to| user_key(&table.smallest) <= to)
 }
 
 /// A compaction of the tables of `level` that overlap the user keys `[from, to]` (`None`: no bound), for one who asked for
@@ -145,7 +146,7 @@ fn with_overlap(version: &Version, level: usize, upper: Vec<Arc<TableMeta>>) -> 
     let largest = upper.iter().map(|table| user_key(&table.largest)).max().expect("inputs");
     let lower: Vec<_> = version.levels[level + 1]
         .iter()
-        .filter(|table| user_key(&table.largest) >= smallest && user_key(&table.smallest) <= largest)
+        .filter(|table| !table.ends_before(smallest) && user_key(&table.smallest) <= largest)
         .cloned()
         .collect();
     let trivial_move = upper.len() == 1 && lower.is_empty();
@@ -158,10 +159,13 @@ fn with_overlap(version: &Version, level: usize, upper: Vec<Arc<TableMeta>>) -> 
 
 /// Whether any table below `level` may hold the user key: if so, a tombstone for it must stay.
 pub fn may_lie_below(version: &Version, level: usize, key: &[u8]) -> bool {
-    version.levels[level + 1..].iter().any(|tables| {
-        let index = tables.partition_point(|table| user_key(&table.largest) < key);
-        tables.get(index).is_some_and(|table| user_key(&table.smallest) <= key)
-    })
+    (level + 1..version.levels.len()).any(|below| version.find(below, key).is_some())
+}
+
+/// Whether any table below `level` may hold a key of a range, or a range delete in it.
+pub fn may_any_lie_below(version: &Version, level: usize, from: &[u8], end: &[u8]) -> bool {
+    let mut below = level + 1..version.levels.len();
+    below.any(|below| !version.overlapping(below, Bound::Included(from), Bound::Excluded(end)).is_empty())
 }
 
 #[cfg(test)]

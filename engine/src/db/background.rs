@@ -175,8 +175,8 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
     let mut told = (None, 0);
-    sometimes!("an empty memtable is flushed", if frozen.memtable.entries() == 0);
-    if frozen.memtable.entries() > 0 {
+    sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
+    if !frozen.memtable.is_empty() {
         let number = drawn.draw();
         let snapshots = state.snapshot_seqnos();
         state.env.yield_point("flush: snapshots listed, nothing merged");

@@ -1,8 +1,8 @@
 //! Looking at the whole store: does everything that must hold hold, and does everything on disk belong there?
 //!
 //! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
-//! tables of a level below 0 are disjoint; that of two versions of a key the newer lies above (I2 of the version, entry by
-//! entry); that every file that should be there is, with the right length. Not verified: the log that is being written, and
+//! tables of a level below 0 are disjoint; that of two versions of a key, and of a version and a range delete that holds its
+//! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right length. Not verified: the log that is being written, and
 //! the manifest, which are read at the next open.
 
 use crate::compaction::flush::describe;
@@ -12,8 +12,9 @@ use crate::db::state::State;
 use crate::error::{Error, Result};
 use crate::event::LevelShape;
 use crate::filename::FileKind;
+use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, SeqNo};
+use crate::key::{InternalKey, SEQNO_MAX, SeqNo};
 use crate::manifest::version::{TableMeta, Version};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -116,6 +117,8 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
         iter.seek_to_first()?;
         sources.push((rank, table, Box::new(iter)));
     }
+    let deleted = Deletes::of(state, version)?;
+    deleted.check_among_each_other().map_err(|wrong| Error::corruption(&state.dir, 0, wrong))?;
     let mut last: Option<(Vec<u8>, usize)> = None;
     loop {
         let ahead = sources.iter_mut().filter(|(_, _, iter)| iter.valid());
@@ -125,6 +128,7 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
         let Some(entry) = entry else {
             return Err(Error::corruption(&path(), 0, "whole internal keys"));
         };
+        deleted.check(*rank, entry).map_err(|wrong| Error::corruption(&path(), 0, wrong))?;
         match &mut last {
             Some((user, above)) if user == entry.user => {
                 if *above > *rank {
@@ -139,6 +143,55 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
         iter.next()?;
     }
     Ok(())
+}
+
+/// The range deletes of all tables that have any, each with its rank.
+struct Deletes {
+    ranked: Vec<(usize, Arc<Fragments>)>,
+}
+
+impl Deletes {
+    fn of(state: &State, version: &Version) -> Result<Deletes> {
+        let mut ranked_deletes = Vec::new();
+        for (rank, table) in ranked(version).filter(|(_, table)| table.range_deletes > 0) {
+            let table = state.tables.table(table.number, table.bytes)?;
+            ranked_deletes.push((rank, table.fragments().clone()));
+        }
+        Ok(Deletes { ranked: ranked_deletes })
+    }
+
+    /// Range deletes above an entry are newer than it, and those below it are older.
+    fn check(&self, rank: usize, entry: InternalKey<'_>) -> std::result::Result<(), String> {
+        for (place, fragments) in &self.ranked {
+            let Some(fragment) = fragments.at(entry.user) else { continue };
+            let above = *place < rank && fragment.seqnos.iter().any(|&deleted| deleted < entry.seqno);
+            let below = *place > rank && fragment.newest(SEQNO_MAX).is_some_and(|deleted| deleted > entry.seqno);
+            if above || below {
+                let side = if above { "above" } else { "below" };
+                return Err(format!("{entry:?} between older and newer range deletes, found {fragment:?} {side} it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of two that hold the same key the newer lies above.
+    fn check_among_each_other(&self) -> std::result::Result<(), String> {
+        for (index, (rank, upper)) in self.ranked.iter().enumerate() {
+            for (_, lower) in self.ranked[index + 1..].iter().filter(|(other, _)| other > rank) {
+                for above in upper.iter() {
+                    let overlapping = lower.from(&above.start).take_while(|below| below.start < above.end);
+                    for below in overlapping {
+                        if above.seqnos.iter().any(|&newer| newer < below.seqnos[0]) {
+                            return Err(format!(
+                                "range deletes that get older from above, found {above:?} over {below:?}"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All tables, each with a rank: the smaller, the newer what it holds of any key.

@@ -1,11 +1,14 @@
 //! Walking over keys in either direction, as a reader at one seqno sees them.
 //!
 //! Beneath is one merged stream of internal entries: every version of every key, newest first within a key. This iterator
-//! shows of each key the newest version that is not newer than its seqno, and no key whose version is a tombstone.
+//! shows of each key the newest version that is not newer than its seqno, and no key whose version is a tombstone or older
+//! than a range delete that holds it. What lies in older places than a range delete is not even looked at: the cursors of
+//! these places jump to its end.
 //!
 //! Where the inner cursor stands: after a step forward, on the entry that is shown; after a step backward, before all entries
 //! of the key that is shown. A change of direction seeks.
 
+use crate::db::deleted::DeletedRanges;
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
 use crate::iter::InternalIterator;
@@ -54,9 +57,26 @@ impl Range {
         }
     }
 
+    /// A key that is not above any of its keys.
+    pub(super) fn lowest(&self) -> &[u8] {
+        match &self.lower {
+            Bound::Unbounded => &[],
+            Bound::Included(key) | Bound::Excluded(key) => key,
+        }
+    }
+
     /// Whether it holds this key.
     pub fn contains(&self, key: &[u8]) -> bool {
         !self.is_below(key) && !self.is_above(key)
+    }
+
+    /// Whether a key from `start` up to `end`, which is not one of them, may lie within.
+    pub(super) fn overlaps(&self, start: &[u8], end: &[u8]) -> bool {
+        let below = match &self.lower {
+            Bound::Unbounded => false,
+            Bound::Included(lower) | Bound::Excluded(lower) => end <= lower.as_slice(),
+        };
+        !below && !self.is_above(start)
     }
 
     /// The same up to this key, which is included.
@@ -95,6 +115,7 @@ pub struct DbIter {
     state: Arc<State>,
     view: Arc<ReadView>,
     inner: MergeIter,
+    deleted: DeletedRanges,
     range: Range,
     seqno: SeqNo,
     direction: Direction,
@@ -107,15 +128,24 @@ pub struct DbIter {
 impl DbIter {
     pub(crate) fn new(state: &Arc<State>, view: Arc<ReadView>, seqno: SeqNo, range: Range) -> Result<DbIter> {
         let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
-        children.push(Box::new(view.memtable.iter()));
-        for frozen in &view.frozen {
-            children.push(Box::new(frozen.memtable.iter()));
+        let mut deleted = DeletedRanges::new(seqno);
+        let frozen = view.frozen.iter().map(|frozen| &frozen.memtable);
+        for memtable in std::iter::once(&view.memtable).chain(frozen) {
+            if memtable.has_range_deletes() {
+                deleted.add(children.len(), memtable.fragments());
+            }
+            children.push(Box::new(memtable.iter()));
         }
         for table in &view.version.levels[0] {
-            children.push(Box::new(state.tables.table(table.number, table.bytes)?.iter(true)));
+            let table = state.tables.table(table.number, table.bytes)?;
+            deleted.add(children.len(), table.fragments().clone());
+            children.push(Box::new(table.iter(true)));
         }
         for (level, tables) in view.version.levels.iter().enumerate().skip(1) {
             if !tables.is_empty() {
+                if view.has_range_deletes {
+                    deleted.add_level(children.len(), tables);
+                }
                 let run = LevelRun { state: state.clone(), version: view.version.clone(), level };
                 children.push(Box::new(ConcatIter::new(run)));
             }
@@ -124,6 +154,7 @@ impl DbIter {
             state: state.clone(),
             view,
             inner: MergeIter::new(children),
+            deleted,
             range,
             seqno,
             direction: Direction::Forward,
@@ -291,6 +322,10 @@ impl DbIter {
             let is_hidden = hidden.as_deref() == Some(entry.user);
             sometimes!("an iterator passes a version that is too new", if entry.seqno > self.seqno);
             if entry.seqno <= self.seqno && !is_hidden {
+                if !self.deleted.is_empty() && self.pass_if_deleted()? {
+                    continue;
+                }
+                let entry = self.inner_key()?;
                 if entry.kind == Kind::Put {
                     let user = entry.user.to_vec();
                     self.key = user;
@@ -306,6 +341,24 @@ impl DbIter {
             self.inner.next()?;
         }
         Ok(())
+    }
+
+    /// Steps on if the current entry was deleted as part of a range.
+    fn pass_if_deleted(&mut self) -> Result<bool> {
+        let (key, seqno) = {
+            let entry = self.inner_key()?;
+            (entry.user.to_vec(), entry.seqno)
+        };
+        let Some(deleted) = self.deleted.at(&self.state, &key)?.filter(|deleted| deleted.seqno > seqno) else {
+            return Ok(false);
+        };
+        if self.inner.child() <= deleted.place {
+            self.inner.next()?;
+        } else {
+            sometimes!("an iterator jumps over a deleted range");
+            self.inner.skip_to(deleted.place + 1, &before_all_of(&deleted.end))?;
+        }
+        Ok(true)
     }
 
     /// From the inner cursor back: shows the last key that this reader sees. The cursor is before all versions of the key
@@ -324,11 +377,20 @@ impl DbIter {
                     break;
                 }
                 if entry.seqno <= self.seqno {
-                    found = if entry.kind == Kind::Put { Some(self.inner.value()) } else { None };
+                    let seqno = entry.seqno;
+                    found = if entry.kind == Kind::Put { Some((seqno, self.inner.value())) } else { None };
                 }
                 self.inner.prev()?;
             }
-            if let Some(value) = found {
+            if let Some((seqno, _)) = &found
+                && !self.deleted.is_empty()
+                && let Some(deleted) = self.deleted.at(&self.state, &key)?.filter(|deleted| deleted.seqno > *seqno)
+            {
+                sometimes!("an iterator jumps back over a deleted range");
+                self.inner.skip_to(deleted.place + 1, &before_all_of(&deleted.start))?;
+                continue;
+            }
+            if let Some((_, value)) = found {
                 self.key = key;
                 self.value = value;
                 self.valid = true;

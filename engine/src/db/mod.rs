@@ -8,6 +8,7 @@
 mod background;
 mod check;
 mod conflict;
+mod deleted;
 mod iter;
 mod obsolete;
 mod pin;
@@ -128,6 +129,29 @@ impl Db {
     pub fn delete(&self, key: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.delete(key);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// Makes all keys from `begin` up to `end` absent, `end` not among them, as one entry, however many keys there are. Where
+    /// `end` is not behind `begin` nothing is written, and the newest number there is is returned.
+    ///
+    /// Readers pass over what was deleted without looking at it, and compactions give its space back.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// db.put(b"log/1", b"old")?;
+    /// db.put(b"log/2", b"new")?;
+    /// let before = db.snapshot();
+    /// db.delete_range(b"log/", b"log/2")?;
+    /// assert_eq!(db.get(b"log/1")?, None);
+    /// assert_eq!(db.get(b"log/2")?.as_deref(), Some(&b"new"[..]));
+    /// assert!(db.get_at(&before, b"log/1")?.is_some());
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn delete_range(&self, begin: &[u8], end: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(begin, end);
         self.write(&mut batch, WriteOptions::default())
     }
 

@@ -4,7 +4,7 @@
 
 use crate::db::state::{ReadView, State};
 use crate::error::Result;
-use crate::key::{Lookup, SeqNo, user_key};
+use crate::key::{Lookup, SeqNo};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -27,17 +27,15 @@ fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Opti
         }
     }
     for table in &view.version.levels[0] {
-        if user_key(&table.smallest) <= key
-            && key <= user_key(&table.largest)
+        if table.smallest_user() <= key
+            && !table.ends_before(key)
             && let Some(found) = find_in(state, table, key, seqno)?
         {
             return Ok(Some(found));
         }
     }
-    for tables in &view.version.levels[1..] {
-        let index = tables.partition_point(|table| user_key(&table.largest) < key);
-        if let Some(table) = tables.get(index)
-            && user_key(&table.smallest) <= key
+    for level in 1..view.version.levels.len() {
+        if let Some(table) = view.version.find(level, key)
             && let Some(found) = find_in(state, table, key, seqno)?
         {
             sometimes!("a level below 0 answers a get");

@@ -298,7 +298,7 @@ fn flush_replayed(
     memtable: &Arc<Memtable>,
     edit: &mut VersionEdit,
 ) -> Result<()> {
-    if memtable.entries() > 0 {
+    if !memtable.is_empty() {
         let number = versions.new_file_number();
         let table = flush(env, dir, number, memtable, Vec::new(), options)?;
         edit.added.extend(table.map(|table| (0, table)));

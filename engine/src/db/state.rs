@@ -67,6 +67,8 @@ pub(crate) struct ReadView {
     pub(crate) frozen: Vec<Arc<Frozen>>,
     /// The tables.
     pub(crate) version: Arc<Version>,
+    /// Whether any table holds range deletes.
+    pub(crate) has_range_deletes: bool,
 }
 
 /// A memtable that takes no more writes.
@@ -170,6 +172,7 @@ impl State {
             memtable: Arc::new(Memtable::new()),
             frozen: Vec::new(),
             version: opened.versions.current().clone(),
+            has_range_deletes: opened.versions.current().has_range_deletes(),
         };
         let levels = view.version.levels.len();
         State {
@@ -229,6 +232,7 @@ impl State {
             versions.commit(edit)?;
             gone.extend(versions.take_retired());
             let version = versions.current().clone();
+            let has_range_deletes = version.has_range_deletes();
             self.env.yield_point("install: edit durable, view not yet swapped");
             self.view.rcu(|view| ReadView {
                 memtable: view.memtable.clone(),
@@ -239,6 +243,7 @@ impl State {
                     .cloned()
                     .collect(),
                 version: version.clone(),
+                has_range_deletes,
             });
         }
         self.env.yield_point("install: view swapped, old files not yet obsolete");

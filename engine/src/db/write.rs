@@ -12,7 +12,7 @@
 //! W4. All of a group goes to one log and one memtable.
 
 use crate::batch::WriteBatch;
-use crate::db::conflict::Guard;
+use crate::db::conflict::{Guard, Written};
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -24,7 +24,7 @@ use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::{ClosedWal, WalWriter};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -248,14 +248,14 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
 /// Decides of each batch that rests on something whether it may commit behind those of the group before it.
 fn refuse_conflicts(state: &State, group: &mut [Request]) {
     let Some(last) = group.iter().rposition(|request| request.guard.is_some()) else { return };
-    let mut written = BTreeSet::new();
+    let mut written = Written::default();
     for request in &mut group[..=last] {
         if let Some(guard) = &request.guard {
             request.refusal = guard.hold(state, &written).err();
             sometimes!("a transaction meets another one in its group", if request.refusal.is_some() && !written.is_empty());
         }
         if request.refusal.is_none() {
-            written.extend(request.batch.keys());
+            written.add(&request.batch);
         }
     }
 }
@@ -386,6 +386,7 @@ fn freeze(state: &State, commit: &Commit) {
             memtable: memtable.clone(),
             frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
             version: view.version.clone(),
+            has_range_deletes: view.has_range_deletes,
         }
     });
 }
@@ -481,7 +482,7 @@ pub(crate) fn resume(state: &State) -> Result<()> {
 pub(crate) fn freeze_for_flush(state: &State) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
-    if state.view.load().memtable.entries() == 0 {
+    if state.view.load().memtable.is_empty() {
         return Ok(());
     }
     rotate(state, &mut commit)
@@ -490,7 +491,7 @@ pub(crate) fn freeze_for_flush(state: &State) -> Result<()> {
 /// Ends the log with its trailer, synced: nothing more is written.
 pub(crate) fn close_wal(state: &State) -> Result<()> {
     let mut commit = state.commit.lock();
-    sometimes!("closing leaves entries to be replayed", if state.view.load().memtable.entries() > 0);
+    sometimes!("closing leaves entries to be replayed", if !state.view.load().memtable.is_empty());
     match (commit.wal.take(), commit.failure.take()) {
         (Some(wal), _) => wal.close().map(|_| ()),
         (None, Some(failure)) => {
@@ -525,7 +526,7 @@ fn is_full(state: &State, view: &ReadView) -> bool {
     let options = &state.options;
     let wal_share = options.wal_bytes_max / options.memtables_max as u64;
     view.memtable.bytes() >= options.memtable_bytes
-        || (state.wal_bytes.load(Ordering::Relaxed) > wal_share && view.memtable.entries() > 0)
+        || (state.wal_bytes.load(Ordering::Relaxed) > wal_share && !view.memtable.is_empty())
 }
 
 /// How fast a writer may go: a pure function of how far the background is behind.

@@ -95,6 +95,28 @@ impl MergeIter {
         Ok(())
     }
 
+    /// The number of the child with the current entry. Needs a valid cursor.
+    pub fn child(&self) -> usize {
+        *self.heap.first().expect("a cursor without position has no entry")
+    }
+
+    /// Passes over entries of the children from number `first` on, in the direction of the last move: going forward over
+    /// those before `target`, an encoded internal key, and going backward over those that are not before it.
+    pub fn skip_to(&mut self, first: usize, target: &[u8]) -> Result<()> {
+        let direction = self.direction;
+        self.place_all(direction, |number, child| {
+            if number < first || !child.valid() {
+                return Ok(());
+            }
+            let is_before = compare(child.key(), target) == Ordering::Less;
+            match direction {
+                Direction::Forward if is_before => child.seek(target),
+                Direction::Backward if !is_before => child.seek_before(target),
+                _ => Ok(()),
+            }
+        })
+    }
+
     fn top(&self) -> &dyn InternalIterator {
         let top = self.heap.first().expect("a cursor without position has no entry");
         self.children[*top].as_ref()

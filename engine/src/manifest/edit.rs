@@ -12,6 +12,7 @@
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
+//!               and only where there are any: range deletes varint
 //! ```
 //!
 //! Tags 1 to 3 appear at most once, and are absent where the edit does not say anything of the kind: a value that
@@ -45,13 +46,15 @@ pub struct TableMeta {
     pub keyspace: KeyspaceId,
     /// Its length.
     pub bytes: u64,
-    /// Entries in it, at least one.
+    /// Entries in it, range deletes not among them.
     pub entries: u64,
     /// How many of these are deletes.
     pub deletes: u64,
+    /// Range deletes in it, which are cut so that they lie within its bounds. There is at least one of these or an entry.
+    pub range_deletes: u64,
     /// The first internal key.
     pub smallest: Vec<u8>,
-    /// The last internal key.
+    /// The last internal key, or the [end](key::range_end) of its last range delete: then its user key lies behind the table.
     pub largest: Vec<u8>,
     /// The smallest sequence number.
     pub seqno_min: SeqNo,
@@ -69,7 +72,17 @@ impl TableMeta {
         key::user_key(&self.smallest)
     }
 
-    /// The last user key.
+    /// Whether it ends before a user key.
+    #[inline]
+    pub fn ends_before(&self, user_key: &[u8]) -> bool {
+        match self.largest_user().cmp(user_key) {
+            Ordering::Less => true,
+            Ordering::Equal => key::is_range_end(&self.largest),
+            Ordering::Greater => false,
+        }
+    }
+
+    /// The last user key, or the one behind the last.
     pub fn largest_user(&self) -> &[u8] {
         key::user_key(&self.largest)
     }
@@ -88,7 +101,7 @@ impl TableMeta {
             let (min, max) = (self.seqno_min, self.seqno_max);
             return Err(format!("table {} has sequence numbers from {min} to {max}", self.number));
         }
-        if self.entries == 0 || self.deletes > self.entries {
+        if (self.entries == 0 && self.range_deletes == 0) || self.deletes > self.entries {
             let (entries, deletes) = (self.entries, self.deletes);
             return Err(format!("table {} has {entries} entries, and {deletes} of them delete", self.number));
         }
@@ -104,7 +117,7 @@ impl fmt::Debug for TableMeta {
         };
         write!(
             f,
-            "table {} [{} .. {}] seqnos {}..={} epoch {} ({} entries, {} deletes, {} bytes)",
+            "table {} [{} .. {}] seqnos {}..={} epoch {} ({} entries, {} deletes, {} range deletes, {} bytes)",
             self.number,
             key(&self.smallest),
             key(&self.largest),
@@ -113,6 +126,7 @@ impl fmt::Debug for TableMeta {
             self.epoch,
             self.entries,
             self.deletes,
+            self.range_deletes,
             self.bytes
         )
     }
@@ -185,6 +199,9 @@ impl VersionEdit {
                 put_u32(body, table.checksum);
                 put_bytes(body, &table.smallest);
                 put_bytes(body, &table.largest);
+                if table.range_deletes > 0 {
+                    put_varint(body, table.range_deletes);
+                }
             });
         }
         out
@@ -264,7 +281,7 @@ fn take_level(body: &mut Decoder<'_>) -> Option<usize> {
 }
 
 fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
-    Some(TableMeta {
+    let mut table = TableMeta {
         number: body.varint()?,
         keyspace: body.varint_u32()?,
         bytes: body.varint()?,
@@ -276,7 +293,12 @@ fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
         checksum: body.u32()?,
         smallest: body.bytes()?.to_vec(),
         largest: body.bytes()?.to_vec(),
-    })
+        range_deletes: 0,
+    };
+    if !body.is_empty() {
+        table.range_deletes = body.varint().filter(|&range_deletes| range_deletes > 0)?;
+    }
+    Some(table)
 }
 
 #[cfg(test)]
@@ -303,6 +325,7 @@ mod tests {
                 bytes,
                 entries,
                 deletes: entries / 2,
+                range_deletes: entries / 3,
                 smallest: InternalKey::new(x.as_slice().min(&y), a.max(b), Kind::Put).encode(),
                 largest: InternalKey::new(x.as_slice().max(&y), a.min(b), Kind::Delete).encode(),
                 seqno_min: a.min(b),
@@ -381,6 +404,7 @@ mod tests {
             bytes: 100,
             entries: 2,
             deletes: 0,
+            range_deletes: 0,
             smallest: put(b"a"),
             largest: put(b"b"),
             seqno_min: 5,

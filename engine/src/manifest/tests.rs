@@ -41,6 +41,7 @@ fn table(text: &str) -> TableMeta {
         bytes: 100,
         entries: 10,
         deletes: 1,
+        range_deletes: 0,
         smallest: InternalKey::new(smallest.as_bytes(), seqno_max, Kind::Put).encode(),
         largest: InternalKey::new(largest.as_bytes(), seqno_min, Kind::Put).encode(),
         seqno_min,

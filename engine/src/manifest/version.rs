@@ -83,7 +83,7 @@ impl Version {
     /// Tables of a level that have keys in a range of user keys, in the level's order.
     pub fn overlapping(&self, level: usize, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Vec<Arc<TableMeta>> {
         let before_range = |table: &TableMeta| match from {
-            Bound::Included(from) => table.largest_user() < from,
+            Bound::Included(from) => table.ends_before(from),
             Bound::Excluded(from) => table.largest_user() <= from,
             Bound::Unbounded => false,
         };
@@ -105,8 +105,13 @@ impl Version {
     pub fn find(&self, level: usize, user_key: &[u8]) -> Option<&Arc<TableMeta>> {
         assert!(level >= 1, "tables of level 0 overlap: there is no one table to find");
         let tables = &self.levels[level];
-        let table = tables.get(tables.partition_point(|table| table.largest_user() < user_key))?;
+        let table = tables.get(tables.partition_point(|table| table.ends_before(user_key)))?;
         (table.smallest_user() <= user_key).then_some(table)
+    }
+
+    /// Whether any table holds range deletes. Looks at all of them.
+    pub fn has_range_deletes(&self) -> bool {
+        self.tables().any(|(_, table)| table.range_deletes > 0)
     }
 
     /// All tables with their levels, from level 0 down.
@@ -144,7 +149,7 @@ impl Version {
         }
         for pair in tables.windows(2) {
             let (left, right) = (&pair[0], &pair[1]);
-            if level > 0 && left.largest_user() >= right.smallest_user() {
+            if level > 0 && !left.ends_before(right.smallest_user()) {
                 return Err(format!("I1: in level {level} {} and {} overlap", brief(left), brief(right)));
             }
             if level == 0 && left.epoch <= right.epoch {

@@ -5,14 +5,19 @@
 //! sees nothing above it; so a batch becomes visible at once when its last sequence number is published, and not entry
 //! by entry.
 //!
+//! Range deletes lie beside the entries, as [`Fragments`] that are replaced as a whole. A memtable without any is told from
+//! others by one number.
+//!
 //! Values are shared, not copied: the memory of a batch lives as long as one value of it. Nothing is ever removed; a
 //! memtable is dropped as a whole.
 
 mod skiplist;
 
 use crate::error::Result;
+use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
 use crate::key::{InternalKey, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, TRAILER_LEN, trailer};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use skiplist::{NODE_OVERHEAD, SkipList, Target};
 use std::fmt;
@@ -22,6 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Entries by internal key.
 pub struct Memtable {
     list: SkipList,
+    range_deletes: AtomicU64,
+    fragments: ArcSwap<Fragments>,
     bytes: AtomicU64,
     entries: AtomicU64,
     seqno_min: AtomicU64,
@@ -45,6 +52,8 @@ impl Memtable {
     pub fn new() -> Memtable {
         Memtable {
             list: SkipList::new(),
+            range_deletes: AtomicU64::new(0),
+            fragments: ArcSwap::default(),
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             seqno_min: AtomicU64::new(u64::MAX),
@@ -52,20 +61,40 @@ impl Memtable {
         }
     }
 
-    /// Adds an entry. The key is copied, the value is kept as it is. Concurrent inserts wait for each other. Readers
+    /// Adds an entry. The key is copied, the value is kept as it is; that of a range delete is the key behind its last, and
+    /// nobody else may insert one meanwhile. Concurrent inserts of others wait for each other. Readers
     /// may see the entry at once, so its sequence number must be above what they were told to read at. U1 is asserted.
     pub fn insert(&self, key: &[u8], seqno: SeqNo, kind: Kind, value: Bytes) {
         assert!(seqno <= SEQNO_MAX, "seqno {seqno} needs more than 56 bits");
         let bytes = key.len() + TRAILER_LEN + value.len() + NODE_OVERHEAD;
-        self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
+        if kind == Kind::RangeDelete {
+            let mut fragments = Fragments::clone(&self.fragments.load());
+            fragments.add(Bytes::copy_from_slice(key), value, seqno);
+            self.fragments.store(Arc::new(fragments));
+            self.range_deletes.fetch_add(1, Ordering::Release);
+        } else {
+            self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
+            self.entries.fetch_add(1, Ordering::Relaxed);
+        }
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.entries.fetch_add(1, Ordering::Relaxed);
         self.seqno_min.fetch_min(seqno, Ordering::Relaxed);
         self.seqno_max.fetch_max(seqno, Ordering::Relaxed);
     }
 
-    /// What the newest entry of `key` at or below `seqno` says; `None` where there is no such entry.
+    /// What the newest entry of `key` at or below `seqno` says, or a newer range delete that holds it; `None` where there is
+    /// neither.
     pub fn get(&self, key: &[u8], seqno: SeqNo) -> Option<Lookup> {
+        let deleted = if self.has_range_deletes() { self.fragments.load().newest(key, seqno) } else { None };
+        match self.entry(key, seqno) {
+            Some((found, _)) if deleted.is_some_and(|deleted| deleted > found) => Some(Lookup::Deleted),
+            Some((_, lookup)) => Some(lookup),
+            None => deleted.map(|_| Lookup::Deleted),
+        }
+    }
+
+    /// The newest entry of `key` at or below `seqno`.
+    #[inline]
+    fn entry(&self, key: &[u8], seqno: SeqNo) -> Option<(SeqNo, Lookup)> {
         let node = self.list.at_or_after(&Target::new(key, trailer(seqno, KIND_FOR_SEEK)));
         if node == 0 {
             return None;
@@ -74,11 +103,12 @@ impl Memtable {
         if found.user != key {
             return None;
         }
-        Some(match found.kind {
+        let lookup = match found.kind {
             Kind::Put => Lookup::Found(self.list.value(node).clone()),
             Kind::Delete => Lookup::Deleted,
             kind => unreachable!("an entry of kind {kind:?} is refused before it gets here"),
-        })
+        };
+        Some((found.seqno, lookup))
     }
 
     /// Bytes of memory that the entries take, closely estimated.
@@ -86,14 +116,25 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Entries.
+    /// Whether a range was deleted.
+    #[inline]
+    pub fn has_range_deletes(&self) -> bool {
+        self.range_deletes.load(Ordering::Acquire) > 0
+    }
+
+    /// The range deletes so far, unmoved by later ones.
+    pub fn fragments(&self) -> Arc<Fragments> {
+        self.fragments.load_full()
+    }
+
+    /// Entries, range deletes not among them.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Whether there are none.
+    /// Whether there are neither entries nor range deletes.
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0
+        self.entries() == 0 && !self.has_range_deletes()
     }
 
     /// The smallest and the largest sequence number in it. Meaningful only while nobody inserts.
@@ -102,7 +143,7 @@ impl Memtable {
         (min <= max).then_some((min, max))
     }
 
-    /// A cursor, which keeps the memtable alive. It sees what was inserted before it was placed, and maybe what is
+    /// A cursor over the entries, which keeps the memtable alive. It sees what was inserted before it was placed, and maybe what is
     /// inserted meanwhile.
     pub fn iter(self: &Arc<Memtable>) -> MemtableIter {
         MemtableIter { memtable: self.clone(), node: 0 }

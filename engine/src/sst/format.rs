@@ -1,7 +1,7 @@
 //! The bytes of a table file: blocks with a trailer, a properties block, and a footer of fixed size at the end.
 //!
 //! ```text
-//! table        | data block, trailer | ... | filter, trailer | index, trailer | properties, trailer | footer |
+//! table        | data block, trailer | ... | range deletes, trailer | filter, trailer | index, trailer | properties, trailer | footer |
 //!
 //! trailer      | compression u8 | checksum u32 |                                                  5 bytes
 //!              the masked CRC-32 covers the block as stored, the compression byte, the number of the file u64 and the
@@ -17,12 +17,22 @@
 //! properties   | file number varint | format version varint | keyspace varint | compression u8
 //!              | filter bits per key varint | entries varint | deletes varint | data blocks varint
 //!              | smallest seqno varint | largest seqno varint | smallest key, length first | largest key, length first |
+//!              and only where there are any: | range deletes varint | their offset varint | their length varint |
+//!
+//! range        a block (see `block.rs`) with every entry a restart point
+//! deletes      key: the first key, an internal key of kind 2    value: the user key behind the last
 //! ```
+//!
+//! Range deletes are cut into pieces that are equal or do not overlap; the pieces of one range come newest first. They lie
+//! within the bounds of the table: where the last of them ends behind its last entry, the largest key is that end, with the
+//! largest seqno and kind 2.
+//!
 //!
 //! Numbers of fixed width are little-endian. Lengths do not count the trailer. The parts lie close together in this order,
 //! so that every byte of the file is under some checksum. A table without filter says so by offset 0 and length 0.
 //! Filter, index and properties are never compressed: they are read once for each opening, and their length is then known
-//! before any of it is read. What the blocks hold inside is drawn in `block.rs`, `index.rs` and `filter.rs`.
+//! before any of it is read. A table with range deletes alone has no data block, and an index and a filter of no bytes.
+//! What the blocks hold inside is drawn in `block.rs`, `index.rs` and `filter.rs`.
 //!
 //! Every decoder here is total, and none allocates by a length that it has not checked.
 
@@ -230,19 +240,25 @@ pub struct Properties {
     pub compression: Compression,
     /// Bits of filter for each key; 0 is no filter.
     pub filter_bits_per_key: u32,
-    /// Entries, deletes included. At least 1.
+    /// Entries, deletes included, range deletes not. At least 1, unless there are range deletes.
     pub entries: u64,
     /// Entries that delete.
     pub deletes: u64,
+    /// Range deletes, after they were cut.
+    pub range_deletes: u64,
+    /// Where the block of range deletes begins, if there are any.
+    pub range_offset: u64,
+    /// Its length as stored.
+    pub range_bytes: u64,
     /// Data blocks.
     pub data_blocks: u64,
-    /// The smallest sequence number of an entry.
+    /// The smallest sequence number of an entry or range delete.
     pub seqno_min: SeqNo,
     /// The largest.
     pub seqno_max: SeqNo,
     /// The first key, encoded internal.
     pub smallest: Vec<u8>,
-    /// The last key, encoded internal.
+    /// The last key, encoded internal, or the end of the last range delete.
     pub largest: Vec<u8>,
 }
 
@@ -259,6 +275,11 @@ impl Properties {
         }
         put_bytes(out, &self.smallest);
         put_bytes(out, &self.largest);
+        if self.range_deletes > 0 {
+            for number in [self.range_deletes, self.range_offset, self.range_bytes] {
+                put_varint(out, number);
+            }
+        }
     }
 
     /// Reads the encoded form; `Err` says what was expected.
@@ -271,9 +292,9 @@ impl Properties {
         }
         let p = &properties;
         let ordered = |key: &[u8]| InternalKey::decode(key).is_some_and(|key| key.user.len() <= KEY_LEN_MAX);
-        let sound = p.entries > 0
+        let sound = (p.entries > 0 || p.range_deletes > 0)
             && p.deletes <= p.entries
-            && (1..=p.entries).contains(&p.data_blocks)
+            && (p.entries.min(1)..=p.entries).contains(&p.data_blocks)
             && p.seqno_min <= p.seqno_max
             && p.seqno_max <= SEQNO_MAX
             && ordered(&p.smallest)
@@ -283,7 +304,7 @@ impl Properties {
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Option<Properties> {
-        Some(Properties {
+        let mut properties = Properties {
             number: decoder.varint()?,
             format_version: decoder.varint_u32()?,
             keyspace: decoder.varint_u32()?,
@@ -291,12 +312,26 @@ impl Properties {
             filter_bits_per_key: decoder.varint_u32()?,
             entries: decoder.varint()?,
             deletes: decoder.varint()?,
+            range_deletes: 0,
+            range_offset: 0,
+            range_bytes: 0,
             data_blocks: decoder.varint()?,
             seqno_min: decoder.varint()?,
             seqno_max: decoder.varint()?,
             smallest: decoder.bytes()?.to_vec(),
             largest: decoder.bytes()?.to_vec(),
-        })
+        };
+        if !decoder.is_empty() {
+            properties.range_deletes = decoder.varint().filter(|&range_deletes| range_deletes > 0)?;
+            properties.range_offset = decoder.varint()?;
+            properties.range_bytes = decoder.varint()?;
+        }
+        Some(properties)
+    }
+
+    /// Where its range deletes lie, if it has any.
+    pub(super) fn range_block(&self) -> Option<BlockHandle> {
+        (self.range_deletes > 0).then_some(BlockHandle { offset: self.range_offset, len: self.range_bytes })
     }
 }
 
@@ -312,8 +347,8 @@ pub(super) struct Footer {
 }
 
 impl Footer {
-    /// Where the data blocks end and the filter, or the index, begins.
-    pub(super) fn data_end(&self) -> u64 {
+    /// Where the data blocks and the range deletes end, and the filter, or the index, begins.
+    pub(super) fn filter_start(&self) -> u64 {
         self.filter.unwrap_or(self.index).offset
     }
 
@@ -457,13 +492,21 @@ mod tests {
             let key = InternalKey::new(&user, seqno, Kind::Put).encode();
             let properties = Properties {
                 number, format_version: FORMAT_VERSION, keyspace: 3, compression, filter_bits_per_key: 10,
-                entries: 5, deletes: 2, data_blocks: 1, seqno_min: 0, seqno_max: seqno,
+                entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, data_blocks: 1, seqno_min: 0, seqno_max: seqno,
                 smallest: key.clone(), largest: key,
             };
             let mut out = Vec::new();
             properties.encode_into(&mut out);
-            prop_assert_eq!(Properties::decode(&out), Ok(properties));
+            prop_assert_eq!(Properties::decode(&out), Ok(properties.clone()));
             for len in 0..out.len() {
+                prop_assert!(Properties::decode(&out[..len]).is_err());
+            }
+            let without = out.len();
+            let ranged = Properties { range_deletes: 7, range_offset: 300, range_bytes: 40, ..properties };
+            out.clear();
+            ranged.encode_into(&mut out);
+            prop_assert_eq!(Properties::decode(&out), Ok(ranged));
+            for len in (0..out.len()).filter(|&len| len != without) {
                 prop_assert!(Properties::decode(&out[..len]).is_err());
             }
         }

@@ -10,6 +10,8 @@
 //!     that entry is the first of the block after it, and then has a different user key than the target.
 //! T2. The separator of the last block is the last key of the table, so that a search behind the table reads nothing.
 //!
+//! A table of range deletes alone has no blocks, and its index no bytes.
+//!
 //! A separator is as short as the *user keys* on both sides allow. Versions of one key on both sides leave no room: then
 //! it is the last key itself, in full.
 
@@ -93,29 +95,32 @@ impl IndexBuilder {
 
     /// The encoded index.
     pub(super) fn finish(&mut self) -> &[u8] {
-        self.block.finish()
+        if self.blocks == 0 { &[] } else { self.block.finish() }
     }
 }
 
 /// An index that was read.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    block: Block,
+    /// `None` where the table has no data blocks.
+    block: Option<Block>,
 }
 
 impl Index {
     pub(super) fn parse(bytes: Bytes) -> std::result::Result<Index, Malformed> {
-        Ok(Index { block: Block::parse(bytes)? })
+        let block = if bytes.is_empty() { None } else { Some(Block::parse(bytes)?) };
+        Ok(Index { block })
     }
 
-    /// How many blocks it names; at least 1.
+    /// How many blocks it names.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.block.restarts()
+        self.block.as_ref().map_or(0, Block::restarts)
     }
 
     /// Separator and place of a block.
     pub(super) fn block(&self, number: usize) -> std::result::Result<(&[u8], BlockHandle), Malformed> {
-        let (separator, value) = self.block.restart(number)?;
+        let (separator, value) = self.block.as_ref().ok_or(Malformed { at: 0 })?.restart(number)?;
         let mut decoder = Decoder::new(value);
         match (decoder.varint(), decoder.varint(), decoder.is_empty()) {
             (Some(offset), Some(len), true) => Ok((separator, BlockHandle { offset, len })),
@@ -127,7 +132,7 @@ impl Index {
     /// behind the table.
     #[inline]
     pub(super) fn search(&self, target: Target<'_>) -> std::result::Result<usize, Malformed> {
-        self.block.restarts_below(target)
+        self.block.as_ref().map_or(Ok(0), |block| block.restarts_below(target))
     }
 }
 
@@ -196,7 +201,7 @@ mod tests {
         fn any_bytes_are_searched_without_panic(bytes: Vec<u8>, target in any_key()) {
             if let Ok(index) = Index::parse(Bytes::from(bytes)) {
                 let _ = index.search(Target::new(&target));
-                let _ = index.block(index.len() - 1);
+                let _ = index.block(index.len().saturating_sub(1));
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct TableIter {
 
 // Here and not beside the other methods, so that a table need not know its cursor.
 impl Table {
-    /// A cursor over all entries, which reads ahead where it goes forward. With `fill_cache`, blocks come from the cache
+    /// A cursor over all entries, range deletes not among them, which reads ahead where it goes forward. With `fill_cache`, blocks come from the cache
     /// and go there. Without, the cache is neither asked nor filled: right for reading a table once and whole.
     pub fn iter(self: &Arc<Self>, fill_cache: bool) -> TableIter {
         let (table, ahead, cursor) = (self.clone(), ReadAhead::default(), BlockCursor::default());
@@ -111,13 +111,17 @@ impl InternalIterator for TableIter {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
+        if self.table.blocks() == 0 {
+            return Ok(());
+        }
         self.load(0)?;
         let moved = self.cursor.seek_to_first();
         self.moved(moved)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.load(self.table.blocks() - 1)?;
+        let Some(last) = self.table.blocks().checked_sub(1) else { return Ok(()) };
+        self.load(last)?;
         let moved = self.cursor.seek_to_last();
         self.moved(moved)
     }

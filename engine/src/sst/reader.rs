@@ -2,18 +2,22 @@
 //!
 //! A search is filter, index, block; each step reads at most one block. What cannot be read or fails a checksum is an
 //! error, and never "not found". Index and filter are checked once, when the table is opened, and then trusted; a data
-//! block is checked each time it comes from the file. [`Table::verify`] trusts nothing and reads the whole file again.
+//! block is checked each time it comes from the file. Range deletes are read and checked with the index: a table whose range
+//! deletes are unknown cannot be opened, for what they hide would come back. [`Table::verify`] trusts nothing and reads the whole file again.
 
 use super::block::{Block, BlockCursor, Malformed, Target};
 use super::filter::Filter;
 use super::format::{BLOCK_LEN_MAX, BLOCK_TRAILER_LEN, BlockHandle, FOOTER_LEN, Footer, Properties, open_block};
 use super::index::Index;
-use super::writer::TableSummary;
+use super::writer::{TableSummary, widened};
 use crate::cache::BlockCache;
 use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
-use crate::key::{InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, trailer};
+use crate::fragments::{Fragment, Fragments};
+use crate::key::{
+    InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end, trailer,
+};
 use crate::mark::sometimes;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -40,6 +44,7 @@ pub struct Table {
 /// What lies behind the data blocks.
 struct Ends {
     data_end: u64,
+    fragments: Arc<Fragments>,
     filter: Option<Filter>,
     index: Index,
     properties: Properties,
@@ -53,7 +58,7 @@ impl fmt::Debug for Table {
 
 impl Table {
     /// Opens the table in `file`, whose number and length in `bytes` the manifest names: a file of another number or
-    /// length is damaged. Costs one or two reads.
+    /// length is damaged. Costs one or two reads, and one more where the table has range deletes.
     pub fn open(file: File, number: u64, bytes: u64, cache: Arc<BlockCache>) -> Result<Table> {
         let found = file.len()?;
         if found != bytes || bytes < FOOTER_LEN as u64 {
@@ -63,7 +68,7 @@ impl Table {
         let tail_start = bytes.saturating_sub(TAIL_BYTES);
         let tail = file.read_vec_at(tail_start, (bytes - tail_start) as usize)?;
         let footer = Ends::footer(&file, number, bytes, &tail)?;
-        let start = footer.data_end();
+        let start = footer.filter_start();
         let encoded = if start >= tail_start {
             // A copy, so that the data blocks in the tail do not stay in memory beside the cache.
             Bytes::copy_from_slice(&tail[(start - tail_start) as usize..])
@@ -88,15 +93,34 @@ impl Table {
         &self.ends.properties
     }
 
+    /// Its range deletes.
+    pub fn fragments(&self) -> &Arc<Fragments> {
+        &self.ends.fragments
+    }
+
     /// Whether the key may be in here. `false` is certain.
     #[inline]
     pub fn may_contain(&self, user_key: &[u8]) -> bool {
         self.ends.filter.as_ref().is_none_or(|filter| filter.may_contain(user_key))
     }
 
-    /// What the newest entry of this user key at or below `seqno` says; `None` where there is none here. The value is a
-    /// slice of its block, which stays in memory as long.
+    /// What the newest entry of this user key at or below `seqno` says, or a newer range delete that holds it; `None` where
+    /// there is neither here. The value is a slice of its block, which stays in memory as long.
     pub fn get(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+        if self.ends.fragments.is_empty() {
+            return Ok(self.entry(user_key, seqno)?.map(|(_, lookup)| lookup));
+        }
+        let deleted = self.ends.fragments.newest(user_key, seqno);
+        Ok(match self.entry(user_key, seqno)? {
+            Some((found, _)) if deleted.is_some_and(|deleted| deleted > found) => Some(Lookup::Deleted),
+            Some((_, lookup)) => Some(lookup),
+            None => deleted.map(|_| Lookup::Deleted),
+        })
+    }
+
+    /// The newest entry of this user key at or below `seqno`.
+    #[inline]
+    fn entry(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<(SeqNo, Lookup)>> {
         if !self.may_contain(user_key) {
             sometimes!("a filter spares the read of a block");
             return Ok(None);
@@ -117,8 +141,8 @@ impl Table {
         }
         match InternalKey::decode(cursor.key()) {
             Some(found) if found.user != user_key => Ok(None),
-            Some(InternalKey { kind: Kind::Put, .. }) => Ok(Some(Lookup::Found(cursor.value()))),
-            Some(InternalKey { kind: Kind::Delete, .. }) => Ok(Some(Lookup::Deleted)),
+            Some(InternalKey { kind: Kind::Put, seqno, .. }) => Ok(Some((seqno, Lookup::Found(cursor.value())))),
+            Some(InternalKey { kind: Kind::Delete, seqno, .. }) => Ok(Some((seqno, Lookup::Deleted))),
             _ => Err(self.unknown_kind(handle.offset)),
         }
     }
@@ -173,7 +197,7 @@ impl Table {
                         InternalKey::decode(&last_key)
                     )));
                 }
-                if !key.kind.is_supported() || key.user.len() > KEY_LEN_MAX {
+                if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX {
                     return Err(self.unknown_kind(handle.offset));
                 }
                 if !self.may_contain(key.user) {
@@ -197,6 +221,17 @@ impl Table {
             return Err(Error::corruption(path, offset, expected));
         }
         seen.largest = last_key;
+        let fragments = &self.ends.fragments;
+        if let (Some(first), Some(last)) = (fragments.iter().next(), fragments.last()) {
+            let smallest = InternalKey::new(&first.start, first.seqnos[0], Kind::RangeDelete).encode();
+            let ranges = (smallest, range_end(&last.end));
+            let both = if seen.entries == 0 { ranges } else { widened((seen.smallest, seen.largest), ranges) };
+            (seen.smallest, seen.largest) = both;
+        }
+        for &seqno in fragments.iter().flat_map(|fragment| fragment.seqnos.iter()) {
+            seen.seqno_min = seen.seqno_min.min(seqno);
+            seen.seqno_max = seen.seqno_max.max(seqno);
+        }
         seen.data_blocks = self.blocks() as u64;
         if seen != *self.properties() {
             let expected = format!("the properties {seen:?}, found {:?}", self.properties());
@@ -207,6 +242,7 @@ impl Table {
             bytes: self.bytes,
             entries: seen.entries,
             deletes: seen.deletes,
+            range_deletes: seen.range_deletes,
             smallest: seen.smallest,
             largest: seen.largest,
             seqno_min: seen.seqno_min,
@@ -301,12 +337,12 @@ impl Ends {
         Footer::decode(file.path(), number, bytes, footer)
     }
 
-    /// The rest of the file from `footer.data_end()` on.
+    /// The rest of the file from `footer.filter_start()` on, and the range deletes before it.
     fn parse(file: &File, number: u64, footer: Footer, encoded: &Bytes) -> Result<Ends> {
-        let data_end = footer.data_end();
+        let filter_start = footer.filter_start();
         let part = |handle: BlockHandle| {
             // The footer has seen to it that the parts follow each other and end with the file.
-            let start = (handle.offset - data_end) as usize;
+            let start = (handle.offset - filter_start) as usize;
             let stored = encoded.slice(start..start + handle.len as usize + BLOCK_TRAILER_LEN);
             open_block(file.path(), number, handle.offset, stored)
         };
@@ -330,8 +366,64 @@ impl Ends {
             );
             return Err(wrong(footer.properties, expected));
         }
-        Ok(Ends { data_end, filter, index, properties })
+        let Some(handle) = properties.range_block() else {
+            return Ok(Ends { data_end: filter_start, fragments: Arc::default(), filter, index, properties });
+        };
+        if handle.end() != Some(filter_start) || handle.len > BLOCK_LEN_MAX {
+            let expected = format!("range deletes that end at {filter_start}, found {handle:?}");
+            return Err(wrong(footer.properties, expected));
+        }
+        let stored = file.read_vec_at(handle.offset, handle.len as usize + BLOCK_TRAILER_LEN)?;
+        let block = open_block(file.path(), number, handle.offset, Bytes::from(stored))?;
+        let fragments = range_deletes(block, properties.range_deletes).ok_or_else(|| {
+            wrong(handle, format!("{} range deletes in order, found others", properties.range_deletes))
+        })?;
+        Ok(Ends { data_end: handle.offset, fragments: Arc::new(fragments), filter, index, properties })
     }
+}
+
+/// The range deletes of a block that holds `count`; `None` where it is none.
+fn range_deletes(block: Bytes, count: u64) -> Option<Fragments> {
+    let block = Block::parse(block).ok()?;
+    block.check_restarts().ok()?;
+    let mut fragments = Fragments::new();
+    // Pieces of one range stand together, newest first.
+    let mut piece: Option<(Bytes, Bytes, Vec<SeqNo>)> = None;
+    let finish = |fragments: &mut Fragments, piece: Option<(Bytes, Bytes, Vec<SeqNo>)>| {
+        if let Some((start, end, seqnos)) = piece {
+            fragments.push(Fragment { start, end, seqnos: seqnos.into() });
+        }
+    };
+    let mut cursor = BlockCursor::default();
+    cursor.load(block);
+    cursor.seek_to_first().ok()?;
+    let mut found = 0;
+    while cursor.valid() {
+        let key = InternalKey::decode(cursor.key())?;
+        let end = cursor.value();
+        if key.kind != Kind::RangeDelete || key.user >= &end[..] || end.len() > KEY_LEN_MAX {
+            return None;
+        }
+        match &mut piece {
+            Some((start, same_end, seqnos)) if &start[..] == key.user => {
+                if *same_end != end || seqnos.last().is_some_and(|&newer| newer <= key.seqno) {
+                    return None;
+                }
+                seqnos.push(key.seqno);
+            }
+            _ => {
+                if piece.as_ref().is_some_and(|(_, behind, _)| &behind[..] > key.user) {
+                    return None;
+                }
+                let next = (Bytes::copy_from_slice(key.user), Bytes::copy_from_slice(&end), vec![key.seqno]);
+                finish(&mut fragments, piece.replace(next));
+            }
+        }
+        found += 1;
+        cursor.next().ok()?;
+    }
+    finish(&mut fragments, piece);
+    (found == count).then_some(fragments)
 }
 
 /// Reads blocks for one cursor. Where each follows the one before, it reads ever larger pieces that hold several.

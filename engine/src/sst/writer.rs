@@ -12,7 +12,10 @@ use super::index::IndexBuilder;
 use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
-use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare, user_key};
+use crate::fragments::Fragment;
+use crate::key::{
+    InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare, range_end, user_key,
+};
 use crate::options::{Compression, Options};
 use std::cmp::Ordering;
 
@@ -49,13 +52,15 @@ impl TableOptions {
 pub struct TableSummary {
     /// Length of the file.
     pub bytes: u64,
-    /// Entries, deletes included.
+    /// Entries, deletes included, range deletes not.
     pub entries: u64,
     /// Entries that delete.
     pub deletes: u64,
+    /// Range deletes, after they were cut.
+    pub range_deletes: u64,
     /// The first key, encoded internal.
     pub smallest: Vec<u8>,
-    /// The last key, encoded internal.
+    /// The last key, encoded internal, or the end of the last range delete.
     pub largest: Vec<u8>,
     /// The smallest sequence number of an entry.
     pub seqno_min: SeqNo,
@@ -63,6 +68,37 @@ pub struct TableSummary {
     pub seqno_max: SeqNo,
     /// The masked CRC-32 of the whole file.
     pub checksum: u32,
+}
+
+/// Gathers the range deletes of one table.
+struct RangeBuilder {
+    block: BlockBuilder,
+    deletes: u64,
+    smallest: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl RangeBuilder {
+    fn new() -> RangeBuilder {
+        RangeBuilder { block: BlockBuilder::new(1), deletes: 0, smallest: Vec::new(), end: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        if self.deletes == 0 { 0 } else { self.block.len() + BLOCK_TRAILER_LEN }
+    }
+
+    fn add(&mut self, fragment: &Fragment) {
+        assert!(self.deletes == 0 || self.end.as_slice() <= &fragment.start[..], "F1: {fragment:?} does not come next");
+        for &seqno in fragment.seqnos.iter() {
+            let key = InternalKey::new(&fragment.start, seqno, Kind::RangeDelete).encode();
+            self.block.add(&key, &fragment.end);
+            if self.deletes == 0 {
+                self.smallest = key;
+            }
+            self.deletes += 1;
+        }
+        fragment.end[..].clone_into(&mut self.end);
+    }
 }
 
 /// Writes a table into a new and empty file.
@@ -73,6 +109,7 @@ pub struct TableWriter {
     options: TableOptions,
     compressor: Compressor,
     block: BlockBuilder,
+    ranges: RangeBuilder,
     index: IndexBuilder,
     filter: Option<FilterBuilder>,
     /// Finished bytes that are not in the file yet.
@@ -98,6 +135,7 @@ impl TableWriter {
             keyspace,
             compressor: Compressor::new(options.compression),
             block: BlockBuilder::new(options.restart_interval),
+            ranges: RangeBuilder::new(),
             index: IndexBuilder::new(),
             filter: FilterBuilder::new(options.filter_bits_per_key),
             options,
@@ -120,7 +158,7 @@ impl TableWriter {
             return Err(error.clone());
         }
         let parts = InternalKey::decode(key).expect("a table is given encoded internal keys");
-        assert!(parts.kind.is_supported(), "{parts:?} is of a kind that this version does not write");
+        assert!(parts.kind.is_point(), "{parts:?} is of a kind that this version does not write");
         assert!(parts.user.len() <= KEY_LEN_MAX, "a key of {} bytes is beyond {KEY_LEN_MAX}", parts.user.len());
         assert!(value.len() <= VALUE_LEN_MAX, "a value of {} bytes is beyond {VALUE_LEN_MAX}", value.len());
         let mut new_user_key = true;
@@ -150,12 +188,20 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Adds range deletes, which lie behind all that were added so, before or after any entries. They are kept in memory until
+    /// the table is finished.
+    pub fn add_range_deletes(&mut self, fragment: &Fragment) {
+        self.ranges.add(fragment);
+        self.seqno_min = self.seqno_min.min(*fragment.seqnos.last().expect("F2: a fragment has a seqno"));
+        self.seqno_max = self.seqno_max.max(fragment.seqnos[0]);
+    }
+
     /// An estimate of the file's length, if the table were finished now.
     pub fn bytes(&self) -> u64 {
         let filter_len = self.filter.as_ref().map_or(0, |filter| filter.len() + BLOCK_TRAILER_LEN);
         let bounds_len = self.smallest.len() + self.block.last_key().len();
         let ends = self.block.len() + self.index.len() + filter_len + bounds_len + 3 * BLOCK_TRAILER_LEN + FOOTER_LEN;
-        self.position() + ends as u64
+        self.position() + (ends + self.ranges.len()) as u64
     }
 
     /// Entries added.
@@ -163,19 +209,28 @@ impl TableWriter {
         self.entries
     }
 
-    /// Writes what is left and syncs the file. At least one entry must have been added. When this returns `Ok`, content
+    /// Writes what is left and syncs the file. At least one entry or range delete must have been added. When this returns `Ok`, content
     /// and length of the file are durable; its name is durable after a sync of the directory. The sync
     /// carries the caller's site: a flush and a compaction need it for different reasons.
     #[track_caller]
     pub fn finish(mut self) -> Result<TableSummary> {
-        assert!(self.entries > 0, "table {} has no entries, so it has no smallest key: it must not exist", self.number);
+        let is_empty = self.entries == 0 && self.ranges.deletes == 0;
+        assert!(!is_empty, "table {} has no entries, so it has no smallest key: it must not exist", self.number);
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let largest = self.block.last_key().to_vec();
-        self.finish_block(None)?;
+        let (smallest, largest) = self.bounds();
+        if self.entries > 0 {
+            self.finish_block(None)?;
+        }
         let mut raw = Compressor::None;
-        let filter = self.filter.take().map(|filter| {
+        let range_offset = self.position();
+        let mut range_bytes = 0;
+        if self.ranges.deletes > 0 {
+            let block = self.ranges.block.finish();
+            range_bytes = seal_block(&mut self.pending, block, &mut raw, self.number, range_offset).len;
+        }
+        let filter = self.filter.take().filter(|_| self.entries > 0).map(|filter| {
             let offset = self.position();
             seal_block(&mut self.pending, &filter.finish(), &mut raw, self.number, offset)
         });
@@ -189,10 +244,13 @@ impl TableWriter {
             filter_bits_per_key: self.options.filter_bits_per_key,
             entries: self.entries,
             deletes: self.deletes,
+            range_deletes: self.ranges.deletes,
+            range_offset: if range_bytes > 0 { range_offset } else { 0 },
+            range_bytes,
             data_blocks: self.index.blocks(),
             seqno_min: self.seqno_min,
             seqno_max: self.seqno_max,
-            smallest: self.smallest.clone(),
+            smallest: smallest.clone(),
             largest: largest.clone(),
         };
         let mut encoded = Vec::new();
@@ -208,12 +266,23 @@ impl TableWriter {
             bytes,
             entries: self.entries,
             deletes: self.deletes,
-            smallest: self.smallest,
+            range_deletes: self.ranges.deletes,
+            smallest,
             largest,
             seqno_min: self.seqno_min,
             seqno_max: self.seqno_max,
             checksum: self.checksum.masked(),
         })
+    }
+
+    /// The first and the last key, and what range deletes add to that.
+    fn bounds(&self) -> (Vec<u8>, Vec<u8>) {
+        let ranges = (self.ranges.deletes > 0).then(|| (self.ranges.smallest.clone(), range_end(&self.ranges.end)));
+        let entries = (self.entries > 0).then(|| (self.smallest.clone(), self.block.last_key().to_vec()));
+        match (entries, ranges) {
+            (Some(entries), Some(ranges)) => widened(entries, ranges),
+            (entries, ranges) => entries.or(ranges).expect("not empty"),
+        }
     }
 
     /// The offset of the next byte that becomes pending.
@@ -247,4 +316,11 @@ impl TableWriter {
         self.failed = Some(error.clone());
         Err(error)
     }
+}
+
+/// The smaller of two smallest keys, and the larger of two largest.
+pub(super) fn widened(a: (Vec<u8>, Vec<u8>), b: (Vec<u8>, Vec<u8>)) -> (Vec<u8>, Vec<u8>) {
+    let smallest = if compare(&a.0, &b.0) == Ordering::Less { a.0 } else { b.0 };
+    let largest = if compare(&a.1, &b.1) == Ordering::Less { b.1 } else { a.1 };
+    (smallest, largest)
 }

@@ -59,10 +59,46 @@ pub struct Transaction<'a> {
     snapshot: Snapshot,
     isolation: Isolation,
     reads: ReadSet,
-    /// What it has written: a value, or `None` for a delete.
-    writes: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// For each write, the key and what stood in `writes` before it.
-    undo: Vec<(Vec<u8>, Option<Option<Bytes>>)>,
+    own: Writes,
+    /// What was written, the last at the end, to be taken back.
+    undo: Vec<Undo>,
+}
+
+/// What a transaction has written.
+#[derive(Debug, Default)]
+struct Writes {
+    /// A value, or `None` for a delete. Those that a later range delete holds are not among them.
+    keys: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Range deletes, from the first key up to the one behind the last. `keys` count before them.
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Writes {
+    /// What was written last to `key`, if anything was.
+    fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        match self.keys.get(key) {
+            Some(written) => Some(written.clone()),
+            None => self.deletes(key).then_some(None),
+        }
+    }
+
+    /// Whether a range delete holds `key`.
+    fn deletes(&self, key: &[u8]) -> bool {
+        self.ranges.iter().any(|(begin, end)| begin.as_slice() <= key && key < end.as_slice())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.ranges.is_empty()
+    }
+}
+
+/// How to take back one write.
+#[derive(Debug)]
+enum Undo {
+    /// The key, and what had been written to it before.
+    Key(Vec<u8>, Option<Option<Bytes>>),
+    /// The last range delete, and the writes to its keys before it.
+    Range(BTreeMap<Vec<u8>, Option<Bytes>>),
 }
 
 /// A point inside a transaction that it can go back to.
@@ -77,7 +113,7 @@ impl<'a> Transaction<'a> {
             snapshot: db.snapshot(),
             isolation,
             reads: ReadSet::new(),
-            writes: BTreeMap::new(),
+            own: Writes::default(),
             undo: Vec::new(),
         }
     }
@@ -89,8 +125,8 @@ impl<'a> Transaction<'a> {
 
     /// The value of `key`: what this transaction wrote last, else what was there when it began.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(written) = self.writes.get(key) {
-            return Ok(written.clone());
+        if let Some(written) = self.own.get(key) {
+            return Ok(written);
         }
         if self.isolation == Isolation::Serializable {
             self.reads.add_key(key);
@@ -101,7 +137,7 @@ impl<'a> Transaction<'a> {
     /// The first `limit` entries of `range` in key order, the transaction's own writes among them. What it rests on ends with
     /// the last entry that was returned; it is the whole range where there were fewer than `limit`.
     pub fn scan(&mut self, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
-        let entries = scan::merged(self.db, &self.snapshot, &self.writes, &range, limit)?;
+        let entries = scan::merged(self.db, &self.snapshot, &self.own, &range, limit)?;
         if self.isolation == Isolation::Serializable && limit > 0 {
             let walked = match entries.last() {
                 Some((last, _)) if entries.len() == limit => range.up_to(last),
@@ -122,9 +158,37 @@ impl<'a> Transaction<'a> {
         self.write(key, None);
     }
 
+    /// Makes all keys from `begin` up to `end` absent when the transaction commits, `end` not among them; until then it sees
+    /// them so itself. Where `end` is not behind `begin`, nothing happens. Under [`Isolation::Snapshot`] whatever others wrote
+    /// to the range is a conflict.
+    ///
+    /// ```
+    /// # use strata::txn::{Isolation, Transaction};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// db.put(b"job/1", b"done")?;
+    /// let mut txn = Transaction::begin(&db, Isolation::Serializable);
+    /// txn.delete_range(b"job/", b"job0");
+    /// txn.put(b"job/2", b"new");
+    /// assert_eq!(txn.get(b"job/1")?, None);
+    /// txn.commit(Default::default())?;
+    /// assert_eq!(db.get(b"job/1")?, None);
+    /// assert!(db.get(b"job/2")?.is_some());
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn delete_range(&mut self, begin: &[u8], end: &[u8]) {
+        if begin >= end {
+            return;
+        }
+        let mut within = self.own.keys.split_off(begin);
+        self.own.keys.append(&mut within.split_off(end));
+        self.own.ranges.push((begin.to_vec(), end.to_vec()));
+        self.undo.push(Undo::Range(within));
+    }
+
     fn write(&mut self, key: &[u8], value: Option<Bytes>) {
-        let before = self.writes.insert(key.to_vec(), value);
-        self.undo.push((key.to_vec(), before));
+        let before = self.own.keys.insert(key.to_vec(), value);
+        self.undo.push(Undo::Key(key.to_vec(), before));
     }
 
     /// A point to go back to with [`Transaction::rollback_to`].
@@ -136,16 +200,24 @@ impl<'a> Transaction<'a> {
     /// the reason to go back. Panics where the savepoint was gone already.
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         assert!(savepoint.0 <= self.undo.len(), "the savepoint is gone: the transaction went back to one before it");
-        for (key, before) in self.undo.drain(savepoint.0..).rev() {
-            match before {
-                Some(value) => self.writes.insert(key, value),
-                None => self.writes.remove(&key),
-            };
+        for undo in self.undo.drain(savepoint.0..).rev() {
+            match undo {
+                Undo::Key(key, Some(value)) => {
+                    self.own.keys.insert(key, value);
+                }
+                Undo::Key(key, None) => {
+                    self.own.keys.remove(&key);
+                }
+                Undo::Range(mut within) => {
+                    self.own.ranges.pop();
+                    self.own.keys.append(&mut within);
+                }
+            }
         }
     }
 
-    /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: keys
-    /// in order, one number each. A transaction without writes commits at its snapshot and touches nothing.
+    /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: range
+    /// deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its snapshot and touches nothing.
     ///
     /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
     /// error is one of [`Db::write`], and leaves the outcome as unknown as there.
@@ -157,10 +229,16 @@ impl<'a> Transaction<'a> {
     /// [`WriteBatch::seqno`] tells whether they came to the log.
     pub fn commit_as(mut self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         batch.clear();
-        if self.writes.is_empty() {
+        if self.own.is_empty() {
             return Ok(self.snapshot.seqno());
         }
-        for (key, value) in &self.writes {
+        for (begin, end) in &self.own.ranges {
+            if self.isolation == Isolation::Snapshot {
+                self.reads.add_range(Range::of(begin.as_slice()..end.as_slice()));
+            }
+            batch.delete_range(begin, end);
+        }
+        for (key, value) in &self.own.keys {
             if self.isolation == Isolation::Snapshot {
                 self.reads.add_key(key);
             }

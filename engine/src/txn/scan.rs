@@ -1,22 +1,22 @@
 //! What a transaction sees of a range: the snapshot, with its own writes laid over it.
 
+use super::Writes;
 use crate::db::{Db, Range, Snapshot};
 use crate::error::Result;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 
 /// The first `limit` entries of the range, in key order.
 pub(super) fn merged(
     db: &Db,
     snapshot: &Snapshot,
-    writes: &BTreeMap<Vec<u8>, Option<Bytes>>,
+    writes: &Writes,
     range: &Range,
     limit: usize,
 ) -> Result<Vec<(Vec<u8>, Bytes)>> {
     let mut entries = Vec::new();
     let mut below = db.iter_at(snapshot, range.clone())?;
     below.seek_to_first()?;
-    let mut above = writes.iter().filter(|(key, _)| range.contains(key)).peekable();
+    let mut above = writes.keys.iter().filter(|(key, _)| range.contains(key)).peekable();
     while entries.len() < limit {
         let own = match (above.peek(), below.valid()) {
             (None, false) => break,
@@ -24,7 +24,9 @@ pub(super) fn merged(
             (own, _) => own.is_some(),
         };
         if !own {
-            entries.push((below.key().to_vec(), below.value().clone()));
+            if !writes.deletes(below.key()) {
+                entries.push((below.key().to_vec(), below.value().clone()));
+            }
             below.next()?;
             continue;
         }

@@ -129,6 +129,58 @@ fn a_savepoint_takes_writes_back_and_keeps_what_was_read() {
 }
 
 #[test]
+fn a_range_delete_hides_what_was_there_and_what_was_written_before_it_and_can_be_taken_back() {
+    let store = store();
+    store.db.put(b"a", b"old").expect("put");
+    store.db.put(b"b", b"old").expect("put");
+    store.db.put(b"c", b"old").expect("put");
+    let mut txn = Transaction::begin(&store.db, Isolation::Serializable);
+    txn.put(b"ab", b"1");
+    let point = txn.savepoint();
+    txn.delete_range(b"a", b"c");
+    txn.delete_range(b"c", b"c");
+    txn.put(b"b", b"2");
+    let keys = |txn: &mut Transaction<'_>| -> Vec<Vec<u8>> {
+        txn.scan(Range::all(), 9).expect("scanned").into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys(&mut txn), [b"b", b"c"]);
+    assert_eq!(txn.get(b"ab").expect("read"), None);
+    txn.rollback_to(point);
+    assert_eq!(keys(&mut txn), [&b"a"[..], b"ab", b"b", b"c"]);
+    txn.delete_range(b"a", b"b");
+    assert_eq!(commit(txn).expect("committed"), 4);
+    assert_eq!((value(&store.db, b"a"), value(&store.db, b"ab")), (None, None));
+    assert!(value(&store.db, b"b").is_some());
+}
+
+#[test]
+fn a_range_delete_of_others_over_what_was_read_is_a_conflict_wherever_it_lies_now() {
+    for flushed in [false, true] {
+        let store = store();
+        let begin = |read: &[u8]| {
+            let mut txn = Transaction::begin(&store.db, Isolation::Serializable);
+            txn.get(read).expect("read");
+            txn.scan(Range::of(&b"x"[..]..b"z"), 9).expect("scanned");
+            txn.put(b"mine", b"1");
+            txn
+        };
+        let (within, at_the_end, mut writer) =
+            (begin(b"b"), begin(b"c"), Transaction::begin(&store.db, Isolation::Snapshot));
+        writer.delete_range(b"bb", b"d");
+        let scanned = begin(b"e");
+        store.db.delete_range(b"a", b"c").expect("deleted");
+        if flushed {
+            store.db.flush().expect("flushed");
+        }
+        assert_eq!(conflict_on(commit(within)), b"b");
+        assert_eq!(conflict_on(commit(writer)), b"a", "it writes to what somebody has deleted");
+        commit(at_the_end).expect("the end is not deleted");
+        store.db.delete_range(b"y", b"zz").expect("deleted");
+        assert_eq!(conflict_on(commit(scanned)), b"y");
+    }
+}
+
+#[test]
 fn one_that_only_reads_always_commits() {
     let store = store();
     let mut txn = Transaction::begin(&store.db, Isolation::Serializable);

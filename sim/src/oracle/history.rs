@@ -10,7 +10,7 @@
 //! What it does not know: writes that failed with an error. The run is one without faults.
 
 use super::{Digest, Finding, Label, Observed, Oracle, Outcome, Promise, Restart, Tick, mix};
-use crate::op::{Entry, KeyId, Stamp, TOMBSTONE};
+use crate::op::{KeyId, Stamp, TOMBSTONE};
 
 /// A moment of a run, as its oracle knew it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,12 @@ impl History {
                 let old = std::mem::replace(&mut state[*key as usize], *stamp);
                 hash = hash.wrapping_sub(mix(*key, old)).wrapping_add(mix(*key, *stamp));
             }
-            steps.push(Step { write, invoked: record.invoked, last: record.first + u64::from(record.count) - 1, hash });
+            steps.push(Step {
+                write,
+                invoked: record.invoked,
+                last: record.first + u64::from(record.numbers) - 1,
+                hash,
+            });
         }
         let mut by_hash: Vec<(u64, u32)> = steps.iter().zip(0..).map(|(step, index)| (step.hash, index)).collect();
         by_hash.sort_unstable();
@@ -121,12 +126,10 @@ impl History {
         let mut oracle = Oracle::new(known.keys.clone(), known.stamps.clone(), false);
         for step in self.steps[1..].iter().filter(|step| step.invoked <= mark.tick) {
             let record = &known.writes[step.write as usize];
-            let entries = &known.entries[record.start as usize..(record.start + record.count) as usize];
-            let entries = entries.iter().map(|(key, stamp)| Entry {
-                key: *key,
-                value: (*stamp != TOMBSTONE).then(|| known.stamps.value(*stamp)),
-            });
-            let ticket = oracle.begin_write(entries, record.label);
+            let own = record.start as usize..(record.start + record.count) as usize;
+            let entries = known.entries[own.clone()].iter().zip(&known.numbers[own]);
+            let entries = entries.map(|((key, stamp), number)| (*key, *stamp, *number));
+            let ticket = oracle.begin(entries, record.label);
             let outcome = match step.last <= mark.acked {
                 true => Outcome::Acknowledged { durable: step.last <= mark.durable },
                 false => Outcome::Lost,
@@ -141,7 +144,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Keys, Stamps, Value};
+    use crate::op::{Entry, Keys, Stamps, Value};
 
     /// A store of three keys, in which write `i` gives key `i % 3` the value `10 + i`, and each third write is durable.
     fn run() -> (Oracle, Vec<Mark>) {
@@ -151,7 +154,7 @@ mod tests {
         let mut oracle = Oracle::new(keys, stamps, false);
         let mut marks = vec![oracle.mark()];
         for i in 0..12 {
-            let entry = Entry { key: i % 3, value: Some(Value { stamp: 10 + i, bytes: 8 }) };
+            let entry = Entry::new(i % 3, Some(Value { stamp: 10 + i, bytes: 8 }));
             let ticket = oracle.begin_write([entry], Label { client: 0, op: i });
             marks.push(oracle.mark());
             let durable = i % 3 == 2;

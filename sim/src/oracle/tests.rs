@@ -18,11 +18,11 @@ fn oracle(keep_history: bool) -> Oracle {
 }
 
 fn put(key: KeyId, stamp: Stamp) -> Entry {
-    Entry { key, value: Some(Value { stamp, bytes: if stamp == EMPTY { 0 } else { 4 } }) }
+    Entry::new(key, Some(Value { stamp, bytes: if stamp == EMPTY { 0 } else { 4 } }))
 }
 
 fn delete(key: KeyId) -> Entry {
-    Entry { key, value: None }
+    Entry::new(key, None)
 }
 
 fn bytes(stamp: Stamp) -> Vec<u8> {

@@ -124,6 +124,9 @@ const LOG: &str = "db/store.wal";
 const LOG_NAME: &str = "store.wal";
 const TEMP: &str = "db/store.tmp";
 
+/// Why there is no way to delete a range here.
+const NO_RANGES: &str = "a scenario with range deletes is refused for a store without them";
+
 /// An error of the log, or of whatever else where `file` is not known.
 fn failure(error: io::Error, file: Option<&str>) -> Failure {
     let kind = if error.kind() == io::ErrorKind::StorageFull { FailureKind::OutOfSpace } else { FailureKind::Io };
@@ -137,6 +140,7 @@ fn encode(seq: u64, batch: &[Write]) -> Vec<u8> {
         let (key, value) = match write {
             Write::Put { key, value } => (key, Some(value)),
             Write::Delete { key } => (key, None),
+            Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
         body.extend_from_slice(&(key.len() as u32).to_le_bytes());
         body.extend_from_slice(key);
@@ -365,6 +369,7 @@ fn apply(map: &mut Map, batch: &[Write]) {
         match write {
             Write::Put { key, value } => map.insert(key.clone(), value.clone()),
             Write::Delete { key } => map.remove(key),
+            Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
     }
 }

@@ -70,7 +70,7 @@ impl Run {
                     None => Ok(()),
                 }
             };
-            let is_written = |key: KeyId| entries.iter().any(|entry| entry.key == key);
+            let is_written = |key: KeyId| entries.iter().any(|entry| entry.touches().contains(&key));
             let mut judged = judge(done.begun_at, &|_| true, true);
             if let Some(first) = seq.filter(|_| committed) {
                 let holds = |key: KeyId| serializable || is_written(key);

@@ -192,8 +192,11 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
         Op::Delete { key, .. } => simpler.push(Op::Delete { key: *key, sync: SyncMode::Default }),
         Op::Batch { entries, sync } => {
             let plain: Vec<Entry> =
-                entries.iter().map(|entry| Entry { key: entry.key, value: entry.value.map(plain) }).collect();
-            if let [entry] = entries.as_slice() {
+                entries.iter().map(|entry| Entry { value: entry.value.map(plain), ..*entry }).collect();
+            if let [Entry { key, end: Some(end), .. }] = entries.as_slice() {
+                simpler.push(Op::Delete { key: *key, sync: *sync });
+                simpler.push(Op::Batch { entries: vec![Entry::range(*key, *key + (*end - *key) / 2)], sync: *sync });
+            } else if let [entry] = entries.as_slice() {
                 simpler.push(match (entry.key, plain[0].value) {
                     (key, Some(value)) => Op::Put { key, value, sync: *sync },
                     (key, None) => Op::Delete { key, sync: *sync },
@@ -242,7 +245,7 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
                 simpler.push(with(reads, *scan, &rest));
             }
             let plain: Vec<Entry> =
-                entries.iter().map(|entry| Entry { key: entry.key, value: entry.value.map(plain) }).collect();
+                entries.iter().map(|entry| Entry { value: entry.value.map(plain), ..*entry }).collect();
             simpler.push(with(reads, *scan, &plain));
         }
         Op::Scan { bounds, reverse, limit, at } => {

@@ -27,6 +27,7 @@ fn table(text: &str) -> TableMeta {
         bytes: hundreds * 100,
         entries: 2,
         deletes: 0,
+        range_deletes: 0,
         smallest: InternalKey::new(from.as_bytes(), number * 10 + 1, Kind::Put).encode(),
         largest: InternalKey::new(to.as_bytes(), number * 10, Kind::Put).encode(),
         seqno_min: number * 10,

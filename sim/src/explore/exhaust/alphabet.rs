@@ -51,7 +51,7 @@ impl Letter {
             Letter::PutB => Op::Put { key: 1, value: short, sync },
             Letter::DeleteA => Op::Delete { key: 0, sync },
             Letter::Batch => {
-                let entries = vec![Entry { key: 0, value: Some(long) }, Entry { key: 1, value: Some(short) }];
+                let entries = vec![Entry::new(0, Some(long)), Entry::new(1, Some(short))];
                 Op::Batch { entries, sync: SyncMode::Always }
             }
             Letter::Flush => Op::Flush,
