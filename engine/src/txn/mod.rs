@@ -12,6 +12,7 @@
 mod scan;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use crate::batch::WriteBatch;
 use crate::db::{Db, Range, ReadSet, Snapshot, WriteOptions};
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::key::SeqNo;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use writes::Writes;
 
 /// What a transaction is protected from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,34 +64,6 @@ pub struct Transaction<'a> {
     own: Writes,
     /// What was written, the last at the end, to be taken back.
     undo: Vec<Undo>,
-}
-
-/// What a transaction has written.
-#[derive(Debug, Default)]
-struct Writes {
-    /// A value, or `None` for a delete. Those that a later range delete holds are not among them.
-    keys: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// Range deletes, from the first key up to the one behind the last. `keys` count before them.
-    ranges: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Writes {
-    /// What was written last to `key`, if anything was.
-    fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        match self.keys.get(key) {
-            Some(written) => Some(written.clone()),
-            None => self.deletes(key).then_some(None),
-        }
-    }
-
-    /// Whether a range delete holds `key`.
-    fn deletes(&self, key: &[u8]) -> bool {
-        self.ranges.iter().any(|(begin, end)| begin.as_slice() <= key && key < end.as_slice())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty()
-    }
 }
 
 /// How to take back one write.

@@ -1,6 +1,6 @@
 //! What a transaction sees of a range: the snapshot, with its own writes laid over it.
 
-use super::Writes;
+use super::writes::Writes;
 use crate::db::{Db, Range, Snapshot};
 use crate::error::Result;
 use bytes::Bytes;
