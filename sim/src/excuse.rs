@@ -77,6 +77,11 @@ impl Circumstances<'_> {
         self.damage.iter().filter_map(cost).min()
     }
 
+    /// Whether a crash has broken what a sync that did nothing had promised, of whatever file.
+    pub fn promise_is_broken(&self) -> bool {
+        self.damage.iter().any(|damage| matches!(damage.harm, Harm::BrokenPromise { .. }))
+    }
+
     /// E5: whether the store may have left this file behind without being able to help it.
     pub fn may_be_left(&self, file: &str) -> bool {
         let of_the_list =

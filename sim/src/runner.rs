@@ -380,6 +380,8 @@ struct Court {
     copies: Vec<StoreCopy>,
     /// How often each client has begun a backup.
     backups_tried: BTreeMap<u32, u64>,
+    /// How often a power cut has lost what a disk that lied had promised, and so perhaps the whole store.
+    stores_lost: u32,
 }
 
 struct Run {
@@ -423,6 +425,7 @@ impl Run {
             periodic: None,
             copies: Vec::new(),
             backups_tried: BTreeMap::new(),
+            stores_lost: 0,
         };
         let durable_by_default = kind.is_durable_by_default(&plan.options);
         let syncs_within = kind.syncs_within(&plan.options);
@@ -771,7 +774,7 @@ impl Run {
             _ => Promise::Acknowledged,
         };
         let forgiven_from = self.with_circumstances(|circumstances| circumstances.forgiven_from());
-        self.keep_judge_of_copies(restart, forgiven_from.is_some());
+        self.keep_judge_of_copies(restart);
         let calls = self.world.calls();
         let recovered = {
             let mut oracle = self.oracle.lock();

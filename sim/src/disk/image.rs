@@ -433,6 +433,9 @@ impl Disk {
         disk.lies.clear();
         disk.settle_names(&plan.names);
         disk.sweep();
+        let Disk { litter, slots, .. } = &mut disk;
+        // What somebody left in a directory goes with it where its own name was lost, and that is no doing of the store.
+        litter.retain(|ino| slots[ino.0 as usize].links > 0 || self.slots[ino.0 as usize].links == 0);
         if !self.lies.is_empty() {
             let kept: Vec<bool> = plan.names.iter().map(|&keep| keep == Keep::Yes).collect();
             self.break_name_promises(&kept, &mut disk);

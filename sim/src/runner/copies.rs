@@ -21,12 +21,8 @@ const BACKUPS_KEPT: u64 = 3;
 enum Place {
     /// It is this directory.
     Checkpoint(String),
-    /// It is the one of this number among the backups of the client, and was this attempt of the client to make one.
-    Backup { number: u64, attempt: u64 },
-}
-
-fn backups_of(label: Label) -> String {
-    format!("backups-{}", label.client)
+    /// It is the one of this number in this directory of the client, and was this attempt of the client to make one.
+    Backup { dir: String, number: u64, attempt: u64 },
 }
 
 /// A copy that was acknowledged.
@@ -49,8 +45,12 @@ impl Run {
 
     /// The operation `backup`.
     pub(super) fn backup(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
-        let attempt = {
+        let (dir, attempt) = {
             let mut court = self.court.lock();
+            let dir = match court.stores_lost {
+                0 => format!("backups-{}", label.client),
+                lost => format!("backups-{}-{lost}", label.client),
+            };
             let attempts = court.backups_tried.entry(label.client).or_insert(0);
             *attempts += 1;
             let newest = *attempts;
@@ -60,11 +60,11 @@ impl Run {
                 Place::Backup { attempt, .. } if copy.label.client == label.client => newest - attempt < BACKUPS_KEPT,
                 _ => true,
             });
-            newest
+            (dir, newest)
         };
         self.copy(label, "backup", || {
-            let (number, at) = store.backup(&backups_of(label), BACKUPS_KEPT as usize)?;
-            Ok((Place::Backup { number, attempt }, at))
+            let (number, at) = store.backup(&dir, BACKUPS_KEPT as usize)?;
+            Ok((Place::Backup { dir, number, attempt }, at))
         })
     }
 
@@ -90,11 +90,15 @@ impl Run {
     }
 
     /// A life has ended, and the oracle is about to take what was recovered for the truth. Where a disk that lied has lost
-    /// some of what it promised, nobody knows what the copies still hold.
-    pub(super) fn keep_judge_of_copies(&self, restart: Restart, forgiven: bool) {
-        let copies = &mut self.court.lock().copies;
-        if restart == Restart::PowerLoss && forgiven {
+    /// some of what it promised, nobody knows what the copies still hold, nor whether this is still the store whose backups
+    /// lie in the directories: where its name is gone, the next opening has made another.
+    pub(super) fn keep_judge_of_copies(&self, restart: Restart) {
+        let broken = self.with_circumstances(|circumstances| circumstances.promise_is_broken());
+        let court = &mut *self.court.lock();
+        let copies = &mut court.copies;
+        if restart == Restart::PowerLoss && broken {
             copies.clear();
+            court.stores_lost += 1;
         }
         if copies.iter().any(|copy| copy.judge.is_none()) {
             let judge = Arc::new(Mutex::new(self.oracle.lock().clone()));
@@ -120,9 +124,9 @@ impl Run {
         let read = judge.lock().begin_read(Label::HARNESS);
         let opened = match place {
             Place::Checkpoint(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
-            Place::Backup { number, .. } => {
+            Place::Backup { dir, number, .. } => {
                 let target = format!("restored-{}-{number}-{}", label.client, label.op);
-                let restored = self.kind.restore(&self.world, &backups_of(*label), *number, &target);
+                let restored = self.kind.restore(&self.world, dir, *number, &target);
                 restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
             }
         };

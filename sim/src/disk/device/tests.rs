@@ -237,3 +237,16 @@ fn litter_is_durable_at_once_and_takes_no_name_away() {
     disk.unlink("core", origin(5)).unwrap();
     assert_eq!(disk.littered()[0], ("core".into(), false));
 }
+
+#[test]
+fn litter_goes_with_a_directory_that_had_no_durable_name_and_nobody_else_may_take_it() {
+    let mut disk = Disk::new(Profile::PosixWeak, None);
+    disk.mkdir("d", Origin::default()).expect("a new directory");
+    assert!(disk.litter("d", "core", false));
+    assert_eq!(disk.crash_with(ImageChoice::All).0.littered(), [("core".into(), true)]);
+    assert_eq!(disk.crash_with(ImageChoice::Min).0.littered(), []);
+    disk.sync_dir("", Origin::default()).expect("nothing fails here");
+    disk.unlink("d/core", Origin::default()).expect("it is there");
+    assert_eq!(disk.crash_with(ImageChoice::All).0.littered(), [("core".into(), false)]);
+    assert_eq!(disk.crash_with(ImageChoice::Min).0.littered(), [("core".into(), true)]);
+}
