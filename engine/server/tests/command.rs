@@ -94,7 +94,7 @@ fn a_batch_is_applied_whole_or_not_at_all() {
     place.told_with(0, &["batch", "--create", "s"], b"put\ta\t1\nput\tb\t2\n");
     let wrong = place.told_with(2, &["batch", "s"], b"delete\ta\n\nput\tc\n");
     insta::assert_snapshot!(wrong, @r#"
-    strata: line 3 of the input: put, KEY and VALUE, or delete and KEY expected, with tabs between; found "put\tc"
+    strata: line 3 of the input: put, KEY and VALUE, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found "put\tc"
     0 changes were applied before it.
     "#);
     assert_eq!(place.told(0, &["scan", "s"]), "a\t1\nb\t2\n");
@@ -102,6 +102,8 @@ fn a_batch_is_applied_whole_or_not_at_all() {
     assert!(wrong.contains("after a backslash") && wrong.contains("1 changes"), "{wrong}");
     assert_eq!(place.told_with(0, &["batch", "s"], b"delete\tb\nput\tb\tagain\n"), "2 changes applied\n");
     assert_eq!(place.told(0, &["scan", "s"]), "b\tagain\n");
+    assert_eq!(place.told_with(0, &["batch", "s"], b"put\tc\t3\ndelete-range\ta\tc\n"), "2 changes applied\n");
+    assert_eq!(place.told(0, &["scan", "s"]), "c\t3\n");
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn files_are_printed_also_while_the_store_is_open() {
     assert!(log.contains("batch of 1 at 2") && log.contains("  put k\\n\tv\n"), "{log}");
     assert!(log.contains("batch of 1 at 3") && log.contains("  delete a\n"), "{log}");
     let table = place.told(0, &["dump", &place.file("s", ".sst")]);
-    assert!(table.contains("1 entries, 0 deletes") && table.ends_with("1 put a\t1\n"), "{table}");
+    assert!(table.contains("1 entries, 0 deletes, 0 range deletes") && table.ends_with("1 put a\t1\n"), "{table}");
     let current = place.told(0, &["dump", "s/CURRENT"]);
     let manifest = current.split(' ').next().expect("a name");
     let listed = place.told(0, &["dump", &format!("s/{manifest}")]);
@@ -184,6 +186,14 @@ fn files_are_printed_also_while_the_store_is_open() {
     assert!(place.told(0, &["dump", "s/IDENTITY"]).contains("format version 1"));
     db.close().expect("a close");
     assert!(place.told(0, &["dump", &place.file("s", ".wal")]).contains("closed at 3"));
+
+    place.told_with(0, &["batch", "s"], b"put\tz\t2\ndelete-range\ta\tk\\n\n");
+    assert!(place.told(0, &["dump", &place.file("s", ".wal")]).contains("  delete-range a\tk\\n\n"));
+    let db = strata::db::Db::open(place.path("s")).expect("the store");
+    db.flush().expect("a flush");
+    let table = place.told(0, &["dump", &place.file("s", ".sst")]);
+    assert!(table.contains("1 range deletes") && table.ends_with("5 delete-range a\tk\\n\n"), "{table}");
+    db.close().expect("a close");
 
     fs::write(place.path("s/IDENTITY"), "damage").expect("a write");
     assert!(place.told(1, &["dump", "s/IDENTITY"]).contains("is damaged at byte 0"));

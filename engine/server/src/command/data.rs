@@ -187,7 +187,12 @@ fn add_line(batch: &mut WriteBatch, line: &str) -> Result<(), String> {
     match fields[..] {
         ["put", key, value] => batch.put(&unescape(key)?, &unescape(value)?),
         ["delete", key] => batch.delete(&unescape(key)?),
-        _ => return Err(format!("put, KEY and VALUE, or delete and KEY expected, with tabs between; found {line:?}")),
+        ["delete-range", from, to] => batch.delete_range(&unescape(from)?, &unescape(to)?),
+        _ => {
+            return Err(format!(
+                "put, KEY and VALUE, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found {line:?}"
+            ));
+        }
     }
     Ok(())
 }

@@ -127,6 +127,7 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
     match kind {
         Kind::Put => format!("put {}\t{}", escape(key), escape(value)),
         Kind::Delete => format!("delete {}", escape(key)),
+        Kind::RangeDelete => format!("delete-range {}\t{}", escape(key), escape(value)),
         kind => format!("{kind:?} {}\t{}", escape(key), escape(value)),
     }
 }
@@ -162,13 +163,14 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
         out,
         format!(
             "table {number}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
-             {} deletes, seqnos {} to {}",
+             {} deletes, {} range deletes, seqnos {} to {}",
             found.format_version,
             found.data_blocks,
             found.compression,
             found.filter_bits_per_key,
             found.entries,
             found.deletes,
+            found.range_deletes,
             found.seqno_min,
             found.seqno_max
         ),
@@ -180,6 +182,11 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
         let key = key.ok_or_else(|| Error::corruption(path, 0, "whole internal keys"))?;
         say(out, format!("{} {}", key.seqno, entry_text(key.kind, key.user, &iter.value())))?;
         iter.next()?;
+    }
+    for fragment in table.fragments().iter() {
+        for seqno in fragment.seqnos.iter() {
+            say(out, format!("{seqno} {}", entry_text(Kind::RangeDelete, &fragment.start, &fragment.end)))?;
+        }
     }
     Ok(())
 }

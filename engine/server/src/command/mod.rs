@@ -42,7 +42,8 @@ enum Command {
     Delete(data::DeleteArgs),
     /// Prints keys and values in order.
     Scan(data::ScanArgs),
-    /// Applies puts and deletes from standard input as one: a line says put, KEY and VALUE, or delete and KEY, with tabs between.
+    /// Applies puts and deletes from standard input as one. A line says put, KEY and VALUE, delete and KEY, or delete-range, FROM
+    /// and TO (which stays), with tabs between.
     Batch(data::BatchArgs),
     /// Prints numbers about a store.
     Stats(Store),
