@@ -77,9 +77,11 @@ impl Circumstances<'_> {
         self.damage.iter().filter_map(cost).min()
     }
 
-    /// Whether a crash has broken what a sync that did nothing had promised, of whatever file.
+    /// Whether, since a store was last opened and found whole, a crash has broken what a sync that did nothing had promised, of
+    /// whatever file.
     pub fn promise_is_broken(&self) -> bool {
-        self.damage.iter().any(|damage| matches!(damage.harm, Harm::BrokenPromise { .. }))
+        let broken = |damage: &Damage| matches!(damage.harm, Harm::BrokenPromise { .. }) && damage.forgives.is_some();
+        self.damage.iter().any(broken)
     }
 
     /// E5: whether the store may have left this file behind without being able to help it.

@@ -663,7 +663,7 @@ impl Run {
         self.world.set_faults_enabled(false);
         self.world.with_disk(|disk| {
             disk.set_capacity(None);
-            disk.heal();
+            disk.forget_errors();
         });
     }
 

@@ -317,12 +317,15 @@ impl Disk {
         }
     }
 
-    /// Takes all poison away, and lets a file system that went read-only be written again. Errors that nobody was told of are
-    /// forgotten, as they are where a file leaves the memory of the operating system: no handle that is opened from now on
-    /// gets one.
+    /// Takes all poison away, and lets a file system that went read-only be written again.
     pub fn heal(&mut self) {
         self.poison.clear();
         self.read_only = false;
+    }
+
+    /// Errors that nobody was told of are forgotten, as they are where a file leaves the memory of the operating system: no
+    /// handle that is opened from now on gets one.
+    pub fn forget_errors(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.error_seen = true);
     }
 }

@@ -94,6 +94,11 @@ fn only_damage_in_a_log_and_broken_promises_forgive_what_is_gone() {
     assert_eq!(forgiven(&broken("1.wal", false)), Some(3));
     assert_eq!(forgiven(&broken("1.sst", false)), None, "a table that is gone must be noticed");
     assert_eq!(forgiven(&broken("db", true)), Some(0));
+    let is_broken = |damage: &[Damage]| Circumstances { refusals: &[], damage, classify: &class }.promise_is_broken();
+    assert!(is_broken(&broken("1.sst", false)) && is_broken(&broken("db", true)) && !is_broken(&flipped("1.wal")));
+    let mut settled = broken("db", true);
+    settled[0].forgives = None;
+    assert!(!is_broken(&settled), "a store was opened since, and found whole");
 }
 
 #[test]

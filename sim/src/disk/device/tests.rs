@@ -166,7 +166,10 @@ fn an_error_is_reported_once_to_each_handle_and_a_fresh_one_is_told_if_nobody_wa
     disk.fail_sync(ino, SyncFailure::KeepDirty, &mut quiet(), origin(6));
     disk.heal();
     let mut healed = disk.errors_seen(ino);
-    assert!(!disk.report_error(ino, &mut healed), "what is healed tells nobody new");
+    assert!(disk.fork().report_error(ino, &mut healed), "a disk that is well again still tells what was lost");
+    disk.forget_errors();
+    let mut fresh = disk.errors_seen(ino);
+    assert!(!disk.report_error(ino, &mut fresh), "nobody new is told");
     assert!(disk.report_error(ino, &mut later), "who had the file open is told");
     assert!(disk.report_error(ino, &mut first) && !disk.report_error(ino, &mut first), "once");
     assert!(disk.report_error(ino, &mut second), "each handle that was open");
