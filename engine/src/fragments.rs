@@ -8,7 +8,9 @@
 //! ```
 //!
 //! A value: whoever holds one sees no change. Adding a delete to a copy takes time in proportion to the fragments that it
-//! overlaps, to the length of one chunk, and to the number of chunks; everything else stays shared with the original.
+//! overlaps and all their seqnos, to the length of one chunk, and to the number of chunks; everything else stays shared with
+//! the original. Where each delete holds all that came before, that is the square of their number: whoever adds without end
+//! looks at the [weight](Fragments::weight).
 //!
 //! F1. Fragments ascend, none is empty, and no two overlap.
 //! F2. The seqnos of a fragment descend, and there is at least one.
@@ -51,6 +53,14 @@ impl Fragment {
     fn within(&self, start: &Bytes, end: &Bytes) -> Fragment {
         Fragment { start: start.clone(), end: end.clone(), seqnos: self.seqnos.clone() }
     }
+
+    /// Puts it behind the last of `fragments`, as one with it where they touch and say the same.
+    pub fn append_to(self, fragments: &mut Vec<Fragment>) {
+        match fragments.last_mut() {
+            Some(last) if last.end == self.start && last.seqnos == self.seqnos => last.end = self.end,
+            _ => fragments.push(self),
+        }
+    }
 }
 
 impl fmt::Debug for Fragment {
@@ -65,6 +75,7 @@ pub struct Fragments {
     /// None of them empty.
     chunks: Vec<Arc<Vec<Fragment>>>,
     len: usize,
+    weight: usize,
 }
 
 impl Fragments {
@@ -84,8 +95,19 @@ impl Fragments {
         self.len == 0
     }
 
+    /// How many seqnos all fragments have together: what another delete costs at most.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Deletes the keys from `start` up to `end` at `seqno`. The range must not be empty.
     pub fn add(&mut self, start: Bytes, end: Bytes, seqno: SeqNo) {
+        self.add_in_batch(start, end, seqno, seqno);
+    }
+
+    /// The same as one of a batch that begins at `first`: no reader is told to read within a batch, so that of its deletes of a
+    /// key only the last is kept.
+    pub fn add_in_batch(&mut self, start: Bytes, end: Bytes, seqno: SeqNo, first_of_batch: SeqNo) {
         assert!(start < end, "F1: [{}, {}) is empty", start.escape_ascii(), end.escape_ascii());
         // The chunks that the delete touches, or else the one behind it or, at the end, before it.
         let first = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.end <= start));
@@ -97,31 +119,34 @@ impl Fragments {
         let mut at = start;
         for fragment in old.iter().flat_map(|chunk| chunk.iter()) {
             self.len -= 1;
+            self.weight -= fragment.seqnos.len();
             let (from, to) = ((&fragment.start).max(&at).clone(), (&fragment.end).min(&end).clone());
             if from >= to {
                 if fragment.start >= end && at < end {
-                    new.push(Fragment { start: at, end: end.clone(), seqnos: [seqno].into() });
+                    Fragment { start: at, end: end.clone(), seqnos: [seqno].into() }.append_to(&mut new);
                     at = end.clone();
                 }
-                new.push(fragment.clone());
+                fragment.clone().append_to(&mut new);
                 continue;
             }
             if at < from {
-                new.push(Fragment { start: at, end: from.clone(), seqnos: [seqno].into() });
+                Fragment { start: at, end: from.clone(), seqnos: [seqno].into() }.append_to(&mut new);
             }
             if fragment.start < from {
-                new.push(fragment.within(&fragment.start, &from));
+                fragment.within(&fragment.start, &from).append_to(&mut new);
             }
-            new.push(Fragment { start: from, end: to.clone(), seqnos: with(&fragment.seqnos, seqno) });
+            let seqnos = with(&fragment.seqnos, seqno, first_of_batch);
+            Fragment { start: from, end: to.clone(), seqnos }.append_to(&mut new);
             if to < fragment.end {
-                new.push(fragment.within(&to, &fragment.end));
+                fragment.within(&to, &fragment.end).append_to(&mut new);
             }
             at = to;
         }
         if at < end {
-            new.push(Fragment { start: at, end, seqnos: [seqno].into() });
+            Fragment { start: at, end, seqnos: [seqno].into() }.append_to(&mut new);
         }
         self.len += new.len();
+        self.weight += new.iter().map(|fragment| fragment.seqnos.len()).sum::<usize>();
         let pieces = new.len().div_ceil(CHUNK_LEN);
         let chunks = new.chunks(new.len().div_ceil(pieces)).map(|piece| Arc::new(piece.to_vec()));
         self.chunks.splice(first..first, chunks);
@@ -145,6 +170,7 @@ impl Fragments {
             "F2: {fragment:?} has seqnos that do not descend"
         );
         self.len += 1;
+        self.weight += fragment.seqnos.len();
         match self.chunks.last_mut() {
             Some(chunk) if chunk.len() < CHUNK_LEN => Arc::make_mut(chunk).push(fragment),
             _ => self.chunks.push(Arc::new(vec![fragment])),
@@ -200,12 +226,11 @@ impl PartialEq for Fragments {
 
 impl Eq for Fragments {}
 
-/// The seqnos and one more, newest first.
-fn with(seqnos: &[SeqNo], seqno: SeqNo) -> Arc<[SeqNo]> {
-    let place = seqnos.partition_point(|&other| other > seqno);
-    let again = seqnos.get(place) == Some(&seqno);
-    let (newer, older) = seqnos.split_at(place);
-    newer.iter().chain((!again).then_some(&seqno)).chain(older).copied().collect()
+/// The seqnos and one more, newest first, without those from `replaced` up to it.
+fn with(seqnos: &[SeqNo], seqno: SeqNo, replaced: SeqNo) -> Arc<[SeqNo]> {
+    let newer = seqnos.iter().take_while(|&&other| other > seqno);
+    let older = &seqnos[seqnos.partition_point(|&other| other >= replaced)..];
+    newer.chain([&seqno]).chain(older).copied().collect()
 }
 
 #[cfg(test)]
@@ -236,6 +261,8 @@ mod tests {
             }
             prop_assert_eq!(&again, &fragments);
             prop_assert_eq!(fragments.len(), fragments.iter().count());
+            let weight = fragments.iter().map(|fragment| fragment.seqnos.len()).sum();
+            prop_assert_eq!((fragments.weight(), again.weight()), (weight, weight));
             for (probe, seqno) in probes {
                 let holding = deletes.iter().filter(|(start, len, _)| (*start..start + len).contains(&probe));
                 let seqnos: Vec<SeqNo> = holding.map(|delete| delete.2).collect();
@@ -248,6 +275,40 @@ mod tests {
                 prop_assert_eq!(fragments.end_before(&key), end.as_ref());
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn of_a_batch_only_the_last_delete_of_a_key_is_kept_and_readers_outside_it_see_no_difference(
+            batches in proptest::collection::vec(proptest::collection::vec((0u16..60, 1u16..40), 1..8), 1..12),
+        ) {
+            let (mut all, mut last, mut seqno) = (Fragments::new(), Fragments::new(), 1);
+            let mut ends = vec![0];
+            for batch in &batches {
+                let first = seqno;
+                for &(start, len) in batch {
+                    all.add(key(start), key(start + len), seqno);
+                    last.add_in_batch(key(start), key(start + len), seqno, first);
+                    seqno += 1;
+                }
+                ends.push(seqno - 1);
+            }
+            for probe in (0..110).map(key) {
+                for &at in &ends {
+                    prop_assert_eq!(all.newest(&probe, at), last.newest(&probe, at));
+                }
+            }
+            prop_assert!(last.iter().all(|fragment| fragment.seqnos.len() <= batches.len()));
+        }
+    }
+
+    #[test]
+    fn deletes_of_one_batch_that_hold_each_other_are_one_fragment() {
+        let mut fragments = Fragments::new();
+        for number in 1..10_000 {
+            fragments.add_in_batch(key(0), key(number), 6 + u64::from(number), 7);
+        }
+        assert_eq!((fragments.len(), fragments.weight()), (1, 1));
     }
 
     #[test]

@@ -376,6 +376,27 @@ fn scans_jump_over_a_deleted_range_however_much_lies_in_it_and_a_compaction_give
 }
 
 #[test]
+fn range_deletes_that_each_hold_all_before_fill_a_memtable_and_are_one_when_they_are_flushed() {
+    let place = place();
+    let db = Db::open(&place.path).expect("the store opens");
+    let key = |number: u32| format!("key{number:06}").into_bytes();
+    for number in 1..=1_000 {
+        db.put(&key(number), b"value").expect("a put");
+        db.delete_range(&key(0), &key(number)).expect("a range delete");
+    }
+    assert!(
+        db.stats().flush_bytes > 0,
+        "a memtable of {} bytes was flushed for nothing else",
+        db.stats().memtable_bytes
+    );
+    let left = || db.iter(Range::all()).expect("an iterator").into_forward().map(|entry| entry.expect("an entry").0);
+    assert_eq!(left().collect::<Vec<_>>(), [key(1_000)]);
+    db.compact_range(None, None).expect("a compaction");
+    assert_eq!(left().collect::<Vec<_>>(), [key(1_000)]);
+    assert_eq!(db.check().expect("the store is sound").entries, 1);
+}
+
+#[test]
 fn a_range_delete_counts_from_its_place_in_a_batch_on_and_an_empty_one_does_nothing() {
     let place = place();
     let db = open(&place.path);

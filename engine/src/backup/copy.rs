@@ -54,14 +54,10 @@ pub(super) fn checksum_of(env: &Env, path: &Path, bytes: u64, meter: &mut Meter<
     Ok(checksum.masked())
 }
 
-/// Writes the bytes to a new file and syncs that; returns their masked CRC-32. What had the name before is gone: it may be a
-/// file whose sync has failed, which must not be used again. The new name is not durable yet.
+/// Writes the bytes to a new file and syncs that; returns their masked CRC-32. What had the name before is gone. The new name
+/// is not durable yet.
 pub(super) fn copy(env: &Env, from: Source<'_>, to: &Path, meter: &mut Meter<'_>) -> Result<u32> {
-    match env.remove_file(to) {
-        Err(error) if !error.is_not_found() => return Err(error),
-        _ => {}
-    }
-    let target = env.open(to, OpenMode::CreateNew)?;
+    let target = env.create_anew(to)?;
     let mut checksum = Checksum::new();
     let (mut buffer, mut written) = (Vec::new(), 0);
     from(&mut |piece| {

@@ -6,7 +6,7 @@ use crate::filename::FileKind;
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::format::Identity;
 use crate::manifest::log::{self, ManifestWriter};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Makes sure of a directory that is there and empty. Returns whether it was made; its name is not durable then.
 pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
@@ -40,15 +40,7 @@ pub(super) fn make_store(
     let manifest = ManifestWriter::create(env, dir, number, identity.store, snapshot)?;
     env.sync_dir(dir)?;
     log::set_current(env, dir, manifest.current())?;
-    env.sync_dir(&parent_of(dir))
-}
-
-/// The directory that holds the name of this one.
-pub(super) fn parent_of(dir: &Path) -> PathBuf {
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
+    env.sync_parent(dir)
 }
 
 /// Takes back what an attempt that failed has put into a directory that was empty. What cannot be removed stays: the error

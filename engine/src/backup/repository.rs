@@ -72,7 +72,7 @@ impl Backups {
     /// ```
     pub fn create(env: &Env, dir: &Path) -> Result<Backups> {
         env.create_dir(dir)?;
-        env.sync_dir(&list::parent_of(dir))?;
+        env.sync_parent(dir)?;
         Backups::open(env, dir)
     }
 
@@ -167,11 +167,7 @@ impl Backups {
     fn write_list(&self, made: &BackupList) -> Result<()> {
         let path = format::list_path(&self.dir, made.number);
         let temp = format::temp_of(&path);
-        match self.env.remove_file(&temp) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
-        let file = self.env.open(&temp, OpenMode::CreateNew)?;
+        let file = self.env.create_anew(&temp)?;
         let (store, number) = (made.store, made.number);
         let header = FileHeader { magic: MAGIC, version: VERSION, store, number, first: made.manifest };
         let mut records = RecordWriter::with_header(file, record_tag(store, number), &header.encode());

@@ -65,10 +65,11 @@ impl Retention {
         keep
     }
 
-    /// The range deletes that stay (D4), in order and cut as before. `older_below` says whether anything older of a range
-    /// may lie outside the inputs.
+    /// The range deletes that stay (D4), in order, and as one where they say the same side by side. `older_below` says whether
+    /// anything older of a range may lie outside the inputs.
     pub fn range_deletes(&self, mut older_below: impl FnMut(&Fragment) -> bool) -> Vec<Fragment> {
-        let kept = self.fragments.iter().map(|fragment| {
+        let mut kept = Vec::new();
+        for fragment in self.fragments.iter() {
             let mut seqnos = Vec::new();
             let mut last_stripe = None;
             for &seqno in fragment.seqnos.iter() {
@@ -79,9 +80,11 @@ impl Retention {
             }
             sometimes!("a range delete is dropped", if seqnos.is_empty());
             sometimes!("a range delete is kept for a snapshot", if seqnos.len() > 1);
-            Fragment { seqnos: seqnos.into(), ..fragment.clone() }
-        });
-        kept.filter(|fragment| !fragment.seqnos.is_empty()).collect()
+            if !seqnos.is_empty() {
+                Fragment { seqnos: seqnos.into(), ..fragment.clone() }.append_to(&mut kept);
+            }
+        }
+        kept
     }
 
     fn is_range_deleted(&self, key: &[u8], seqno: SeqNo, stripe: usize) -> bool {

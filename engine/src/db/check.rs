@@ -2,8 +2,8 @@
 //!
 //! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
 //! tables of a level below 0 are disjoint; that of two versions of a key, and of a version and a range delete that holds its
-//! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right length. Not verified: the log that is being written, and
-//! the manifest, which are read at the next open.
+//! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right
+//! length. Not verified: the log that is being written, and the manifest, which are read at the next open.
 
 use crate::compaction::flush::describe;
 use crate::compaction::picker;

@@ -34,7 +34,7 @@ use crate::record::Uuid;
 use crate::sst::TableCache;
 use crate::wal::{ReplayExpect, WalWriter, replay};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Opens the store in `dir`, or starts one.
@@ -87,11 +87,7 @@ fn survey_for(env: &Env, dir: &Path, options: &Options) -> Result<StoreDir> {
 fn create(env: &Env, dir: &Path, options: &Options, events: &Events) -> Result<VersionSet> {
     // The directory's own name must be durable before anything in it is worth something. An earlier attempt may have
     // created it and have ended before this.
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    env.sync_dir(&parent)?;
+    env.sync_parent(dir)?;
     VersionSet::create(env, dir, Uuid::random(env), options, events)
 }
 
@@ -237,13 +233,11 @@ impl Recovery<'_> {
                             format!("batches behind seqno {floor}, where the log before it ended, found {seqno}");
                         return Err(Error::corruption(&path, 0, expected));
                     }
-                    for (seqno, entry) in (seqno..).zip(batch::decode(payload, count)) {
-                        let entry = entry.expect("replay hands on what decodes");
-                        memtable.insert(&entry.key, seqno, entry.kind, entry.value);
-                    }
+                    let entries = batch::decode(payload, count);
+                    memtable.insert_batch(seqno, entries.map(|entry| entry.expect("replay hands on what decodes")));
                     replay_state.entries += u64::from(count);
                     replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
-                    if memtable.bytes() >= self.options.memtable_bytes {
+                    if memtable.is_full(self.options.memtable_bytes) {
                         sometimes!("recovery fills more than one memtable");
                         let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new()));
                         flush_replayed(

@@ -286,10 +286,8 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
 /// Puts a logged batch into the memtable. The values stay where they are and are shared.
 fn insert(memtable: &Memtable, batch: &mut WriteBatch) {
     let Some(first) = batch.seqno() else { return };
-    for (seqno, entry) in (first..).zip(batch.take_entries()) {
-        let entry = entry.expect("a batch that was put together here can be read");
-        memtable.insert(&entry.key, seqno, entry.kind, entry.value);
-    }
+    let entries = batch.take_entries().map(|entry| entry.expect("a batch that was put together here can be read"));
+    memtable.insert_batch(first, entries);
 }
 
 /// Notes by when a periodic write must be synced, for the background task.
@@ -525,7 +523,7 @@ enum Cause {
 fn is_full(state: &State, view: &ReadView) -> bool {
     let options = &state.options;
     let wal_share = options.wal_bytes_max / options.memtables_max as u64;
-    view.memtable.bytes() >= options.memtable_bytes
+    view.memtable.is_full(options.memtable_bytes)
         || (state.wal_bytes.load(Ordering::Relaxed) > wal_share && !view.memtable.is_empty())
 }
 
@@ -562,7 +560,7 @@ fn make_room(state: &State) -> Result<()> {
                 refuse_if_failed(state, &commit)?;
                 // Somebody else may have rotated meanwhile.
                 if is_full(state, &state.view.load()) {
-                    let memtable_is_full = view.memtable.bytes() >= state.options.memtable_bytes;
+                    let memtable_is_full = view.memtable.is_full(state.options.memtable_bytes);
                     sometimes!(
                         "wal rotated because the log is long, though the memtable is not full",
                         if !memtable_is_full

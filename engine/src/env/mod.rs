@@ -145,6 +145,25 @@ impl Env {
         self.fs.remove_dir(path, at).map_err(|source| Error::io("remove the directory", path, None, source))
     }
 
+    /// A new file of this name. What had the name before is gone, and not cut: it may be a file whose sync has failed, which
+    /// must not be used again. The name is durable after [`Env::sync_dir`].
+    #[track_caller]
+    pub fn create_anew(&self, path: &Path) -> Result<File> {
+        match self.remove_file(path) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => self.open(path, OpenMode::CreateNew),
+        }
+    }
+
+    /// Makes the name of a directory durable in the one that holds it.
+    #[track_caller]
+    pub fn sync_parent(&self, dir: &Path) -> Result<()> {
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
+            _ => self.sync_dir(Path::new(".")),
+        }
+    }
+
     /// Makes every creation, rename and removal in this directory durable.
     #[track_caller]
     pub fn sync_dir(&self, path: &Path) -> Result<()> {

@@ -13,6 +13,7 @@
 
 mod skiplist;
 
+use crate::batch::BatchEntry;
 use crate::error::Result;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
@@ -22,12 +23,16 @@ use bytes::Bytes;
 use skiplist::{NODE_OVERHEAD, SkipList, Target};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The [weight](Fragments::weight) of range deletes that fills a memtable: some 180 that each hold all before, and 16,384 that
+/// lie side by side.
+const RANGE_WEIGHT_MAX: usize = 16_384;
 
 /// Entries by internal key.
 pub struct Memtable {
     list: SkipList,
-    range_deletes: AtomicU64,
+    has_range_deletes: AtomicBool,
     fragments: ArcSwap<Fragments>,
     bytes: AtomicU64,
     entries: AtomicU64,
@@ -52,7 +57,7 @@ impl Memtable {
     pub fn new() -> Memtable {
         Memtable {
             list: SkipList::new(),
-            range_deletes: AtomicU64::new(0),
+            has_range_deletes: AtomicBool::new(false),
             fragments: ArcSwap::default(),
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
@@ -61,22 +66,37 @@ impl Memtable {
         }
     }
 
-    /// Adds an entry. The key is copied, the value is kept as it is; that of a range delete is the key behind its last, and
-    /// nobody else may insert one meanwhile. Concurrent inserts of others wait for each other. Readers
+    /// Adds a batch, whose first entry has the seqno `first`. One thread at a time. Readers may see a part of it at once, and
+    /// must be told to read at a seqno before it or behind it.
+    pub fn insert_batch(&self, first: SeqNo, entries: impl IntoIterator<Item = BatchEntry>) {
+        let mut fragments = None;
+        for (seqno, BatchEntry { key, kind, value, .. }) in (first..).zip(entries) {
+            if kind != Kind::RangeDelete {
+                self.insert(&key, seqno, kind, value);
+                continue;
+            }
+            self.count(seqno, key.len() + value.len());
+            let fragments = fragments.get_or_insert_with(|| Fragments::clone(&self.fragments.load()));
+            fragments.add_in_batch(Bytes::copy_from_slice(&key), value, seqno, first);
+        }
+        if let Some(fragments) = fragments {
+            self.fragments.store(Arc::new(fragments));
+            self.has_range_deletes.store(true, Ordering::Release);
+        }
+    }
+
+    /// Adds an entry of one key. The key is copied, the value is kept as it is. Concurrent inserts wait for each other. Readers
     /// may see the entry at once, so its sequence number must be above what they were told to read at. U1 is asserted.
     pub fn insert(&self, key: &[u8], seqno: SeqNo, kind: Kind, value: Bytes) {
+        self.count(seqno, key.len() + value.len());
+        self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what is about to be added.
+    fn count(&self, seqno: SeqNo, len: usize) {
         assert!(seqno <= SEQNO_MAX, "seqno {seqno} needs more than 56 bits");
-        let bytes = key.len() + TRAILER_LEN + value.len() + NODE_OVERHEAD;
-        if kind == Kind::RangeDelete {
-            let mut fragments = Fragments::clone(&self.fragments.load());
-            fragments.add(Bytes::copy_from_slice(key), value, seqno);
-            self.fragments.store(Arc::new(fragments));
-            self.range_deletes.fetch_add(1, Ordering::Release);
-        } else {
-            self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
-            self.entries.fetch_add(1, Ordering::Relaxed);
-        }
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes.fetch_add((len + TRAILER_LEN + NODE_OVERHEAD) as u64, Ordering::Relaxed);
         self.seqno_min.fetch_min(seqno, Ordering::Relaxed);
         self.seqno_max.fetch_max(seqno, Ordering::Relaxed);
     }
@@ -116,10 +136,16 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether it has taken as much as it should: so many bytes, or so many range deletes over each other that one more would
+    /// cost too much.
+    pub fn is_full(&self, bytes_max: u64) -> bool {
+        self.bytes() >= bytes_max || (self.has_range_deletes() && self.fragments.load().weight() >= RANGE_WEIGHT_MAX)
+    }
+
     /// Whether a range was deleted.
     #[inline]
     pub fn has_range_deletes(&self) -> bool {
-        self.range_deletes.load(Ordering::Acquire) > 0
+        self.has_range_deletes.load(Ordering::Acquire)
     }
 
     /// The range deletes so far, unmoved by later ones.
@@ -143,8 +169,8 @@ impl Memtable {
         (min <= max).then_some((min, max))
     }
 
-    /// A cursor over the entries, which keeps the memtable alive. It sees what was inserted before it was placed, and maybe what is
-    /// inserted meanwhile.
+    /// A cursor over the entries, which keeps the memtable alive. It sees what was inserted before it was placed, and maybe
+    /// what is inserted meanwhile.
     pub fn iter(self: &Arc<Memtable>) -> MemtableIter {
         MemtableIter { memtable: self.clone(), node: 0 }
     }

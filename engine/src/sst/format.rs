@@ -1,7 +1,8 @@
 //! The bytes of a table file: blocks with a trailer, a properties block, and a footer of fixed size at the end.
 //!
 //! ```text
-//! table        | data block, trailer | ... | range deletes, trailer | filter, trailer | index, trailer | properties, trailer | footer |
+//! table        | data block, trailer | ... | range deletes, trailer | filter, trailer | index, trailer
+//!              | properties, trailer | footer |
 //!
 //! trailer      | compression u8 | checksum u32 |                                                  5 bytes
 //!              the masked CRC-32 covers the block as stored, the compression byte, the number of the file u64 and the
@@ -26,7 +27,6 @@
 //! Range deletes are cut into pieces that are equal or do not overlap; the pieces of one range come newest first. They lie
 //! within the bounds of the table: where the last of them ends behind its last entry, the largest key is that end, with the
 //! largest seqno and kind 2.
-//!
 //!
 //! Numbers of fixed width are little-endian. Lengths do not count the trailer. The parts lie close together in this order,
 //! so that every byte of the file is under some checksum. A table without filter says so by offset 0 and length 0.
@@ -492,7 +492,8 @@ mod tests {
             let key = InternalKey::new(&user, seqno, Kind::Put).encode();
             let properties = Properties {
                 number, format_version: FORMAT_VERSION, keyspace: 3, compression, filter_bits_per_key: 10,
-                entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, data_blocks: 1, seqno_min: 0, seqno_max: seqno,
+                entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, data_blocks: 1,
+                seqno_min: 0, seqno_max: seqno,
                 smallest: key.clone(), largest: key,
             };
             let mut out = Vec::new();

@@ -22,8 +22,9 @@ pub struct TableIter {
 
 // Here and not beside the other methods, so that a table need not know its cursor.
 impl Table {
-    /// A cursor over all entries, range deletes not among them, which reads ahead where it goes forward. With `fill_cache`, blocks come from the cache
-    /// and go there. Without, the cache is neither asked nor filled: right for reading a table once and whole.
+    /// A cursor over all entries, range deletes not among them, which reads ahead where it goes forward. With `fill_cache`,
+    /// blocks come from the cache and go there. Without, the cache is neither asked nor filled: right for reading a table once
+    /// and whole.
     pub fn iter(self: &Arc<Self>, fill_cache: bool) -> TableIter {
         let (table, ahead, cursor) = (self.clone(), ReadAhead::default(), BlockCursor::default());
         TableIter { table, ahead, fill_cache, cursor, loaded: None }

@@ -3,7 +3,8 @@
 //! A search is filter, index, block; each step reads at most one block. What cannot be read or fails a checksum is an
 //! error, and never "not found". Index and filter are checked once, when the table is opened, and then trusted; a data
 //! block is checked each time it comes from the file. Range deletes are read and checked with the index: a table whose range
-//! deletes are unknown cannot be opened, for what they hide would come back. [`Table::verify`] trusts nothing and reads the whole file again.
+//! deletes are unknown cannot be opened, for what they hide would come back. [`Table::verify`] trusts nothing and reads the
+//! whole file again.
 
 use super::block::{Block, BlockCursor, Malformed, Target};
 use super::filter::Filter;

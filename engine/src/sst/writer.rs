@@ -209,8 +209,8 @@ impl TableWriter {
         self.entries
     }
 
-    /// Writes what is left and syncs the file. At least one entry or range delete must have been added. When this returns `Ok`, content
-    /// and length of the file are durable; its name is durable after a sync of the directory. The sync
+    /// Writes what is left and syncs the file. At least one entry or range delete must have been added. When this returns
+    /// `Ok`, content and length of the file are durable; its name is durable after a sync of the directory. The sync
     /// carries the caller's site: a flush and a compaction need it for different reasons.
     #[track_caller]
     pub fn finish(mut self) -> Result<TableSummary> {

@@ -191,7 +191,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: range
-    /// deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its snapshot and touches nothing.
+    /// deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its
+    /// snapshot and touches nothing.
     ///
     /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
     /// error is one of [`Db::write`], and leaves the outcome as unknown as there.
