@@ -154,6 +154,8 @@ pub struct RunReport {
     pub shape: String,
     /// Virtual time that passed.
     pub virtual_time: Duration,
+    /// Damage that was done to bytes behind the store's back, a sentence for each.
+    pub damage: Vec<String>,
     /// The store reported damage that was really done, so the run ended early.
     pub damage_reported: bool,
     /// Searches that the oracle gave up.
@@ -1310,6 +1312,7 @@ impl Run {
             exposures: world.with_injector(|injector| injector.exposures()),
             shape: std::mem::take(&mut court.shape),
             virtual_time: world.now(),
+            damage: world.with_disk(|disk| disk.damage().iter().map(ToString::to_string).collect()),
             damage_reported: court.damage_reported,
             spills: oracle.spills(),
             coverage: Coverage::of_marks(self.kind.marks(), &self.kind.mark_hits()),

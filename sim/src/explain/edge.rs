@@ -58,6 +58,8 @@ pub enum Edge {
     },
     /// No loss is needed, but these calls must fail, in the words of the trace.
     Faults(Vec<String>),
+    /// Neither a crash nor a failed call is needed, but bytes that were damaged, in a sentence.
+    Damage(String),
     /// A crash is needed, and nothing that was pending need be lost.
     Process,
     /// Neither a crash nor a fault is needed.
@@ -251,6 +253,9 @@ impl Search<'_> {
         }
         if !witnessed.faults.is_empty() {
             return Edge::Faults(witnessed.faults.clone());
+        }
+        if let Some(last) = report.damage.last() {
+            return Edge::Damage(last.clone());
         }
         if report.crashes > 0 { Edge::Process } else { Edge::Alone }
     }

@@ -262,7 +262,7 @@ fn cast<'a>(edge: Option<&'a Edge>, finding: Option<&'a Finding>) -> BTreeSet<&'
             cast.extend([lost.path.as_str(), call.path.as_str()]);
         }
         Some(Edge::After { lost, .. } | Edge::Lost(lost)) => cast.extend([lost.path.as_str()]),
-        Some(Edge::Barrier { .. } | Edge::Faults(_) | Edge::Process | Edge::Alone) | None => {}
+        Some(Edge::Barrier { .. } | Edge::Faults(_) | Edge::Damage(_) | Edge::Process | Edge::Alone) | None => {}
     }
     let words = finding.map_or("", |finding| &finding.symptom).split([' ', ':', ',']);
     cast.extend(words.filter(|word| word.contains('/') && !word.contains(".rs")));

@@ -78,6 +78,15 @@ fn a_barrier_that_the_sanitizer_misses_is_named_with_its_line() {
 }
 
 #[test]
+fn damage_that_a_store_does_not_notice_is_named() {
+    // The toy has no checksums.
+    let explanation = explained(Flaw::None, "{ kind = 'bit-flip', every_ops = [10, 60], budget = 1 }");
+    let sentence = explanation.edge.sentence();
+    assert!(matches!(&explanation.edge, Edge::Damage(damage) if damage.starts_with("bit ")), "{sentence}");
+    assert!(sentence.contains(" of db/store.wal flipped before call "), "{sentence}");
+}
+
+#[test]
 fn a_store_that_is_wrong_by_itself_is_told_from_one_that_a_crash_makes_wrong() {
     assert_eq!(explained(Flaw::LimitIgnored, POWER).edge, Edge::Alone);
 }

@@ -60,6 +60,11 @@ impl Edge {
                     "No loss is needed: {last}, and the store went on as if it had not, or did not come back from it."
                 )
             }
+            Edge::Damage(last) => {
+                format!(
+                    "No loss is needed: {last}, and the store went on without a word, or did not come back from it."
+                )
+            }
             Edge::Process => {
                 "It takes a crash, and nothing that was on its way to the disk need be lost: what was promised was in \
                               memory only, or is not found again."
@@ -78,7 +83,7 @@ impl Edge {
             Edge::After { lost, moment: Moment::Returned(call) } => vec![line_of(lost.origin), at(call)],
             Edge::After { lost, .. } | Edge::Lost(lost) => vec![line_of(lost.origin)],
             Edge::Barrier { missing, .. } => missing.sites.clone(),
-            Edge::Faults(_) | Edge::Process | Edge::Alone => Vec::new(),
+            Edge::Faults(_) | Edge::Damage(_) | Edge::Process | Edge::Alone => Vec::new(),
         }
     }
 }
