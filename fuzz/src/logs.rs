@@ -41,6 +41,7 @@ pub fn batch(data: &[u8]) {
         match entry.kind {
             Kind::Put => again.put_in(entry.keyspace, &entry.key, &entry.value),
             Kind::Delete => again.delete_in(entry.keyspace, &entry.key),
+            Kind::RangeDelete => again.delete_range_in(entry.keyspace, &entry.key, &entry.value),
             other => panic!("a batch held an entry of kind {other:?}"),
         }
     }
