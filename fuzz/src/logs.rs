@@ -414,6 +414,9 @@ pub(crate) fn seeds() -> Vec<Seed> {
     one.delete(b"scaffold");
     let mut two = WriteBatch::new();
     two.put_in(3, b"", &[0xff; 200]);
+    let mut three = WriteBatch::new();
+    three.delete_range(b"crane", b"crate");
+    three.put(b"crane", b"down");
     let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, 1).expect("a new log");
     writer.push(1, &one);
     writer.sync().expect("nothing fails in memory");
@@ -427,6 +430,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         bytes: [&[one.count() as u8], one.payload(), two.payload()].concat(),
     }];
     seeds.push(Seed { target: "batch", name: "two", bytes: [&[2], one.payload()].concat() });
+    seeds.push(Seed { target: "batch", name: "range-delete", bytes: [&[2], three.payload()].concat() });
     seeds.extend(in_modes("wal", ["closed", "closed-mended", "damaged"], &log));
 
     let key = |user: &[u8], seqno| InternalKey::new(user, seqno, Kind::Put).encode();

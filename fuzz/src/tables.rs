@@ -19,8 +19,9 @@ use strata::compaction::job::{self, Surroundings};
 use strata::compaction::plan::Plan;
 use strata::env::OpenMode;
 use strata::error::Result;
+use strata::fragments::Fragments;
 use strata::iter::InternalIterator;
-use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare};
+use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end};
 use strata::manifest::{TableMeta, Version, VersionEdit};
 use strata::options::{Compression, Options};
 use strata::sst::{FORMAT_VERSION, Properties, Table, TableCache, TableOptions, TableWriter};
@@ -122,12 +123,16 @@ fn read_everything(file: Vec<u8>) {
     assert_eq!(backward, forward, "forward and backward");
     assert_eq!(summary.entries, forward.len() as u64);
     assert!(forward.is_sorted_by(|a, b| compare(&a.0, &b.0).is_lt()), "keys ascend");
-    let first = forward.first().expect("a table has an entry");
-    let last = forward.last().expect("a table has an entry");
-    assert_eq!((&summary.smallest, &summary.largest), (&first.0, &last.0));
+    let ends = forward.first().zip(forward.last()).map(|(first, last)| (first.0.clone(), last.0.clone()));
+    let ends = ends.into_iter().chain(ends_of(table.fragments())).reduce(|(a, b), (c, d)| {
+        (if compare(&c, &a).is_lt() { c } else { a }, if compare(&d, &b).is_gt() { d } else { b })
+    });
+    assert_eq!(Some((summary.smallest, summary.largest)), ends, "a table has an entry or a range delete");
     for (index, (encoded, value)) in forward.iter().enumerate() {
         let key = InternalKey::decode(encoded).expect("verified");
-        assert_eq!(table.get(key.user, key.seqno).expect("verified"), Some(lookup(key.kind, value)));
+        let deleted = table.fragments().newest(key.user, key.seqno).is_some_and(|deleted| deleted > key.seqno);
+        let expected = if deleted { Lookup::Deleted } else { lookup(key.kind, value) };
+        assert_eq!(table.get(key.user, key.seqno).expect("verified"), Some(expected));
         let (from, _) = walk(&table, true, |iter| iter.seek(encoded), |iter| iter.next());
         assert_eq!(from, forward[index..], "from {key:?} on");
         let (before, _) = walk(&table, true, |iter| iter.seek_before(encoded), |iter| iter.prev());
@@ -179,6 +184,12 @@ fn compact(file: Vec<u8>) {
         Err(error) => assert_says_what_is_wrong(&error),
         Ok(edit) => drop(version.apply(&edit.expect("nobody cancels")).expect("J1: what is written fits the list")),
     }
+}
+
+/// The first key of range deletes and the end behind the last, as a table's bounds know them.
+fn ends_of(fragments: &Fragments) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (first, last) = (fragments.iter().next()?, fragments.last()?);
+    Some((InternalKey::new(&first.start, first.seqnos[0], Kind::RangeDelete).encode(), range_end(&last.end)))
 }
 
 fn lookup(kind: Kind, value: &Bytes) -> Lookup {
@@ -307,6 +318,9 @@ fn mend(file: &mut [u8]) {
     };
     for part in 0..3 {
         let Some(stored) = mend_block(at(2 * part), at(2 * part + 1)) else { continue };
+        if let (2, Ok(properties)) = (part, Properties::decode(&stored)) {
+            mend_block(properties.range_offset as usize, properties.range_bytes as usize);
+        }
         if part != 1 {
             continue;
         }
@@ -336,14 +350,18 @@ struct TableStory {
     filter_bits_per_key: u8,
     compression: u8,
     entries: Vec<(Vec<u8>, u8, Option<Vec<u8>>)>,
+    range_deletes: Vec<(Vec<u8>, Vec<u8>, u8)>,
 }
 
-fn write_table(options: TableOptions, entries: impl Iterator<Item = Entry>) -> Vec<u8> {
+fn write_table(options: TableOptions, entries: impl Iterator<Item = Entry>, deleted: &Fragments) -> Vec<u8> {
     let (env, memory) = Memory::world();
     let file = env.open(&path(), OpenMode::CreateNew).expect("nothing fails in memory");
     let mut writer = TableWriter::new(file, NUMBER, KEYSPACE_DEFAULT, options);
     for (key, value) in entries {
         writer.add(&key, &value).expect("nothing fails in memory");
+    }
+    for fragment in deleted.iter() {
+        writer.add_range_deletes(fragment);
     }
     let summary = writer.finish().expect("nothing fails in memory");
     let file = memory.content(&path());
@@ -358,9 +376,18 @@ fn table_with_damage(story: &TableStory, damage: &Damage) {
     let mut model: BTreeMap<(&[u8], std::cmp::Reverse<SeqNo>), Option<Bytes>> = BTreeMap::new();
     for (key, seqno, value) in &story.entries {
         let value = value.as_ref().map(|value| Bytes::copy_from_slice(value));
-        model.insert((key.as_slice(), std::cmp::Reverse(SeqNo::from(*seqno))), value);
+        model.insert((key.as_slice(), std::cmp::Reverse(2 * SeqNo::from(*seqno))), value);
     }
-    if model.is_empty() {
+    // A number belongs to one write: odd ones to range deletes, one each.
+    let mut ranges: BTreeMap<SeqNo, (&[u8], &[u8])> = BTreeMap::new();
+    for (begin, end, seqno) in story.range_deletes.iter().filter(|(begin, end, _)| begin < end) {
+        ranges.insert(2 * SeqNo::from(*seqno) + 1, (begin, end));
+    }
+    let mut deleted = Fragments::new();
+    for (&seqno, (begin, end)) in &ranges {
+        deleted.add(Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end), seqno);
+    }
+    if model.is_empty() && deleted.is_empty() {
         return;
     }
     let entries: Vec<Entry> = model
@@ -376,7 +403,7 @@ fn table_with_damage(story: &TableStory, damage: &Damage) {
         filter_bits_per_key: u32::from(story.filter_bits_per_key % 20),
         compression: [Compression::None, Compression::Lz4, Compression::Deflate][usize::from(story.compression % 3)],
     };
-    let before = write_table(options, entries.iter().cloned());
+    let before = write_table(options, entries.iter().cloned(), &deleted);
     let mut after = before.clone();
     damage.apply(&mut after);
     let intact = after == before;
@@ -395,11 +422,17 @@ fn table_with_damage(story: &TableStory, damage: &Damage) {
     let (backward, result) = walk(&table, false, |iter| iter.seek_to_last(), |iter| iter.prev());
     assert!(entries.iter().rev().zip(&backward).all(|(a, b)| a == b), "read backward it gives other entries");
     assert_eq!(backward.len() == entries.len(), result.is_ok(), "what is missing is an error");
-    for (key, _, _) in &story.entries {
-        for seqno in [0, 1, 7, 100, 255, SEQNO_MAX] {
+    let keys = story.entries.iter().map(|(key, _, _)| key).chain(story.range_deletes.iter().map(|(begin, _, _)| begin));
+    for key in keys {
+        for seqno in [0, 1, 14, 200, 511, SEQNO_MAX] {
             let newest = model.range((key.as_slice(), std::cmp::Reverse(seqno))..).next();
             let newest = newest.filter(|((user, _), _)| user == key);
-            let expected = newest.map(|(_, value)| value.clone().map_or(Lookup::Deleted, Lookup::Found));
+            let deleted = ranges.range(..=seqno).rev().find(|(_, (begin, end))| *begin <= &key[..] && &key[..] < *end);
+            let expected = match (newest, deleted) {
+                (Some(((_, entry), _)), Some((&deleted, _))) if deleted > entry.0 => Some(Lookup::Deleted),
+                (Some((_, value)), _) => Some(value.clone().map_or(Lookup::Deleted, Lookup::Found)),
+                (None, deleted) => deleted.map(|_| Lookup::Deleted),
+            };
             match table.get(key, seqno) {
                 Ok(found) => assert_eq!(found, expected, "{} at {seqno}", key.escape_ascii()),
                 Err(error) => {
@@ -421,12 +454,21 @@ pub(crate) fn seeds() -> Vec<Seed> {
     };
     let options =
         |compression| TableOptions { block_bytes: 128, restart_interval: 4, filter_bits_per_key: 10, compression };
-    let lz4 = write_table(options(Compression::Lz4), (0..24).map(entry));
-    let raw = write_table(options(Compression::None), (0..4).map(entry));
-    let deflate = write_table(options(Compression::Deflate), (0..24).map(entry));
+    let none = Fragments::new();
+    let lz4 = write_table(options(Compression::Lz4), (0..24).map(entry), &none);
+    let raw = write_table(options(Compression::None), (0..4).map(entry), &none);
+    let deflate = write_table(options(Compression::Deflate), (0..24).map(entry), &none);
+    let mut demolished = Fragments::new();
+    demolished.add("cellar".into(), "floor:02".into(), 97);
+    demolished.add("floor:01".into(), "floor:07".into(), 90);
+    let ranges = write_table(options(Compression::Lz4), (0..24).map(entry), &demolished);
+    let ranges_alone = write_table(options(Compression::None), std::iter::empty(), &demolished);
     let mut seeds = in_modes("sst", ["lz4", "lz4-mended", "damaged"], &lz4);
     seeds.extend(in_modes("sst", ["raw", "raw-mended", "damaged"], &raw).into_iter().take(2));
     seeds.extend(in_modes("sst", ["deflate", "deflate-mended", "damaged"], &deflate).into_iter().take(2));
+    seeds.extend(in_modes("sst", ["ranges", "ranges-mended", "damaged"], &ranges).into_iter().take(2));
+    seeds
+        .extend(in_modes("sst", ["ranges-alone", "ranges-alone-mended", "damaged"], &ranges_alone).into_iter().take(2));
 
     // One block by hand: two restart points, a shared prefix.
     let (first, second, third) = (entry(0).0, entry(1).0, entry(2).0);
