@@ -49,13 +49,27 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What syncs have lost of what was waiting for them: it may be gone once the cache is, though it can still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostData {
+    /// Nothing.
+    Nothing,
+    /// Each sync that lost something said so, the last of them at this call: whoever wrote behind it knew.
+    ReportedAt(u64),
+    /// A sync said `Ok` and has lost what it did not write.
+    Silently,
+}
+
 /// See the head of this file.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     refusals: Vec<Refusal>,
-    life: usize,
     /// Of which files a sync has said `Ok` and lost what it did not write.
     silent: Vec<FileClass>,
+    /// Where in each of the two lists this life begins.
+    life: (usize, usize),
+    /// Where the life begins in which a store was last seen to show all that it must.
+    settled: (usize, usize),
 }
 
 impl Ledger {
@@ -66,19 +80,25 @@ impl Ledger {
 
     /// The store is about to be opened: what was refused before explains nothing any more.
     pub fn begin_life(&mut self) {
-        self.life = self.refusals.len();
+        self.life = (self.refusals.len(), self.silent.len());
+    }
+
+    /// A store that is open has shown all that it must: what was lost in earlier lives explains nothing any more. Whoever shows
+    /// what may be gone must have written it anew before.
+    pub fn settle(&mut self) {
+        self.settled = self.life;
     }
 
     /// The power was cut.
     pub(crate) fn power_lost(&mut self) {
         self.refusals.clear();
         self.silent.clear();
-        self.life = 0;
+        (self.life, self.settled) = ((0, 0), (0, 0));
     }
 
     /// What was refused in this life.
     pub fn of_this_life(&self) -> &[Refusal] {
-        &self.refusals[self.life..]
+        &self.refusals[self.life.0..]
     }
 
     /// A sync has failed, and is to say so later.
@@ -86,10 +106,54 @@ impl Ledger {
         self.silent.push(class);
     }
 
-    /// Whether a sync since the power was last cut, in whatever life, has lost what was waiting for it in a file of these
-    /// classes, so that what can be read may be gone once the cache is.
-    pub fn has_lost_data(&self, of: &dyn Fn(FileClass) -> bool) -> bool {
-        let refused = self.refusals.iter().filter(|refusal| refusal.lost_data).map(|refusal| refusal.class);
-        refused.chain(self.silent.iter().copied()).any(of)
+    /// What syncs of files of these classes have lost since the power was cut or a store was seen whole, in whatever life.
+    pub fn lost_data(&self, of: &dyn Fn(FileClass) -> bool) -> LostData {
+        self.lost_data_from(self.settled, of)
+    }
+
+    /// The same in this life alone.
+    pub fn lost_data_of_this_life(&self, of: &dyn Fn(FileClass) -> bool) -> LostData {
+        self.lost_data_from(self.life, of)
+    }
+
+    fn lost_data_from(&self, (refusals, silent): (usize, usize), of: &dyn Fn(FileClass) -> bool) -> LostData {
+        if self.silent[silent..].iter().copied().any(of) {
+            return LostData::Silently;
+        }
+        let lost = self.refusals[refusals..].iter().filter(|refusal| refusal.lost_data && of(refusal.class));
+        lost.map(|refusal| refusal.call).max().map_or(LostData::Nothing, LostData::ReportedAt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed_sync(call: u64, class: FileClass, lost_data: bool) -> Refusal {
+        let (op, path, error) = (FsOp::SyncData, Arc::from("db/7.wal"), ErrorKind::Other);
+        Refusal { call, op, class, path, from: None, error, lost_data }
+    }
+
+    #[test]
+    fn what_is_lost_counts_until_a_store_of_a_later_life_was_seen_whole() {
+        let of = |class| class == FileClass::Wal;
+        let mut ledger = Ledger::default();
+        ledger.begin_life();
+        ledger.refused(failed_sync(3, FileClass::Wal, false));
+        ledger.refused(failed_sync(4, FileClass::Sst, true));
+        assert_eq!(ledger.lost_data(&of), LostData::Nothing, "nothing of a log");
+        ledger.refused(failed_sync(5, FileClass::Wal, true));
+        ledger.settle();
+        assert_eq!(ledger.lost_data(&of), LostData::ReportedAt(5), "it was seen whole before its log went");
+        ledger.begin_life();
+        assert_eq!(ledger.lost_data(&of), LostData::ReportedAt(5), "the next one may have read what is not there");
+        assert_eq!(ledger.lost_data_of_this_life(&of), LostData::Nothing);
+        ledger.settle();
+        assert_eq!(ledger.lost_data(&of), LostData::Nothing, "and has written it anew, if it shows it");
+        ledger.refused(failed_sync(9, FileClass::Wal, true));
+        ledger.lost_silently(FileClass::Wal);
+        assert_eq!(ledger.lost_data(&of), LostData::Silently, "nobody can know since when");
+        ledger.power_lost();
+        assert_eq!(ledger.lost_data(&of), LostData::Nothing, "what is gone is gone");
     }
 }

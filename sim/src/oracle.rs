@@ -163,6 +163,8 @@ struct WriteRecord {
     numbers: u32,
     first: u64,
     invoked: Tick,
+    /// System calls that had been made when it began.
+    calls: u64,
     visible: u64,
     fate: Fate,
     durable: bool,
@@ -244,6 +246,8 @@ pub enum Promise {
     Acknowledged,
     /// Everything that was acknowledged as durable.
     Durable,
+    /// That, and what was acknowledged of the writes that began behind this call.
+    BegunBehind(u64),
 }
 
 /// What a store shows once it is open again.
@@ -436,6 +440,7 @@ impl Oracle {
             numbers,
             first: 0,
             invoked,
+            calls: self.calls,
             visible,
             fate,
             durable: false,
@@ -571,12 +576,21 @@ impl Oracle {
         self.promised.push(Promised { calls, acked, durable, recovered });
     }
 
+    /// The newest that was acknowledged of the writes that began behind this call.
+    fn acknowledged_behind(&self, call: u64) -> u64 {
+        let acknowledged = |item: &&LogItem| {
+            let write = &self.writes[item.write as usize];
+            write.fate == Fate::Acknowledged && write.calls > call
+        };
+        self.log.iter().rev().find(acknowledged).map_or(0, |item| item.last)
+    }
+
     /// The least that was promised at any moment since just before this call.
     fn promised_before(&self, call: u64, promise: Promise) -> u64 {
         let end = self.promised.partition_point(|promised| promised.calls < call);
         let of = |promised: &Promised| match promise {
             Promise::Acknowledged => promised.acked,
-            Promise::Durable => promised.durable,
+            Promise::Durable | Promise::BegunBehind(_) => promised.durable,
         };
         let before = end.checked_sub(1).map_or(0, |last| of(&self.promised[last]));
         self.promised[end..].iter().filter(|promised| promised.recovered).map(of).fold(before, u64::min)
@@ -1013,6 +1027,7 @@ impl Oracle {
         let promised = match promise {
             Promise::Acknowledged => self.acked,
             Promise::Durable => self.durable,
+            Promise::BegunBehind(call) => self.durable.max(self.acknowledged_behind(call)),
         };
         let forgiven = forgiven_from.map_or(u64::MAX, |call| self.promised_before(call, promise));
         let floor = promised.min(forgiven).max(self.log_base);

@@ -18,6 +18,7 @@ use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
 use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
+use crate::ledger::{Ledger, LostData};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
     Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket,
@@ -766,24 +767,27 @@ impl Run {
                 self.read_one_by_one(store)?
             }
         };
-        // A failed sync may have thrown away what the operating system had been given.
-        let dubious = self
-            .world
-            .with_ledger(|ledger| ledger.has_lost_data(&|class| matches!(class, FileClass::Wal | FileClass::Other)));
-        let promise = match restart {
-            Restart::PowerLoss => Promise::Durable,
-            _ if dubious => Promise::Durable,
-            _ => Promise::Acknowledged,
+        // A failed sync may have thrown away what the operating system had been given. What a store shows when it is open
+        // again must be beyond that: it has written it anew, if it was wise.
+        let of_logs = |class| matches!(class, FileClass::Wal | FileClass::Other);
+        let (lost, lost_since) =
+            self.world.with_ledger(|ledger| (ledger.lost_data(&of_logs), ledger.lost_data_of_this_life(&of_logs)));
+        let promise = match (restart, lost) {
+            (Restart::PowerLoss, _) | (_, LostData::Silently) => Promise::Durable,
+            (_, LostData::ReportedAt(call)) => Promise::BegunBehind(call),
+            (_, LostData::Nothing) => Promise::Acknowledged,
         };
+        let solid = lost_since == LostData::Nothing;
         let forgiven_from = self.with_circumstances(|circumstances| circumstances.forgiven_from());
         self.keep_judge_of_copies(restart);
         let calls = self.world.calls();
         let recovered = {
             let mut oracle = self.oracle.lock();
             oracle.tell_time(calls);
-            oracle.recover(restart, promise, forgiven_from, !dubious, &observed)
+            oracle.recover(restart, promise, forgiven_from, solid, &observed)
         };
         let recovered = self.judge(recovered)?;
+        self.world.with_ledger(Ledger::settle);
         self.world.note(3, || format!("recovered {recovered:?} after {restart:?}"));
         {
             let mut court = self.court.lock();
@@ -1086,7 +1090,12 @@ impl Run {
         sync: SyncMode,
         label: Label,
     ) -> Result<Result<(), Failure>, LifeEnd> {
-        let ticket = self.oracle.lock().begin_write(entries.iter().copied(), label);
+        let calls = self.world.calls();
+        let ticket = {
+            let mut oracle = self.oracle.lock();
+            oracle.tell_time(calls);
+            oracle.begin_write(entries.iter().copied(), label)
+        };
         let commit = store.write(batch, sync);
         self.conclude(ticket, commit, batch.len() as u64, sync, label)
     }

@@ -64,6 +64,8 @@ pub struct Length {
 pub struct Exhaust {
     /// What was asked for: the longest sequences.
     pub length: usize,
+    /// What they are made of.
+    letters: &'static [Letter],
     /// By length, from the empty sequence on; those that were not begun are missing.
     pub lengths: Vec<Length>,
     /// All lengths together.
@@ -79,14 +81,16 @@ pub fn explore(
     deadline: Option<Instant>,
 ) -> Exhaust {
     let how = How { images: Images::Canonical, deadline, ..How::default() };
-    let (memory, history) = (Memory::default(), Arc::new(every_value(length)));
-    let mut exhaust = Exhaust { length, lengths: Vec::new(), sum: Tally::default() };
+    let letters = Letter::of(kind.as_ref());
+    let (memory, history) = (Memory::default(), Arc::new(every_value(letters, length)));
+    let mut exhaust = Exhaust { length, letters, lengths: Vec::new(), sum: Tally::default() };
     for of in 0..=length {
-        let total = Sequence::count(of);
+        let total = Sequence::count(letters, of);
         let parts: Vec<u64> = (0..total).step_by(PART as usize).collect();
         let done = spread(&parts, jobs, deadline, |&first| {
             let last = of == length;
-            let mut part = Part { kind, profile, how: &how, memory: &memory, history: &history, sweeper: None, last };
+            let mut part =
+                Part { kind, profile, letters, how: &how, memory: &memory, history: &history, sweeper: None, last };
             (first..total.min(first + PART)).fold(Length::default(), |sum, number| part.add(sum, of, number))
         });
         let mut sum = Length { total, ..Length::default() };
@@ -106,8 +110,8 @@ pub fn explore(
 }
 
 /// A history that knows every value that a sequence of this length can write, and no write.
-fn every_value(length: usize) -> History {
-    let ops: Vec<Op> = (0..length).flat_map(|place| Letter::ALL.map(|letter| letter.op(place))).collect();
+fn every_value(letters: &[Letter], length: usize) -> History {
+    let ops: Vec<Op> = (0..length).flat_map(|place| letters.iter().map(move |letter| letter.op(place))).collect();
     History::new(Oracle::new(keys(), Stamps::of(&[ops]), false))
 }
 
@@ -147,6 +151,7 @@ fn plan_of(sequence: &Sequence, kind: &dyn StoreKind, profile: Profile) -> (Plan
 struct Part<'a> {
     kind: &'a Arc<dyn StoreKind>,
     profile: Profile,
+    letters: &'static [Letter],
     how: &'a How,
     memory: &'a Memory,
     history: &'a Arc<History>,
@@ -157,7 +162,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn add(&mut self, mut sum: Length, length: usize, number: u64) -> Length {
-        let sequence = Sequence::new(length, number);
+        let sequence = Sequence::new(self.letters, length, number);
         if sequence.is_renamed() {
             sum.renamed += 1;
         } else if self.how.deadline.is_none_or(|deadline| real_now() < deadline) {
@@ -226,7 +231,7 @@ impl Exhaust {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |line: String| writeln!(text, "{line}").expect("writing to a string");
-        let words: Vec<String> = Letter::ALL.map(|letter| letter.to_string()).to_vec();
+        let words: Vec<String> = self.letters.iter().map(Letter::to_string).collect();
         line(format!("{} operations: {}", words.len(), words.join(", ")));
         for (length, sum) in self.lengths.iter().enumerate() {
             line(format!(
@@ -265,8 +270,9 @@ impl Exhaust {
     /// The same, for programs.
     pub fn json(&self) -> serde_json::Value {
         let lengths: Vec<_> = self.lengths.iter().map(length_json).collect();
+        let alphabet: Vec<String> = self.letters.iter().map(Letter::to_string).collect();
         serde_json::json!({
-            "length": self.length, "alphabet": Letter::ALL.map(|letter| letter.to_string()), "lengths": lengths,
+            "length": self.length, "alphabet": alphabet, "lengths": lengths,
             "sequences": self.covered(), "boundaries": self.sum.boundaries, "images": self.sum.images,
             "images_legal": self.sum.images_legal, "images_distinct": self.sum.distinct.len(),
             "recoveries": self.sum.recoveries, "whole": self.is_whole(),

@@ -92,7 +92,7 @@ impl History {
     fn floor(mark: Mark, promise: Option<Promise>) -> u64 {
         match promise {
             Some(Promise::Acknowledged) => mark.acked,
-            Some(Promise::Durable) => mark.durable,
+            Some(Promise::Durable | Promise::BegunBehind(_)) => mark.durable,
             None => 0,
         }
     }

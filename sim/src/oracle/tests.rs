@@ -413,6 +413,24 @@ fn a_disk_that_lies_may_bring_back_a_life_that_was_given_up() {
 }
 
 #[test]
+fn what_was_written_behind_a_sync_that_failed_is_there() {
+    let mut oracle = oracle(false);
+    oracle.tell_time(3);
+    write(&mut oracle, 1, &[put(0, 2)], VOLATILE).unwrap();
+    oracle.tell_time(8);
+    write(&mut oracle, 2, &[put(1, 3)], VOLATILE).unwrap();
+    let after = |call: u64, digest: &[(KeyId, Stamp)]| {
+        let observed = Observed { digest: digest.to_vec(), unreadable: Vec::new() };
+        oracle.clone().recover(Restart::Process, Promise::BegunBehind(call), None, true, &observed)
+    };
+    assert_eq!(after(8, &[]).unwrap().floor, 0, "both had begun when the sync failed");
+    assert_eq!(after(7, &[(0, 2), (1, 3)]).unwrap().floor, 2, "the second knew, and so the first is safe as well");
+    for (call, digest) in [(7, &[(0, 2)][..]), (2, &[])] {
+        assert_eq!(check(after(call, digest)), "acknowledged-write-lost (after process crash)");
+    }
+}
+
+#[test]
 fn unreadable_keys_are_left_out_and_nothing_else() {
     let mut oracle = oracle(false);
     write(&mut oracle, 1, &[put(0, 2), put(1, 3)], DURABLE).unwrap();

@@ -33,8 +33,10 @@ impl Run {
         });
         let keys = reads.iter().map(|key| self.plan.keys.bytes(*key)).collect();
         let script = Script { reads: keys, scan: range, writes: &writes, serializable, sync };
+        let calls = self.world.calls();
         let (read, write) = {
             let mut oracle = self.oracle.lock();
+            oracle.tell_time(calls);
             let read = oracle.begin_read(label);
             (read, (!entries.is_empty()).then(|| oracle.begin_write(entries.iter().copied(), label)))
         };

@@ -1,7 +1,7 @@
 //! The alphabet of [`super`], and its sequences as numbers: which operation stands where, and which sequences are the same.
 
 use crate::op::{Bounds, Entry, Op, Slot, Value};
-use crate::store::SyncMode;
+use crate::store::{StoreKind, SyncMode};
 use std::fmt;
 
 /// Where the snapshot is kept.
@@ -24,10 +24,12 @@ pub(super) enum Letter {
     Snapshot,
     Sync,
     Reopen,
+    DeleteRange,
 }
 
 impl Letter {
-    pub(super) const ALL: [Letter; 9] = [
+    /// Those that not every store understands come last.
+    const ALL: [Letter; 10] = [
         Letter::PutA,
         Letter::PutB,
         Letter::DeleteA,
@@ -37,7 +39,14 @@ impl Letter {
         Letter::Snapshot,
         Letter::Sync,
         Letter::Reopen,
+        Letter::DeleteRange,
     ];
+
+    /// The letters for stores of this kind.
+    pub(super) fn of(kind: &dyn StoreKind) -> &'static [Letter] {
+        let foreign = usize::from(!kind.has_range_deletes());
+        &Letter::ALL[..Letter::ALL.len() - foreign]
+    }
 
     /// The operation, at this place of a sequence. Values differ from place to place, and do not depend on what stands at
     /// the others.
@@ -59,6 +68,8 @@ impl Letter {
             Letter::Snapshot => Op::Snapshot { slot: SLOT },
             Letter::Sync => Op::Sync,
             Letter::Reopen => Op::Reopen,
+            // Up to the second key, which must stay.
+            Letter::DeleteRange => Op::Batch { entries: vec![Entry::range(0, 1)], sync },
         }
     }
 }
@@ -75,6 +86,7 @@ impl fmt::Display for Letter {
             Letter::Snapshot => "snapshot",
             Letter::Sync => "sync",
             Letter::Reopen => "reopen",
+            Letter::DeleteRange => "delete a..b",
         })
     }
 }
@@ -85,15 +97,15 @@ pub(super) struct Sequence(Vec<Letter>);
 
 impl Sequence {
     /// How many there are of a length.
-    pub(super) fn count(length: usize) -> u64 {
-        (Letter::ALL.len() as u64).pow(length as u32)
+    pub(super) fn count(letters: &[Letter], length: usize) -> u64 {
+        (letters.len() as u64).pow(length as u32)
     }
 
     /// The one of this number, below [`Sequence::count`], in the order of dictionaries.
-    pub(super) fn new(length: usize, number: u64) -> Sequence {
-        let base = Letter::ALL.len() as u64;
+    pub(super) fn new(letters: &[Letter], length: usize, number: u64) -> Sequence {
+        let base = letters.len() as u64;
         let digit = |place: usize| (number / base.pow((length - 1 - place) as u32) % base) as usize;
-        Sequence((0..length).map(|place| Letter::ALL[digit(place)]).collect())
+        Sequence((0..length).map(|place| letters[digit(place)]).collect())
     }
 
     pub(super) fn letters(&self) -> impl Iterator<Item = Letter> {

@@ -20,9 +20,10 @@ fn a_sequence_runs_like_every_longer_one_up_to_its_end() {
         let images: Vec<u64> = images.map(|image| boundary.disk.crash_with(image).0.image_hash()).collect();
         (boundary.to_string(), boundary.ops, boundary.mark, images)
     };
-    for number in (0..Sequence::count(4)).step_by(97) {
-        let long = Sequence::new(4, number);
-        let short = Sequence::new(3, number / Letter::ALL.len() as u64);
+    let letters = Letter::of(kind.as_ref());
+    for number in (0..Sequence::count(letters, 4)).step_by(97) {
+        let long = Sequence::new(letters, 4, number);
+        let short = Sequence::new(letters, 3, number / letters.len() as u64);
         let (whole, before_last) = recorded(&long, &kind);
         let (part, _) = recorded(&short, &kind);
         let upto = |recording: &crate::sweep::Recording| {
@@ -37,8 +38,10 @@ fn a_sequence_runs_like_every_longer_one_up_to_its_end() {
 
 #[test]
 fn what_is_left_out_is_there_under_another_name() {
+    let letters = Letter::of(&StrataKind);
     for length in 0..5 {
-        let all: Vec<Sequence> = (0..Sequence::count(length)).map(|number| Sequence::new(length, number)).collect();
+        let all: Vec<Sequence> =
+            (0..Sequence::count(letters, length)).map(|number| Sequence::new(letters, length, number)).collect();
         assert!(all.windows(2).all(|two| two[0] != two[1]));
         for sequence in all.iter().filter(|sequence| sequence.is_renamed()) {
             let first: Vec<Letter> =
