@@ -12,6 +12,57 @@ pub struct LevelShape {
     pub bytes: u64,
 }
 
+/// How a store is. It follows from what the last try of each of its parts came to: the log, flushes, compactions, the reserve
+/// of space. Every state but `Ok` is left without a reopen, when what failed has been tried again and has succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// All is well.
+    #[default]
+    Ok,
+    /// Background work failed and is tried again. Reads and writes go on; writers wait, and then hear of the failure, where
+    /// too much is left undone. Once the reserve of space was given up, only deletes are taken.
+    Degraded(Trouble),
+    /// The log failed: it is unknown what of the last writes is on disk, so writes are refused until everything in memory has
+    /// been flushed and a new log begun. Reads go on.
+    ReadOnly(Trouble),
+    /// A part met bytes that are not what was written. What is not damaged can be read; trying again goes on, and helps only
+    /// where the medium comes to its senses. Restore the file that the error names.
+    Failed(Trouble),
+}
+
+/// What is the matter with a store that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// The file system is full.
+    NoSpace,
+    /// A call of the file system failed.
+    Io,
+    /// Bytes on disk are damaged.
+    Damage,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::NoSpace => "no space",
+            Trouble::Io => "input and output fail",
+            Trouble::Damage => "damaged bytes",
+        })
+    }
+}
+
+impl fmt::Display for Health {
+    /// `ok`, or the state and the trouble: `read-only (no space)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Health::Ok => f.write_str("ok"),
+            Health::Degraded(trouble) => write!(f, "degraded ({trouble})"),
+            Health::ReadOnly(trouble) => write!(f, "read-only ({trouble})"),
+            Health::Failed(trouble) => write!(f, "failed ({trouble})"),
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,6 +127,22 @@ pub enum Event {
     },
     /// The store works again after a failure: its files were replaced by new ones.
     Resumed,
+    /// The store is better or worse than before. A store is `Ok` when it is opened, and each change is told once, in order.
+    HealthChanged {
+        /// How it was.
+        from: Health,
+        /// How it is now.
+        to: Health,
+        /// The error that is behind the new state; `None` where all is well.
+        cause: Option<String>,
+    },
+    /// The reserve of space was taken, or given up because the disk is full.
+    ReserveChanged {
+        /// Whether it is there now.
+        held: bool,
+        /// Bytes of it.
+        bytes: u64,
+    },
 }
 
 /// One who listens. Called from any task, sometimes with locks held: it must not call the store, block or panic.

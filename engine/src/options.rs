@@ -100,6 +100,11 @@ pub struct Options {
     pub manifest_bytes_min: u64,
 
     // --- Disk full ------------------------------------------------------------------------------------------------------
+    /// Bytes that the store keeps in a file of no use, and gives up when the disk is full, so that flushes, compactions and
+    /// deletes have room to run. Meanwhile puts are refused with [`Error::OutOfSpace`]; the reserve is taken again, and puts
+    /// go on, once twice as many bytes are free. Default 8 MiB, range 0 (no reserve) to 1 TiB. It should hold a memtable and
+    /// one compaction. A disk with less free space than that when the store is opened leaves it without a reserve.
+    pub space_reserve_bytes: u64,
     /// Milliseconds between two tries of background work that failed for lack of space or by another error. Default 1000,
     /// range 1 to 3,600,000.
     pub retry_ms: u64,
@@ -130,6 +135,7 @@ impl Default for Options {
             restart_interval: 16,
             filter_bits_per_key: 10,
             manifest_bytes_min: MIB,
+            space_reserve_bytes: 8 * MIB,
             retry_ms: 1000,
         }
     }
@@ -164,6 +170,7 @@ impl Options {
         within("restart_interval", self.restart_interval as u64, 1, 1024)?;
         within("filter_bits_per_key", u64::from(self.filter_bits_per_key), 0, 64)?;
         within("manifest_bytes_min", self.manifest_bytes_min, 256, GIB)?;
+        within("space_reserve_bytes", self.space_reserve_bytes, 0, 1024 * GIB)?;
         within("retry_ms", self.retry_ms, 1, 3_600_000)?;
         if let Durability::PeriodicMs(ms) = self.durability {
             within("durability (periodic, milliseconds)", ms, 1, 3_600_000)?;

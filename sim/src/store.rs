@@ -206,6 +206,8 @@ pub struct CheckReport {
     pub debt: u64,
     /// The newest sequence number that was given to a write.
     pub last_seq: u64,
+    /// What the store says is the matter with it; `None` where it is well, or never says such a thing.
+    pub trouble: Option<String>,
 }
 
 /// An open store.

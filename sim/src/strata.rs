@@ -1,5 +1,6 @@
 //! Strata as a system under test. Beside `env.rs`, the only file that knows Strata; its folder has what its files say.
 
+mod health;
 mod protocol;
 
 use crate::env::strata_env;
@@ -11,6 +12,7 @@ use crate::store::{
 };
 use crate::watch::Level;
 use crate::world::World;
+use health::HealthLog;
 use parking_lot::Mutex;
 use protocol::StrataProtocol;
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
-use strata::event::{Event, LevelShape, Listener};
+use strata::event::{Event, Health, LevelShape, Listener};
 use strata::mark;
 use strata::options::{Compression, Durability, Options};
 use strata::txn::{Isolation, Transaction};
@@ -44,6 +46,8 @@ struct StrataStore {
     /// Let go of before the store is: a snapshot belongs to its handle. Never held across a call of the engine.
     snapshots: Mutex<BTreeMap<SnapshotId, Arc<Snapshot>>>,
     next_snapshot: AtomicU64,
+    /// What the store has told of its health.
+    health: Arc<HealthLog>,
     db: Db,
 }
 
@@ -119,6 +123,8 @@ impl StoreKind for StrataKind {
             block_bytes: 256,
             restart_interval: 4,
             manifest_bytes_min: 2 << 10,
+            // Scenarios of full disks name one; the others have nothing to do with it.
+            space_reserve_bytes: 0,
             retry_ms: 100,
             ..Options::default()
         };
@@ -215,9 +221,15 @@ fn open(
     listener: Listener,
 ) -> Result<Arc<dyn Store>, Failure> {
     let options = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
+    let health = Arc::new(HealthLog::default());
+    let heard = health.clone();
+    let listener: Listener = Arc::new(move |event| {
+        heard.hear(event);
+        listener(event);
+    });
     let db = Db::open_listening(&strata_env(world), Path::new(dir), options, listener).map_err(failure)?;
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-    Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
+    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, db }))
 }
 
 fn options_of(table: &toml::Table) -> Result<Options, String> {
@@ -488,11 +500,14 @@ impl Store for StrataStore {
             let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);
             return Err(Failure { kind: FailureKind::Other, message, file: None });
         }
+        self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;
+        let health = self.db.health();
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),
             debt: report.debt as u64,
             last_seq: report.seqno,
+            trouble: (health != Health::Ok).then(|| health.to_string()),
         })
     }
 

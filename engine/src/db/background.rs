@@ -10,7 +10,9 @@ use crate::compaction::job::{self, Surroundings};
 use crate::compaction::picker;
 use crate::compaction::plan::{Claim, Plan};
 use crate::db::check::shape;
+use crate::db::health::Part;
 use crate::db::obsolete;
+use crate::db::reserve;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
 use crate::env::TaskHandle;
@@ -102,27 +104,36 @@ fn sync_task(state: &State) {
 fn flush_task(state: &State) {
     loop {
         let mut work = state.work.lock();
-        loop {
+        let takes_reserve = loop {
             if work.shutting_down {
                 return;
             }
             if work.released && !work.obsolete.is_empty() {
                 sometimes!("a reader lets go of an old version");
-                break;
+                break false;
             }
             let due = work.resume_due || !state.view.load().frozen.is_empty();
             let held = held_back(state, work.flush_failure.as_ref());
             if due && held.is_none() {
-                break;
+                break false;
             }
-            let until = if due { held } else { None };
-            wait(state, &mut work, until);
-        }
-        work.flushing = true;
+            let reserve_at = state.reserve.due();
+            if reserve_at.is_some_and(|at| at <= state.env.now()) {
+                break true;
+            }
+            let flush_at = if due { held } else { None };
+            wait(state, &mut work, flush_at.into_iter().chain(reserve_at).min());
+        };
+        work.flushing = !takes_reserve;
         drop(work);
+        if takes_reserve {
+            reserve::take(state);
+            continue;
+        }
 
         let result = flush_all(state);
         obsolete::remove(state);
+        let again = result.as_ref().is_err_and(|error| reserve::give_up(state, error));
 
         let mut work = state.work.lock();
         work.flushing = false;
@@ -130,10 +141,15 @@ fn flush_task(state: &State) {
             Ok(()) => {
                 sometimes!("a flush succeeds after one that failed", if work.flush_failure.is_some());
                 work.flush_failure = None;
+                state.vitals.report(&state.events, Part::Flush, None);
+            }
+            Err(_) if again => {
+                sometimes!("a flush is tried again with the space of the reserve");
             }
             Err(error) => {
                 sometimes!("a flush fails");
                 work.flushes_failed += 1;
+                state.vitals.report(&state.events, Part::Flush, Some(&error));
                 work.flush_failure = Some(failure(state, "a flush", error));
             }
         }
@@ -209,6 +225,13 @@ fn compaction_task(state: &State) {
                     let claim = begin(&mut work, &plan);
                     break (plan, claim);
                 }
+                if work.compaction_failure.is_some() && work.running.is_empty() {
+                    // What failed is not to be done any more: others have done it, or it was asked for by hand.
+                    sometimes!("a compaction that failed is not due any more");
+                    work.compaction_failure = None;
+                    state.vitals.report(&state.events, Part::Compaction, None);
+                    state.work_changed.notify_all();
+                }
             }
             wait(state, &mut work, held);
         };
@@ -230,15 +253,26 @@ fn begin(work: &mut Work, plan: &Plan) -> Claim {
     claim
 }
 
-fn end(state: &State, claim: &Claim, error: Option<Error>) {
+/// Takes the mark away. Says whether it failed for lack of space and there is more now, so that it should be tried again.
+fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
     obsolete::remove(state);
+    let again = error.as_ref().is_some_and(|error| reserve::give_up(state, error));
     let mut work = state.work.lock();
     work.running.retain(|running| running != claim);
-    sometimes!("a compaction fails", if error.is_some());
-    sometimes!("a compaction succeeds after one that failed", if error.is_none() && work.compaction_failure.is_some());
-    work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+    if again {
+        sometimes!("a compaction is tried again with the space of the reserve");
+    } else {
+        sometimes!("a compaction fails", if error.is_some());
+        sometimes!(
+            "a compaction succeeds after one that failed",
+            if error.is_none() && work.compaction_failure.is_some()
+        );
+        state.vitals.report(&state.events, Part::Compaction, error.as_ref());
+        work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+    }
     drop(work);
     state.work_changed.notify_all();
+    again
 }
 
 /// Runs a plan that is marked as running, and installs its result.
@@ -298,8 +332,9 @@ pub(crate) fn compact_range(state: &State, from: Option<&[u8]>, to: Option<&[u8]
     for level in 0..state.options.levels {
         while let Some((plan, claim)) = begin_manual(state, level, from, to, number_end)? {
             let result = compact(state, &plan);
-            end(state, &claim, result.clone().err());
-            result?;
+            if !end(state, &claim, result.clone().err()) {
+                result?;
+            }
         }
     }
     Ok(())

@@ -9,11 +9,13 @@ mod background;
 mod check;
 mod conflict;
 mod deleted;
+mod health;
 mod iter;
 mod obsolete;
 mod pin;
 mod read;
 mod recovery;
+mod reserve;
 mod snapshot;
 mod state;
 mod stats;
@@ -29,7 +31,7 @@ pub use stats::Stats;
 use crate::batch::WriteBatch;
 use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
-use crate::event::{Events, Listener};
+use crate::event::{Events, Health, Listener};
 use crate::key::SeqNo;
 use crate::options::{Durability, Options};
 use crate::record::Uuid;
@@ -287,6 +289,23 @@ impl Db {
     pub fn check(&self) -> Result<CheckReport> {
         self.state.ensure_open()?;
         check::check(&self.state)
+    }
+
+    /// How the store is: whether it takes writes, and whether its background work gets on. Cheap, and never waits for a write.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::event::Health;
+    ///
+    /// match db.health() {
+    ///     Health::Ok => {}
+    ///     Health::Degraded(why) | Health::ReadOnly(why) | Health::Failed(why) => eprintln!("the store is not well: {why}"),
+    /// }
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn health(&self) -> Health {
+        self.state.vitals.look().0
     }
 
     /// Numbers about the store as it is now. Cheap.

@@ -5,7 +5,7 @@ use crate::compaction::picker;
 use crate::db::check::shape;
 use crate::db::state::State;
 use crate::error::Error;
-use crate::event::LevelShape;
+use crate::event::{Health, LevelShape};
 use crate::key::SeqNo;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// The newest write that readers see.
     pub seqno: SeqNo,
+    /// How the store is.
+    pub health: Health,
+    /// The error behind that; `None` where all is well.
+    pub health_cause: Option<Error>,
+    /// Times that the health has changed since the store was opened.
+    pub health_changes: u64,
+    /// Bytes of the reserve of space; 0 where it was given up, or none is wanted.
+    pub reserve_bytes: u64,
     /// Tables and bytes of each level.
     pub levels: Vec<LevelShape>,
     /// Bytes in the active memtable.
@@ -67,7 +75,12 @@ pub(crate) fn stats(state: &State) -> Stats {
         work.compaction_failure.as_ref().map(|failure| failure.error.clone()),
     );
     drop(work);
+    let (health, health_cause, health_changes) = state.vitals.look();
     Stats {
+        health,
+        health_cause,
+        health_changes,
+        reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
         levels: shape(&view.version),
         memtable_bytes: view.memtable.bytes(),

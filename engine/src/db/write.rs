@@ -13,6 +13,8 @@
 
 use crate::batch::WriteBatch;
 use crate::db::conflict::{Guard, Written};
+use crate::db::health::Part;
+use crate::db::reserve;
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -214,6 +216,7 @@ impl CommitQueue {
 fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    refuse_puts(state, group);
     refuse_conflicts(state, group);
     let logged = group.iter().filter(|request| request.is_logged());
     let entries: u64 = logged.map(|request| u64::from(request.batch.count())).sum();
@@ -245,12 +248,22 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     Ok(())
 }
 
+/// While the reserve of space is given up, the room that it has left is for deletes.
+fn refuse_puts(state: &State, group: &mut [Request]) {
+    let Some(error) = state.reserve.refusal() else { return };
+    for request in group.iter_mut().filter(|request| !request.batch.only_deletes()) {
+        sometimes!("a put is refused because the reserve of space is given up");
+        request.refusal = Some(error.clone());
+    }
+    sometimes!("a delete is taken while the reserve of space is given up", if group.iter().any(Request::is_logged));
+}
+
 /// Decides of each batch that rests on something whether it may commit behind those of the group before it.
 fn refuse_conflicts(state: &State, group: &mut [Request]) {
     let Some(last) = group.iter().rposition(|request| request.guard.is_some()) else { return };
     let mut written = Written::default();
     for request in &mut group[..=last] {
-        if let Some(guard) = &request.guard {
+        if let (Some(guard), None) = (&request.guard, &request.refusal) {
             request.refusal = guard.hold(state, &written).err();
             sometimes!("a transaction meets another one in its group", if request.refusal.is_some() && !written.is_empty());
         }
@@ -366,7 +379,9 @@ fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     commit.wal = None;
     commit.sync_due = None;
     commit.failure = Some(error.clone());
+    state.vitals.report(&state.events, Part::Log, Some(error));
     freeze(state, commit);
+    reserve::give_up(state, error);
     state.work.lock().resume_due = true;
     state.work_changed.notify_all();
 }
@@ -472,6 +487,7 @@ pub(crate) fn resume(state: &State) -> Result<()> {
     sometimes!("the store resumes with a new wal");
     sometimes!("the store resumes after the disk was full", if matches!(commit.failure, Some(Error::OutOfSpace(_))));
     commit.failure = None;
+    state.vitals.report(&state.events, Part::Log, None);
     state.events.tell(|| Event::Resumed);
     Ok(())
 }

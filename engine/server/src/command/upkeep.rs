@@ -27,8 +27,9 @@ pub(super) fn stats(store: &Store, out: &mut Out) -> Result<bool, Failure> {
             let debt = stats.compaction_debt;
             let shape = levels_text(&stats.levels);
             format!(
-                "store {}\nnewest write: {}\n{tables} tables, {}\nlevels that are too full: {debt}{shape}",
+                "store {}\nhealth: {}\nnewest write: {}\n{tables} tables, {}\nlevels that are too full: {debt}{shape}",
                 db.uuid(),
+                stats.health,
                 stats.seqno,
                 size(bytes)
             )
@@ -36,6 +37,10 @@ pub(super) fn stats(store: &Store, out: &mut Out) -> Result<bool, Failure> {
         || {
             json!({
                 "store": db.uuid().to_string(),
+                "health": stats.health.to_string(),
+                "health_cause": stats.health_cause.as_ref().map(ToString::to_string),
+                "health_changes": stats.health_changes,
+                "reserve_bytes": stats.reserve_bytes,
                 "seqno": stats.seqno,
                 "tables": tables,
                 "bytes": bytes,
