@@ -63,6 +63,75 @@ impl fmt::Display for Health {
     }
 }
 
+/// What a store does, as far as it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A get, from a snapshot or not.
+    Get,
+    /// The first positioning of an iterator, and each seek.
+    Seek,
+    /// A step of an iterator.
+    Step,
+    /// A write that is synced before it is acknowledged.
+    WriteSynced,
+    /// A write that is not.
+    WriteUnsynced,
+    /// `Db::sync`.
+    Sync,
+    /// A sync of the log, for however many writes.
+    LogSync,
+    /// A flush of one memtable.
+    Flush,
+    /// One compaction.
+    Compaction,
+    /// Opening the store, with the replay of its logs.
+    Open,
+    /// A writer waits because as many memtables are full as may be.
+    StallMemtables,
+    /// A writer waits because level 0 holds too many tables.
+    StallLevelZero,
+    /// A writer is slowed down because level 0 holds many tables.
+    Slowdown,
+}
+
+impl Operation {
+    /// All of them, in order.
+    pub const ALL: [Operation; 13] = [
+        Operation::Get,
+        Operation::Seek,
+        Operation::Step,
+        Operation::WriteSynced,
+        Operation::WriteUnsynced,
+        Operation::Sync,
+        Operation::LogSync,
+        Operation::Flush,
+        Operation::Compaction,
+        Operation::Open,
+        Operation::StallMemtables,
+        Operation::StallLevelZero,
+        Operation::Slowdown,
+    ];
+
+    /// Its name, as statistics print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Get => "get",
+            Operation::Seek => "seek",
+            Operation::Step => "step",
+            Operation::WriteSynced => "write, synced",
+            Operation::WriteUnsynced => "write, unsynced",
+            Operation::Sync => "sync",
+            Operation::LogSync => "sync of the log",
+            Operation::Flush => "flush",
+            Operation::Compaction => "compaction",
+            Operation::Open => "open",
+            Operation::StallMemtables => "stall, memtables",
+            Operation::StallLevelZero => "stall, level 0",
+            Operation::Slowdown => "slowdown",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,6 +204,17 @@ pub enum Event {
         to: Health,
         /// The error that is behind the new state; `None` where all is well.
         cause: Option<String>,
+    },
+    /// An operation took at least [`slow_operation_ms`](crate::options::Options::slow_operation_ms).
+    SlowOperation {
+        /// Which.
+        operation: Operation,
+        /// The first bytes of the key that it was about, at most 64; of a batch, of its first key. Empty where it has none.
+        key: Vec<u8>,
+        /// How long it took.
+        took: std::time::Duration,
+        /// What most of that time went to, for people: "a sync of the log".
+        waited_for: &'static str,
     },
     /// The reserve of space was taken, or given up because the disk is full.
     ReserveChanged {

@@ -152,6 +152,10 @@ impl StoreKind for StrataKind {
         true
     }
 
+    fn has_hurried_writes(&self) -> bool {
+        true
+    }
+
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
     /// are one thing only: a file for each level, two levels, tables of one block.
     fn wild_options(&self) -> Vec<Vec<toml::Table>> {
@@ -289,6 +293,8 @@ fn kind_of(error: &Error) -> (FailureKind, Option<String>) {
         Error::Locked { path } => (FailureKind::Locked, file_of(path)),
         Error::InvalidArgument(_) => (FailureKind::Invalid, None),
         Error::Conflict { .. } => (FailureKind::Conflict, None),
+        Error::Stalled { .. } => (FailureKind::Stalled, None),
+        Error::TimedOut { .. } => (FailureKind::TimedOut, None),
         Error::NotAStore { path, .. } | Error::NewerFormat { path, .. } => (FailureKind::Other, file_of(path)),
         _ => (FailureKind::Other, None),
     }
@@ -300,7 +306,19 @@ fn as_durable_as(sync: SyncMode) -> WriteOptions {
         SyncMode::Buffered => Some(Durability::Buffered),
         SyncMode::Default => None,
     };
-    WriteOptions { durability }
+    WriteOptions { durability, ..WriteOptions::default() }
+}
+
+fn batch_of(batch: &[Write]) -> WriteBatch {
+    let mut entries = WriteBatch::new();
+    for write in batch {
+        match write {
+            Write::Put { key, value } => entries.put(key, value),
+            Write::Delete { key } => entries.delete(key),
+            Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
+        }
+    }
+    entries
 }
 
 /// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
@@ -367,15 +385,20 @@ fn writes_one(write: &Write, key: &[u8]) -> bool {
 
 impl Store for StrataStore {
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
-        let mut entries = WriteBatch::new();
-        for write in batch {
-            match write {
-                Write::Put { key, value } => entries.put(key, value),
-                Write::Delete { key } => entries.delete(key),
-                Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
-            }
-        }
+        let mut entries = batch_of(batch);
         let result = self.db.write(&mut entries, as_durable_as(sync));
+        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+    }
+
+    fn write_hurried(&self, batch: &[Write], sync: SyncMode, within: Option<Duration>) -> Commit {
+        let mut entries = batch_of(batch);
+        let options = WriteOptions { deadline: within, no_wait: within.is_none(), ..as_durable_as(sync) };
+        let result = self.db.write(&mut entries, options);
+        let refused = matches!(result, Err(Error::Stalled { .. } | Error::TimedOut { .. }));
+        if refused && entries.payload() != batch_of(batch).payload() {
+            let message = "a write that was given up has not left its batch as it was".into();
+            return Commit { seq: None, result: Err(Failure { kind: FailureKind::Other, message, file: None }) };
+        }
         Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
     }
 

@@ -9,15 +9,17 @@ use crate::compaction::flush::flush;
 use crate::compaction::job::{self, Surroundings};
 use crate::compaction::picker;
 use crate::compaction::plan::{Claim, Plan};
+use crate::compaction::rate::Urgency;
 use crate::db::check::shape;
 use crate::db::health::Part;
+use crate::db::meter;
 use crate::db::obsolete;
 use crate::db::reserve;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
 use crate::env::TaskHandle;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Operation};
 use crate::filename::FileKind;
 use crate::key::user_key;
 use crate::manifest::edit::VersionEdit;
@@ -180,7 +182,9 @@ fn flush_all(state: &State) -> Result<()> {
 
 fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
     let drawn = Drawn::new(state);
+    let begun = meter::begin(state, Operation::Flush);
     let result = flush_and_install(state, frozen, &drawn);
+    meter::end(state, Operation::Flush, begun, &[], "its table and the manifest");
     if result.is_err() {
         drawn.abandon();
     }
@@ -201,6 +205,8 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
             // The table's name must be durable before the manifest names it.
             state.env.sync_dir(&state.dir)?;
             Counters::add(&state.counters.flush_bytes, table.bytes);
+            state.meters.wrote_level(0, table.bytes);
+            let _ = pay(state, table.bytes, &|| Urgency::AtOnce);
             told = (Some(number), table.bytes);
             edit.added.push((0, table));
         }
@@ -275,10 +281,31 @@ fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
     again
 }
 
+/// Background work has written so many bytes: waits as long as the rate asks for, less where the work becomes urgent. Says no
+/// where the store closes meanwhile.
+fn pay(state: &State, bytes: u64, urgency: &dyn Fn() -> Urgency) -> bool {
+    let Some(rate) = &state.rate else { return true };
+    let mut owed = bytes;
+    loop {
+        let wait_for = rate.lock().take(state.env.now(), std::mem::take(&mut owed), urgency());
+        if wait_for.is_zero() {
+            return true;
+        }
+        sometimes!("a compaction is held back by the rate");
+        let mut work = state.work.lock();
+        if work.shutting_down {
+            return false;
+        }
+        state.work_changed.wait_for(&mut work, wait_for);
+    }
+}
+
 /// Runs a plan that is marked as running, and installs its result.
 fn compact(state: &State, plan: &Plan) -> Result<()> {
     let drawn = Drawn::new(state);
+    let begun = meter::begin(state, Operation::Compaction);
     let result = compact_and_install(state, plan, &drawn);
+    meter::end(state, Operation::Compaction, begun, &[], "its tables and the manifest");
     if !matches!(result, Ok(true)) {
         drawn.abandon();
     }
@@ -286,6 +313,11 @@ fn compact(state: &State, plan: &Plan) -> Result<()> {
 }
 
 fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<bool> {
+    let urgency = || match plan.level() {
+        0 if state.view.load().version.levels[0].len() >= state.options.l0_slowdown_trigger => Urgency::AtOnce,
+        0 => Urgency::Soon,
+        _ => Urgency::Later,
+    };
     let around = Surroundings {
         env: &state.env,
         dir: &state.dir,
@@ -293,6 +325,7 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         tables: &state.tables,
         new_file_number: &|| drawn.draw(),
         cancelled: &|| state.work.lock().shutting_down,
+        written: &|bytes| pay(state, bytes, &urgency),
     };
     // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
     let version = state.view.load().version.clone();
@@ -311,6 +344,10 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         state.env.sync_dir(&state.dir)?;
         let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum();
         Counters::add(&state.counters.compaction_bytes, bytes);
+        state.meters.wrote_level(plan.output_level, bytes);
+        for (level, tables) in &plan.inputs {
+            state.meters.read_level(*level, tables.iter().map(|table| table.bytes).sum());
+        }
     }
     state.env.yield_point("compaction: tables durable, not yet installed");
     state.install(edit, None)?;

@@ -18,12 +18,13 @@ use crate::batch;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
 use crate::db::check::shape;
+use crate::db::meter;
 use crate::db::obsolete;
 use crate::db::reserve::{self, Reserve};
 use crate::db::state::{Opened, State};
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Operation};
 use crate::filename::FileKind;
 use crate::key::SeqNo;
 use crate::manifest::edit::VersionEdit;
@@ -40,6 +41,13 @@ use std::sync::Arc;
 
 /// Opens the store in `dir`, or starts one.
 pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
+    let begun = env.now();
+    let state = open_locked(env, dir, options, events)?;
+    meter::note(&state, Operation::Open, env.now().saturating_sub(begun), "the replay of its logs");
+    Ok(state)
+}
+
+fn open_locked(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
     options.validate()?;
     if survey_for(env, dir, &options)? == StoreDir::Absent {
         env.create_dir(dir)?;
@@ -51,7 +59,11 @@ pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> R
     let mut lock = Some(lock);
     match recover(env, dir, &options, &events, &mut lock, None) {
         // A full disk must not keep a store shut that holds the space it needs. Trying again is what the next open would do.
-        Err(error) if error.is_out_of_space() && reserve::give_up_while_opening(env, dir) => {
+        Err(error)
+            if options.space_reserve_bytes > 0
+                && error.is_out_of_space()
+                && reserve::give_up_while_opening(env, dir) =>
+        {
             recover(env, dir, &options, &events, &mut lock, Some(error))
         }
         result => result,

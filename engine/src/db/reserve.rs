@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::batch::WriteBatch;
     use crate::db::recovery;
+    use crate::db::stall::Patience;
     use crate::db::write::{self, CommitQueue};
     use crate::env::testing::{Call, MemoryFs, memory_env};
     use crate::event::{Events, Health, Trouble};
@@ -204,14 +205,14 @@ mod tests {
     fn put(state: &State) -> Result<()> {
         let mut batch = WriteBatch::new();
         batch.put(b"key", b"value");
-        CommitQueue::new().write(state, &mut batch, Durability::Always, None)
+        CommitQueue::new().write(state, &mut batch, Durability::Always, None, Patience::default()).0
     }
 
     fn delete(state: &State) -> Result<()> {
         let mut batch = WriteBatch::new();
         batch.delete(b"key");
         batch.delete_range(b"a", b"b");
-        CommitQueue::new().write(state, &mut batch, Durability::Always, None)
+        CommitQueue::new().write(state, &mut batch, Durability::Always, None, Patience::default()).0
     }
 
     fn reserve_on_disk(fs: &Arc<MemoryFs>) -> Option<u64> {

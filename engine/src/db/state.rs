@@ -13,7 +13,9 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
+use crate::compaction::rate::Bucket;
 use crate::db::health::{Part, Vitals};
+use crate::db::meter::Meters;
 use crate::db::reserve::Reserve;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
@@ -57,6 +59,9 @@ pub(crate) struct State {
     pub(crate) work_changed: Condvar,
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, usize>>,
     pub(crate) counters: Counters,
+    pub(crate) meters: Meters,
+    /// How fast background work may write, where there is a limit.
+    pub(crate) rate: Option<Mutex<Bucket>>,
     /// How the store is.
     pub(crate) vitals: Vitals,
     pub(crate) reserve: Reserve,
@@ -183,6 +188,10 @@ impl State {
         };
         let levels = view.version.levels.len();
         let state = State {
+            meters: Meters::new(&opened.options),
+            rate: Some(opened.options.background_bytes_per_second)
+                .filter(|&rate| rate > 0)
+                .map(|rate| Mutex::new("the rate of background work", Bucket::new(rate, opened.env.now()))),
             env: opened.env,
             dir: opened.dir,
             store: opened.store,
