@@ -134,6 +134,13 @@ impl WriteBatch {
         })
     }
 
+    /// Whether it does nothing but make keys absent.
+    pub(crate) fn only_deletes(&self) -> bool {
+        let mut decoder = Decoder::new(&self.payload);
+        std::iter::from_fn(|| next_entry(&mut decoder))
+            .all(|(_, kind, _, _)| matches!(kind, Kind::Delete | Kind::RangeDelete))
+    }
+
     /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
     pub(crate) fn take_entries(&mut self) -> Decode {
         let count = std::mem::take(&mut self.count);

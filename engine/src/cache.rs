@@ -13,6 +13,7 @@ use crate::sync::Mutex;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A shard of less than this would be too small for one large block, so a small cache is one shard.
 const SHARD_BYTES_MIN: u64 = 1024 * 1024;
@@ -36,10 +37,44 @@ pub struct CacheStats {
     pub capacity: u64,
 }
 
+/// What it took to look keys up in tables: of gets, and of transactions that look for conflicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookupStats {
+    /// Tables that were asked for a key.
+    pub tables: u64,
+    /// Tables of these whose filter said that the key is not there.
+    pub filter_useful: u64,
+    /// Tables of these whose filter let the key pass, and that had nothing of it to show.
+    pub filter_false: u64,
+}
+
+/// Counts lookups in tables.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    tables: AtomicU64,
+    useful: AtomicU64,
+    vain: AtomicU64,
+}
+
+impl Lookups {
+    /// A table was asked. `passed`: whether it has a filter that let the key pass; `None` where it has none.
+    #[inline]
+    pub(crate) fn asked(&self, passed: Option<bool>, found: bool) {
+        self.tables.fetch_add(1, Ordering::Relaxed);
+        match passed {
+            Some(false) => drop(self.useful.fetch_add(1, Ordering::Relaxed)),
+            Some(true) if !found => drop(self.vain.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+}
+
 /// Blocks of tables, as they are before compression. Shared by all tables of a store.
 pub struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     capacity: u64,
+    /// Counted here because every table knows its cache.
+    pub(crate) lookups: Lookups,
 }
 
 #[derive(Default)]
@@ -99,7 +134,14 @@ impl BlockCache {
     pub fn new(bytes: u64) -> BlockCache {
         let shards = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let shard = |_| Mutex::new("block cache", Shard { capacity: bytes / shards, ..Shard::default() });
-        BlockCache { shards: (0..shards).map(shard).collect(), capacity: bytes }
+        BlockCache { shards: (0..shards).map(shard).collect(), capacity: bytes, lookups: Lookups::default() }
+    }
+
+    /// What lookups in tables took.
+    pub fn lookup_stats(&self) -> LookupStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Lookups { tables, useful, vain } = &self.lookups;
+        LookupStats { tables: count(tables), filter_useful: count(useful), filter_false: count(vain) }
     }
 
     fn shard(&self, file: u64, offset: u64) -> &Mutex<Shard> {

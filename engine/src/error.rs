@@ -54,6 +54,16 @@ pub enum Error {
         /// The first such key that was found.
         key: Vec<u8>,
     },
+    /// The write was not to wait, and would have had to. Nothing was written.
+    Stalled {
+        /// What it would have waited for: "level 0 holds 24 tables".
+        cause: String,
+    },
+    /// The write was to be given up after a time, and its turn had not come by then. Nothing was written.
+    TimedOut {
+        /// What it waited for.
+        cause: String,
+    },
     /// The handle was closed.
     Closed,
 }
@@ -165,6 +175,13 @@ impl fmt::Display for Error {
                 "the transaction was not committed: the key \"{}\" was written by somebody else meanwhile; begin it anew",
                 key.escape_ascii()
             ),
+            Error::Stalled { cause } => write!(
+                f,
+                "nothing was written: {cause}, and the write was not to wait; try again later, or wait without no_wait"
+            ),
+            Error::TimedOut { cause } => {
+                write!(f, "nothing was written within the time that the write was given: {cause}; try again later")
+            }
             Error::Closed => f.write_str("the store was closed"),
         }
     }

@@ -12,6 +12,126 @@ pub struct LevelShape {
     pub bytes: u64,
 }
 
+/// How a store is. It follows from what the last try of each of its parts came to: the log, flushes, compactions, the reserve
+/// of space. Every state but `Ok` is left without a reopen, when what failed has been tried again and has succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// All is well.
+    #[default]
+    Ok,
+    /// Background work failed and is tried again. Reads and writes go on; writers wait, and then hear of the failure, where
+    /// too much is left undone. Once the reserve of space was given up, only deletes are taken.
+    Degraded(Trouble),
+    /// The log failed: it is unknown what of the last writes is on disk, so writes are refused until everything in memory has
+    /// been flushed and a new log begun. Reads go on.
+    ReadOnly(Trouble),
+    /// A part met bytes that are not what was written. What is not damaged can be read; trying again goes on, and helps only
+    /// where the medium comes to its senses. Restore the file that the error names.
+    Failed(Trouble),
+}
+
+/// What is the matter with a store that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// The file system is full.
+    NoSpace,
+    /// A call of the file system failed.
+    Io,
+    /// Bytes on disk are damaged.
+    Damage,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::NoSpace => "no space",
+            Trouble::Io => "input and output fail",
+            Trouble::Damage => "damaged bytes",
+        })
+    }
+}
+
+impl fmt::Display for Health {
+    /// `ok`, or the state and the trouble: `read-only (no space)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Health::Ok => f.write_str("ok"),
+            Health::Degraded(trouble) => write!(f, "degraded ({trouble})"),
+            Health::ReadOnly(trouble) => write!(f, "read-only ({trouble})"),
+            Health::Failed(trouble) => write!(f, "failed ({trouble})"),
+        }
+    }
+}
+
+/// What a store does, as far as it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A get, from a snapshot or not.
+    Get,
+    /// The first positioning of an iterator, and each seek.
+    Seek,
+    /// A step of an iterator.
+    Step,
+    /// A write that is synced before it is acknowledged.
+    WriteSynced,
+    /// A write that is not.
+    WriteUnsynced,
+    /// `Db::sync`.
+    Sync,
+    /// A sync of the log, for however many writes.
+    LogSync,
+    /// A flush of one memtable.
+    Flush,
+    /// One compaction.
+    Compaction,
+    /// Opening the store, with the replay of its logs.
+    Open,
+    /// A writer waits because as many memtables are full as may be.
+    StallMemtables,
+    /// A writer waits because level 0 holds too many tables.
+    StallLevelZero,
+    /// A writer is slowed down because level 0 holds many tables.
+    Slowdown,
+}
+
+impl Operation {
+    /// All of them, in order.
+    pub const ALL: [Operation; 13] = [
+        Operation::Get,
+        Operation::Seek,
+        Operation::Step,
+        Operation::WriteSynced,
+        Operation::WriteUnsynced,
+        Operation::Sync,
+        Operation::LogSync,
+        Operation::Flush,
+        Operation::Compaction,
+        Operation::Open,
+        Operation::StallMemtables,
+        Operation::StallLevelZero,
+        Operation::Slowdown,
+    ];
+
+    /// Its name, as statistics print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Get => "get",
+            Operation::Seek => "seek",
+            Operation::Step => "step",
+            Operation::WriteSynced => "write, synced",
+            Operation::WriteUnsynced => "write, unsynced",
+            Operation::Sync => "sync",
+            Operation::LogSync => "sync of the log",
+            Operation::Flush => "flush",
+            Operation::Compaction => "compaction",
+            Operation::Open => "open",
+            Operation::StallMemtables => "stall, memtables",
+            Operation::StallLevelZero => "stall, level 0",
+            Operation::Slowdown => "slowdown",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,6 +196,33 @@ pub enum Event {
     },
     /// The store works again after a failure: its files were replaced by new ones.
     Resumed,
+    /// The store is better or worse than before. A store is `Ok` when it is opened, and each change is told once, in order.
+    HealthChanged {
+        /// How it was.
+        from: Health,
+        /// How it is now.
+        to: Health,
+        /// The error that is behind the new state; `None` where all is well.
+        cause: Option<String>,
+    },
+    /// An operation took at least [`slow_operation_ms`](crate::options::Options::slow_operation_ms).
+    SlowOperation {
+        /// Which.
+        operation: Operation,
+        /// The first bytes of the key that it was about, at most 64; of a batch, of its first key. Empty where it has none.
+        key: Vec<u8>,
+        /// How long it took.
+        took: std::time::Duration,
+        /// What most of that time went to, for people: "a sync of the log".
+        waited_for: &'static str,
+    },
+    /// The reserve of space was taken, or given up because the disk is full.
+    ReserveChanged {
+        /// Whether it is there now.
+        held: bool,
+        /// Bytes of it.
+        bytes: u64,
+    },
 }
 
 /// One who listens. Called from any task, sometimes with locks held: it must not call the store, block or panic.

@@ -21,6 +21,10 @@ pub enum FileKind {
     IdentityTemp,
     /// `LOCK`: held by the one who has the store open.
     Lock,
+    /// `RESERVE`: bytes that mean nothing, whose space is given up when there is no other.
+    Reserve,
+    /// `RESERVE.tmp`: a RESERVE being written.
+    ReserveTemp,
 }
 
 impl FileKind {
@@ -35,6 +39,8 @@ impl FileKind {
             FileKind::Identity => "IDENTITY".into(),
             FileKind::IdentityTemp => "IDENTITY.tmp".into(),
             FileKind::Lock => "LOCK".into(),
+            FileKind::Reserve => "RESERVE".into(),
+            FileKind::ReserveTemp => "RESERVE.tmp".into(),
         }
     }
 
@@ -52,6 +58,8 @@ impl FileKind {
             "IDENTITY" => FileKind::Identity,
             "IDENTITY.tmp" => FileKind::IdentityTemp,
             "LOCK" => FileKind::Lock,
+            "RESERVE" => FileKind::Reserve,
+            "RESERVE.tmp" => FileKind::ReserveTemp,
             _ => {
                 if let Some(number) = name.strip_prefix("MANIFEST-") {
                     FileKind::Manifest(parse_number(number)?)
@@ -98,6 +106,8 @@ mod tests {
             FileKind::Identity,
             FileKind::IdentityTemp,
             FileKind::Lock,
+            FileKind::Reserve,
+            FileKind::ReserveTemp,
         ];
         for kind in kinds {
             assert_eq!(FileKind::parse(&kind.name()), Some(kind));

@@ -42,6 +42,8 @@ pub mod error;
 pub mod event;
 pub mod filename;
 pub mod fragments;
+pub mod histogram;
+pub mod hot;
 pub mod iter;
 pub mod key;
 pub mod manifest;

@@ -51,6 +51,11 @@ pub struct Options {
     /// Tasks that compact in the background, beside the one that flushes. Default 2, range 1 to 64.
     pub background_tasks: usize,
 
+    /// Bytes a second that flushes and compactions may write together, over a time of seconds. Default 0 (as many as they can),
+    /// range 0 to 1 TiB. Flushes are never held back, compactions of level 0 less than deeper ones, and none where level 0 slows
+    /// writers down; so a rate below what is written for long ends in writers that are slowed.
+    pub background_bytes_per_second: u64,
+
     // --- Opening --------------------------------------------------------------------------------------------------------
     /// Whether to start a new store where the directory is missing or empty. Default true.
     pub create_if_missing: bool,
@@ -94,12 +99,25 @@ pub struct Options {
     /// Bits of filter for each key. Default 10 (1% false positives), range 0 (no filter) to 64.
     pub filter_bits_per_key: u32,
 
+    // --- Looking at it --------------------------------------------------------------------------------------------------
+    /// Milliseconds from which an operation is told of as slow, by an event that says what it waited for. Default 0 (none
+    /// is), range 0 to 3,600,000. Anything but 0 costs two looks at the clock for every operation.
+    pub slow_operation_ms: u64,
+    /// How many of the most often named keys are counted, in gets and writes of which some are looked at. Default 0 (none),
+    /// range 0 to 1000. Costs a lock and a search for each of these.
+    pub hot_keys: usize,
+
     // --- Manifest -------------------------------------------------------------------------------------------------------
     /// Bytes that a manifest may hold before a new one is begun, if that is more than twice its snapshot. Default 1 MiB,
     /// range 256 bytes to 1 GiB.
     pub manifest_bytes_min: u64,
 
     // --- Disk full ------------------------------------------------------------------------------------------------------
+    /// Bytes that the store keeps in a file of no use, and gives up when the disk is full, so that flushes, compactions and
+    /// deletes have room to run. Meanwhile puts are refused with [`Error::OutOfSpace`]; the reserve is taken again, and puts
+    /// go on, once twice as many bytes are free. Default 8 MiB, range 0 (no reserve) to 1 TiB. It should hold a memtable and
+    /// one compaction. A disk with less free space than that when the store is opened leaves it without a reserve.
+    pub space_reserve_bytes: u64,
     /// Milliseconds between two tries of background work that failed for lack of space or by another error. Default 1000,
     /// range 1 to 3,600,000.
     pub retry_ms: u64,
@@ -114,6 +132,7 @@ impl Default for Options {
             durability: Durability::Always,
             compression: vec![Compression::None, Compression::None, Compression::Lz4],
             background_tasks: 2,
+            background_bytes_per_second: 0,
             create_if_missing: true,
             error_if_exists: false,
             memtables_max: 4,
@@ -129,7 +148,10 @@ impl Default for Options {
             block_bytes: 4096,
             restart_interval: 16,
             filter_bits_per_key: 10,
+            slow_operation_ms: 0,
+            hot_keys: 0,
             manifest_bytes_min: MIB,
+            space_reserve_bytes: 8 * MIB,
             retry_ms: 1000,
         }
     }
@@ -150,6 +172,7 @@ impl Options {
         within("cache_bytes", self.cache_bytes, 0, 1024 * GIB)?;
         within("compression (number of entries)", self.compression.len() as u64, 1, 16)?;
         within("background_tasks", self.background_tasks as u64, 1, 64)?;
+        within("background_bytes_per_second", self.background_bytes_per_second, 0, 1024 * GIB)?;
         within("memtables_max", self.memtables_max as u64, 2, 64)?;
         within("group_commit_bytes_max", self.group_commit_bytes_max, 1, GIB)?;
         within("wal_bytes_max", self.wal_bytes_max, 4 * KIB, 1024 * GIB)?;
@@ -163,7 +186,10 @@ impl Options {
         within("block_bytes", self.block_bytes as u64, 64, 16 * 1024 * KIB)?;
         within("restart_interval", self.restart_interval as u64, 1, 1024)?;
         within("filter_bits_per_key", u64::from(self.filter_bits_per_key), 0, 64)?;
+        within("slow_operation_ms", self.slow_operation_ms, 0, 3_600_000)?;
+        within("hot_keys", self.hot_keys as u64, 0, 1000)?;
         within("manifest_bytes_min", self.manifest_bytes_min, 256, GIB)?;
+        within("space_reserve_bytes", self.space_reserve_bytes, 0, 1024 * GIB)?;
         within("retry_ms", self.retry_ms, 1, 3_600_000)?;
         if let Durability::PeriodicMs(ms) = self.durability {
             within("durability (periodic, milliseconds)", ms, 1, 3_600_000)?;

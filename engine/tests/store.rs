@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use strata::batch::WriteBatch;
 use strata::db::{Db, Range, WriteOptions};
 use strata::env::Env;
 use strata::error::Error;
+use strata::event::{Event, Listener, Operation};
 use strata::key::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use strata::options::{Durability, Options};
+use strata::sync::Mutex;
 
 fn small() -> Options {
     Options {
@@ -415,4 +418,65 @@ fn a_range_delete_counts_from_its_place_in_a_batch_on_and_an_empty_one_does_noth
     let keys: Vec<Vec<u8>> =
         db.iter(Range::all()).expect("an iterator").into_forward().map(|entry| entry.expect("an entry").0).collect();
     assert_eq!(keys, [b"c"]);
+}
+
+#[test]
+fn statistics_count_what_was_done_and_read_like_a_table() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = Arc::new(Mutex::new("slow operations", 0));
+    let heard = told.clone();
+    let listener: Listener = Arc::new(move |event| {
+        if let Event::SlowOperation { operation: Operation::Flush, took, waited_for, .. } = event {
+            assert!(*took >= Duration::from_millis(1) && !waited_for.is_empty());
+            *heard.lock() += 1;
+        }
+    });
+    let options = Options { slow_operation_ms: 1, hot_keys: 3, memtable_bytes: 64 << 10, ..Options::default() };
+    let db = Db::open_listening(&Env::os(), &dir.path().join("store"), options, listener).expect("a new store");
+    for number in 0..400u32 {
+        let mut batch = WriteBatch::new();
+        batch.put(format!("key:{:03}", number % 100).as_bytes(), &[7; 100]);
+        db.write(&mut batch, WriteOptions { durability: Some(Durability::Buffered), ..WriteOptions::default() })
+            .expect("a write");
+    }
+    db.flush().expect("a flush");
+    db.compact_range(None, None).expect("a compaction");
+    for number in 0..50 {
+        assert!(db.get(b"key:007").expect("a get").is_some());
+        assert!(db.get(format!("absent:{number}").as_bytes()).expect("a get").is_none());
+    }
+    assert_eq!(db.iter(Range::all()).expect("an iterator").into_forward().count(), 100);
+    db.sync().expect("a sync");
+    let stats = db.stats();
+    let calls = [Operation::Get, Operation::WriteUnsynced, Operation::Sync, Operation::Open, Operation::Step];
+    assert_eq!(calls.map(|operation| stats.calls(operation)), [100, 400, 1, 1, 100]);
+    assert!(stats.operations.iter().all(|one| one.latency.count == one.calls), "with slow operations, each is timed");
+    assert!(stats.calls(Operation::Flush) >= 1 && stats.calls(Operation::Compaction) >= 1);
+    assert!(stats.lookups.tables > 0 && stats.lookups.filter_useful <= stats.lookups.tables, "{:?}", stats.lookups);
+    assert_eq!((stats.space_amplification(), stats.hot_keys[0].key.as_slice()), (1.0, &b"key:007"[..]));
+    assert!(stats.level_work.iter().any(|work| work.read_bytes > 0) && stats.level_work[0].written_bytes > 0);
+    let table = stats.to_string();
+    for line in
+        ["health            ok", "amplification     write ", "operation ", "write, unsynced ", "hot key key:007 "]
+    {
+        assert!(table.contains(line), "{line:?} in\n{table}");
+    }
+}
+
+#[test]
+fn closing_does_not_wait_for_a_compaction_that_is_held_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A hundred bytes a second: what is written below would take hours to compact.
+    let options =
+        Options { background_bytes_per_second: 100, l0_compaction_trigger: 1, l0_stop_trigger: 100, ..small() };
+    let db = Db::open_with(&Env::os(), &dir.path().join("store"), options.clone()).expect("a new store");
+    for round in 0..20u32 {
+        for number in 0..50u32 {
+            db.put(&number.to_be_bytes(), &[round as u8; 200]).expect("a write");
+        }
+        db.flush().expect("a flush is not held back");
+    }
+    let begun = Instant::now();
+    db.close().expect("closed");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }

@@ -178,6 +178,7 @@ fn compact(file: Vec<u8>) {
         tables: &tables,
         new_file_number: &new_file_number,
         cancelled: &cancelled,
+        written: &|_| true,
     };
     let plan = Plan { inputs: vec![(1, vec![Arc::new(meta)])], output_level: 2, trivial_move: false };
     match job::run(&around, &version, &plan, Vec::new()) {

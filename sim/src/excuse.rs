@@ -55,6 +55,8 @@ impl Circumstances<'_> {
             FailureKind::Closed
             | FailureKind::Locked
             | FailureKind::Conflict
+            | FailureKind::Stalled
+            | FailureKind::TimedOut
             | FailureKind::Invalid
             | FailureKind::Panicked => false,
         }

@@ -124,13 +124,20 @@ pub fn check_reads(store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(
     Ok(Ok(()))
 }
 
-/// Waits until the store has no background work left. Returns whether it came to that.
+/// Waits until the store has no background work left and says that it is well. Returns whether it came to that.
 pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckReport, Failure>, Finding> {
     let deadline = world.now() + REST_MAX;
     let mut pause = Duration::from_millis(1);
     loop {
         match store.check() {
-            Ok(report) if report.debt == 0 => return Ok(Ok(report)),
+            Ok(report) if report.debt == 0 && report.trouble.is_none() => return Ok(Ok(report)),
+            Ok(CheckReport { trouble: Some(trouble), debt: 0, .. }) if world.now() >= deadline => {
+                return Err(Finding::new(
+                    "not-well-again",
+                    "",
+                    format!("the store says that it is not well, {REST_MAX:?} after the last fault: {trouble}"),
+                ));
+            }
             Ok(report) if world.now() >= deadline => {
                 return Err(Finding::new(
                     "debt-not-paid",

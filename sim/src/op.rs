@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! put k3 = #17:512 always            a put of value 17, 512 bytes, acknowledged when durable
+//! hurry k3 = #17:512 within 5ms  a put that is given up when it has waited so long, or with no-wait, where it would have to
 //! delete k3
 //! batch [k3 = #18:64, k5 deleted, k7..k9 deleted] buffered       k9 is not among those that are deleted
 //! get k3 at s1                       from snapshot 1
@@ -368,6 +369,17 @@ pub enum Op {
         /// What its acknowledgement promises.
         sync: SyncMode,
     },
+    /// Writes a value, unless it would have to wait for the store's background work.
+    Hurry {
+        /// The key.
+        key: KeyId,
+        /// The value.
+        value: Value,
+        /// What its acknowledgement promises.
+        sync: SyncMode,
+        /// After how many milliseconds it is given up; `None` where it does not wait at all.
+        within_ms: Option<u32>,
+    },
     /// Deletes a key, which may be there or not.
     Delete {
         /// The key.
@@ -457,6 +469,8 @@ pub enum OpKind {
     DeleteRange,
     /// [`Op::Transaction`]
     Transaction,
+    /// [`Op::Hurry`]
+    Hurry,
     /// [`Op::Get`]
     Get,
     /// [`Op::Scan`]
@@ -487,6 +501,7 @@ impl Op {
             Op::Delete { .. } => OpKind::Delete,
             Op::Batch { .. } => OpKind::Batch,
             Op::Transaction { .. } => OpKind::Transaction,
+            Op::Hurry { .. } => OpKind::Hurry,
             Op::Get { .. } => OpKind::Get,
             Op::Scan { .. } => OpKind::Scan,
             Op::Snapshot { .. } | Op::Release { .. } => OpKind::Snapshot,
@@ -503,7 +518,7 @@ impl Op {
     /// Calls `f` with each change that it writes, in order.
     pub fn each_entry(&self, mut f: impl FnMut(Entry)) {
         match self {
-            Op::Put { key, value, .. } => f(Entry::new(*key, Some(*value))),
+            Op::Put { key, value, .. } | Op::Hurry { key, value, .. } => f(Entry::new(*key, Some(*value))),
             Op::Delete { key, .. } => f(Entry::new(*key, None)),
             Op::Batch { entries, .. } | Op::Transaction { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
             _ => {}
@@ -532,7 +547,9 @@ impl Op {
     pub fn renamed(&self, name: &impl Fn(KeyId) -> KeyId) -> Op {
         let mut op = self.clone();
         match &mut op {
-            Op::Put { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => *key = name(*key),
+            Op::Put { key, .. } | Op::Hurry { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => {
+                *key = name(*key)
+            }
             Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| *entry = entry.renamed(name)),
             Op::Scan { bounds, .. } | Op::Compact { bounds } => *bounds = bounds.renamed(name),
             Op::Transaction { reads, scan, entries, .. } => {
@@ -586,6 +603,13 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::Put { key, value, sync } => write!(f, "put k{key} = {value}{}", sync_word(*sync)),
+            Op::Hurry { key, value, sync, within_ms } => {
+                write!(f, "hurry k{key} = {value}{}", sync_word(*sync))?;
+                match within_ms {
+                    None => f.write_str(" no-wait"),
+                    Some(ms) => write!(f, " within {ms}ms"),
+                }
+            }
             Op::Delete { key, sync } => write!(f, "delete k{key}{}", sync_word(*sync)),
             Op::Batch { entries, sync } => {
                 f.write_str("batch [")?;
@@ -759,6 +783,21 @@ impl<'a> Words<'a> {
             "put" => match self.entry()? {
                 Entry { key, value: Some(value), .. } => Op::Put { key, value, sync: self.sync() },
                 Entry { .. } => return Err(format!("{:?}: a put has a value; say delete", self.line)),
+            },
+            "hurry" => match self.entry()? {
+                Entry { key, value: Some(value), .. } => {
+                    let sync = self.sync();
+                    let within_ms = if self.take("no-wait") {
+                        None
+                    } else {
+                        self.word("within")?;
+                        let word = self.next("a time such as 5ms")?;
+                        let digits = word.strip_suffix("ms").unwrap_or_default();
+                        Some(self.number(digits, "", "a time such as 5ms")?)
+                    };
+                    Op::Hurry { key, value, sync, within_ms }
+                }
+                Entry { .. } => return Err(format!("{:?}: a hurried put has a value", self.line)),
             },
             "delete" => Op::Delete { key: self.key()?, sync: self.sync() },
             "batch" => {

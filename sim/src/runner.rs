@@ -10,6 +10,7 @@
 //!
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
+mod hurry;
 mod transaction;
 
 use crate::answers::{Answers, Difference};
@@ -985,6 +986,9 @@ impl Run {
             Op::Transaction { reads, scan, entries, serializable, sync } => {
                 self.transact(store, reads, *scan, entries, *serializable, *sync, label)
             }
+            Op::Hurry { key, value, sync, within_ms } => {
+                self.hurry(store, Entry::new(*key, Some(*value)), *sync, *within_ms, label)
+            }
             Op::Get { key, at: None } => {
                 let ticket = self.oracle.lock().begin_read(label);
                 let result = store.get(self.plan.keys.bytes(*key));
@@ -1097,6 +1101,12 @@ impl Run {
             oracle.begin_write(entries.iter().copied(), label)
         };
         let commit = store.write(batch, sync);
+        if let Err(failure) = &commit.result
+            && matches!(failure.kind, FailureKind::Stalled | FailureKind::TimedOut)
+        {
+            // Nobody asked for that.
+            self.accept(failure, "write")?;
+        }
         self.conclude(ticket, commit, batch.len() as u64, sync, label)
     }
 
@@ -1148,7 +1158,7 @@ impl Run {
             }
         }
         if let Err(failure) = &commit.result
-            && failure.kind != FailureKind::Conflict
+            && !matches!(failure.kind, FailureKind::Conflict | FailureKind::Stalled | FailureKind::TimedOut)
         {
             self.accept(failure, "write")?;
             self.mind(&commit.result);
@@ -1380,6 +1390,8 @@ fn kind_word(kind: FailureKind) -> &'static str {
         FailureKind::Unusable => "unusable",
         FailureKind::Panicked => "panicked",
         FailureKind::Conflict => "conflict",
+        FailureKind::Stalled => "stalled",
+        FailureKind::TimedOut => "timed out",
         FailureKind::Other => "other",
     }
 }

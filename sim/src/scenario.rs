@@ -15,7 +15,7 @@
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
 //! other list of choices, or a value; what the options mean, only the store knows. Everything but `about` has a default.
-//! The operations are those of [`OpKind`]; `delete-range` and `transaction` are in no workload that does not name them.
+//! The operations are those of [`OpKind`]; `delete-range`, `transaction` and `hurry` are in no workload that does not name them.
 //! Unknown fields are refused, with the line and the nearest name that is known.
 
 use crate::disk::Profile;

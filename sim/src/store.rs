@@ -150,6 +150,10 @@ pub enum FailureKind {
     Locked,
     /// A transaction met another one. Nothing of it was done.
     Conflict,
+    /// A write was not to wait, and would have had to. Nothing of it was done.
+    Stalled,
+    /// A write was to be given up after a time, which was over. Nothing of it was done.
+    TimedOut,
     /// The caller asked for something that is not offered.
     Invalid,
     /// After an earlier failure neither reads nor writes go on, until the store is opened again.
@@ -206,12 +210,21 @@ pub struct CheckReport {
     pub debt: u64,
     /// The newest sequence number that was given to a write.
     pub last_seq: u64,
+    /// What the store says is the matter with it; `None` where it is well, or never says such a thing.
+    pub trouble: Option<String>,
 }
 
 /// An open store.
 pub trait Store: Send + Sync {
     /// Applies the batch, whole or not at all.
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit;
+
+    /// The same, but for the writer's patience: with a time, the write is given up ([`FailureKind::TimedOut`]) when it has waited
+    /// for so long; without, it does not wait for background work at all ([`FailureKind::Stalled`]). What was given up has no
+    /// number and is surely absent.
+    fn write_hurried(&self, _batch: &[Write], _sync: SyncMode, _within: Option<Duration>) -> Commit {
+        Commit { seq: None, result: Err(Failure::not_offered("writes that do not wait")) }
+    }
 
     /// The newest value of the key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure>;
@@ -329,6 +342,11 @@ pub trait StoreKind: Send + Sync {
     /// Whether [`Write::DeleteRange`] means something to it. Scenarios with range deletes are meant for such stores only, which
     /// have transactions as well.
     fn has_range_deletes(&self) -> bool {
+        false
+    }
+
+    /// Whether it offers [`Store::write_hurried`]. Scenarios with such writes are meant for such stores only.
+    fn has_hurried_writes(&self) -> bool {
         false
     }
 

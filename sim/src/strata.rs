@@ -1,5 +1,6 @@
 //! Strata as a system under test. Beside `env.rs`, the only file that knows Strata; its folder has what its files say.
 
+mod health;
 mod protocol;
 
 use crate::env::strata_env;
@@ -11,6 +12,7 @@ use crate::store::{
 };
 use crate::watch::Level;
 use crate::world::World;
+use health::HealthLog;
 use parking_lot::Mutex;
 use protocol::StrataProtocol;
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
-use strata::event::{Event, LevelShape, Listener};
+use strata::event::{Event, Health, LevelShape, Listener};
 use strata::mark;
 use strata::options::{Compression, Durability, Options};
 use strata::txn::{Isolation, Transaction};
@@ -44,6 +46,8 @@ struct StrataStore {
     /// Let go of before the store is: a snapshot belongs to its handle. Never held across a call of the engine.
     snapshots: Mutex<BTreeMap<SnapshotId, Arc<Snapshot>>>,
     next_snapshot: AtomicU64,
+    /// What the store has told of its health.
+    health: Arc<HealthLog>,
     db: Db,
 }
 
@@ -119,6 +123,8 @@ impl StoreKind for StrataKind {
             block_bytes: 256,
             restart_interval: 4,
             manifest_bytes_min: 2 << 10,
+            // Scenarios of full disks name one; the others have nothing to do with it.
+            space_reserve_bytes: 0,
             retry_ms: 100,
             ..Options::default()
         };
@@ -143,6 +149,10 @@ impl StoreKind for StrataKind {
     }
 
     fn has_range_deletes(&self) -> bool {
+        true
+    }
+
+    fn has_hurried_writes(&self) -> bool {
         true
     }
 
@@ -215,9 +225,15 @@ fn open(
     listener: Listener,
 ) -> Result<Arc<dyn Store>, Failure> {
     let options = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
+    let health = Arc::new(HealthLog::default());
+    let heard = health.clone();
+    let listener: Listener = Arc::new(move |event| {
+        heard.hear(event);
+        listener(event);
+    });
     let db = Db::open_listening(&strata_env(world), Path::new(dir), options, listener).map_err(failure)?;
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-    Ok(Arc::new(StrataStore { snapshots, next_snapshot, db }))
+    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, db }))
 }
 
 fn options_of(table: &toml::Table) -> Result<Options, String> {
@@ -277,6 +293,8 @@ fn kind_of(error: &Error) -> (FailureKind, Option<String>) {
         Error::Locked { path } => (FailureKind::Locked, file_of(path)),
         Error::InvalidArgument(_) => (FailureKind::Invalid, None),
         Error::Conflict { .. } => (FailureKind::Conflict, None),
+        Error::Stalled { .. } => (FailureKind::Stalled, None),
+        Error::TimedOut { .. } => (FailureKind::TimedOut, None),
         Error::NotAStore { path, .. } | Error::NewerFormat { path, .. } => (FailureKind::Other, file_of(path)),
         _ => (FailureKind::Other, None),
     }
@@ -288,7 +306,19 @@ fn as_durable_as(sync: SyncMode) -> WriteOptions {
         SyncMode::Buffered => Some(Durability::Buffered),
         SyncMode::Default => None,
     };
-    WriteOptions { durability }
+    WriteOptions { durability, ..WriteOptions::default() }
+}
+
+fn batch_of(batch: &[Write]) -> WriteBatch {
+    let mut entries = WriteBatch::new();
+    for write in batch {
+        match write {
+            Write::Put { key, value } => entries.put(key, value),
+            Write::Delete { key } => entries.delete(key),
+            Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
+        }
+    }
+    entries
 }
 
 /// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
@@ -355,15 +385,20 @@ fn writes_one(write: &Write, key: &[u8]) -> bool {
 
 impl Store for StrataStore {
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
-        let mut entries = WriteBatch::new();
-        for write in batch {
-            match write {
-                Write::Put { key, value } => entries.put(key, value),
-                Write::Delete { key } => entries.delete(key),
-                Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
-            }
-        }
+        let mut entries = batch_of(batch);
         let result = self.db.write(&mut entries, as_durable_as(sync));
+        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+    }
+
+    fn write_hurried(&self, batch: &[Write], sync: SyncMode, within: Option<Duration>) -> Commit {
+        let mut entries = batch_of(batch);
+        let options = WriteOptions { deadline: within, no_wait: within.is_none(), ..as_durable_as(sync) };
+        let result = self.db.write(&mut entries, options);
+        let refused = matches!(result, Err(Error::Stalled { .. } | Error::TimedOut { .. }));
+        if refused && entries.payload() != batch_of(batch).payload() {
+            let message = "a write that was given up has not left its batch as it was".into();
+            return Commit { seq: None, result: Err(Failure { kind: FailureKind::Other, message, file: None }) };
+        }
         Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
     }
 
@@ -488,11 +523,14 @@ impl Store for StrataStore {
             let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);
             return Err(Failure { kind: FailureKind::Other, message, file: None });
         }
+        self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;
+        let health = self.db.health();
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),
             debt: report.debt as u64,
             last_seq: report.seqno,
+            trouble: (health != Health::Ok).then(|| health.to_string()),
         })
     }
 

@@ -244,6 +244,9 @@ pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), St
     if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
         return Err(format!("the store {} has no range deletes", kind.name()));
     }
+    if !kind.has_hurried_writes() && scenario.workload.iter().any(|work| work.op == OpKind::Hurry) {
+        return Err(format!("the store {} has no writes that do not wait", kind.name()));
+    }
     let names = kind.option_names();
     for (name, value) in &scenario.options {
         if !names.contains(name) {
@@ -503,6 +506,11 @@ impl Author {
                 }
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+            }
+            OpKind::Hurry => {
+                let (key, value, sync) = (self.key(work.keys, dice), self.value(dice), self.sync(dice));
+                let within_ms = [None, Some(0), Some(1), Some(5), Some(20), Some(100)][dice.below(6) as usize];
+                Op::Hurry { key, value, sync, within_ms }
             }
             OpKind::Get => Op::Get { key: self.key(work.keys, dice), at: None },
             OpKind::Scan => self.scan(None, dice),

@@ -27,6 +27,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+/// So many bytes are written between two looks at the rate.
+const PIECE_BYTES: u64 = 4096;
+
 /// What a job needs of its surroundings.
 pub struct Surroundings<'a> {
     /// The world.
@@ -41,6 +44,8 @@ pub struct Surroundings<'a> {
     pub new_file_number: &'a dyn Fn() -> u64,
     /// Whether to give up; asked now and then.
     pub cancelled: &'a dyn Fn() -> bool,
+    /// Told now and then how many bytes were written since; may wait. Whether to go on.
+    pub written: &'a dyn Fn(u64) -> bool,
 }
 
 /// Runs a plan against the version that it was made from. `snapshots` were listed after the inputs were fixed. The outputs'
@@ -69,7 +74,7 @@ pub fn run(
     let mut output = Output { around, level: plan.output_level, current: None, range_deletes, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
     input.seek_to_first()?;
-    let mut entries = 0u64;
+    let (mut entries, mut unpaid) = (0u64, 0);
     while input.valid() {
         if entries.is_multiple_of(1024) && (around.cancelled)() {
             return Ok(None);
@@ -78,11 +83,17 @@ pub fn run(
         let key = input.key();
         let entry = sequence.admit(key, &input.value()).map_err(|found| odd_input(around, plan, &found))?;
         if retention.keep(entry, || may_lie_below(version, plan.output_level, entry.user)) {
+            unpaid += (key.len() + input.value().len()) as u64;
             output.add(key, &input.value())?;
         }
         input.next()?;
+        if unpaid >= PIECE_BYTES && !(around.written)(std::mem::take(&mut unpaid)) {
+            return Ok(None);
+        }
     }
     output.finish()?;
+    // Whatever the answer: the work is done.
+    let _ = (around.written)(unpaid);
 
     // A read error that ended an input early would show here as missing entries, not as lost data.
     let expected: u64 = plan.tables().map(|(_, table)| table.entries).sum();

@@ -9,13 +9,17 @@ use crate::compaction::flush::flush;
 use crate::compaction::job::{self, Surroundings};
 use crate::compaction::picker;
 use crate::compaction::plan::{Claim, Plan};
+use crate::compaction::rate::Urgency;
 use crate::db::check::shape;
+use crate::db::health::Part;
+use crate::db::meter;
 use crate::db::obsolete;
+use crate::db::reserve;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
 use crate::env::TaskHandle;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Operation};
 use crate::filename::FileKind;
 use crate::key::user_key;
 use crate::manifest::edit::VersionEdit;
@@ -102,27 +106,36 @@ fn sync_task(state: &State) {
 fn flush_task(state: &State) {
     loop {
         let mut work = state.work.lock();
-        loop {
+        let takes_reserve = loop {
             if work.shutting_down {
                 return;
             }
             if work.released && !work.obsolete.is_empty() {
                 sometimes!("a reader lets go of an old version");
-                break;
+                break false;
             }
             let due = work.resume_due || !state.view.load().frozen.is_empty();
             let held = held_back(state, work.flush_failure.as_ref());
             if due && held.is_none() {
-                break;
+                break false;
             }
-            let until = if due { held } else { None };
-            wait(state, &mut work, until);
-        }
-        work.flushing = true;
+            let reserve_at = state.reserve.due();
+            if reserve_at.is_some_and(|at| at <= state.env.now()) {
+                break true;
+            }
+            let flush_at = if due { held } else { None };
+            wait(state, &mut work, flush_at.into_iter().chain(reserve_at).min());
+        };
+        work.flushing = !takes_reserve;
         drop(work);
+        if takes_reserve {
+            reserve::take(state);
+            continue;
+        }
 
         let result = flush_all(state);
         obsolete::remove(state);
+        let again = result.as_ref().is_err_and(|error| reserve::give_up(state, error));
 
         let mut work = state.work.lock();
         work.flushing = false;
@@ -130,10 +143,15 @@ fn flush_task(state: &State) {
             Ok(()) => {
                 sometimes!("a flush succeeds after one that failed", if work.flush_failure.is_some());
                 work.flush_failure = None;
+                state.vitals.report(&state.events, Part::Flush, None);
+            }
+            Err(_) if again => {
+                sometimes!("a flush is tried again with the space of the reserve");
             }
             Err(error) => {
                 sometimes!("a flush fails");
                 work.flushes_failed += 1;
+                state.vitals.report(&state.events, Part::Flush, Some(&error));
                 work.flush_failure = Some(failure(state, "a flush", error));
             }
         }
@@ -164,7 +182,9 @@ fn flush_all(state: &State) -> Result<()> {
 
 fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
     let drawn = Drawn::new(state);
+    let begun = meter::begin(state, Operation::Flush);
     let result = flush_and_install(state, frozen, &drawn);
+    meter::end(state, Operation::Flush, begun, &[], "its table and the manifest");
     if result.is_err() {
         drawn.abandon();
     }
@@ -185,6 +205,8 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
             // The table's name must be durable before the manifest names it.
             state.env.sync_dir(&state.dir)?;
             Counters::add(&state.counters.flush_bytes, table.bytes);
+            state.meters.wrote_level(0, table.bytes);
+            let _ = pay(state, table.bytes, &|| Urgency::AtOnce);
             told = (Some(number), table.bytes);
             edit.added.push((0, table));
         }
@@ -209,6 +231,13 @@ fn compaction_task(state: &State) {
                     let claim = begin(&mut work, &plan);
                     break (plan, claim);
                 }
+                if work.compaction_failure.is_some() && work.running.is_empty() {
+                    // What failed is not to be done any more: others have done it, or it was asked for by hand.
+                    sometimes!("a compaction that failed is not due any more");
+                    work.compaction_failure = None;
+                    state.vitals.report(&state.events, Part::Compaction, None);
+                    state.work_changed.notify_all();
+                }
             }
             wait(state, &mut work, held);
         };
@@ -230,21 +259,53 @@ fn begin(work: &mut Work, plan: &Plan) -> Claim {
     claim
 }
 
-fn end(state: &State, claim: &Claim, error: Option<Error>) {
+/// Takes the mark away. Says whether it failed for lack of space and there is more now, so that it should be tried again.
+fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
     obsolete::remove(state);
+    let again = error.as_ref().is_some_and(|error| reserve::give_up(state, error));
     let mut work = state.work.lock();
     work.running.retain(|running| running != claim);
-    sometimes!("a compaction fails", if error.is_some());
-    sometimes!("a compaction succeeds after one that failed", if error.is_none() && work.compaction_failure.is_some());
-    work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+    if again {
+        sometimes!("a compaction is tried again with the space of the reserve");
+    } else {
+        sometimes!("a compaction fails", if error.is_some());
+        sometimes!(
+            "a compaction succeeds after one that failed",
+            if error.is_none() && work.compaction_failure.is_some()
+        );
+        state.vitals.report(&state.events, Part::Compaction, error.as_ref());
+        work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+    }
     drop(work);
     state.work_changed.notify_all();
+    again
+}
+
+/// Background work has written so many bytes: waits as long as the rate asks for, less where the work becomes urgent. Says no
+/// where the store closes meanwhile.
+fn pay(state: &State, bytes: u64, urgency: &dyn Fn() -> Urgency) -> bool {
+    let Some(rate) = &state.rate else { return true };
+    let mut owed = bytes;
+    loop {
+        let wait_for = rate.lock().take(state.env.now(), std::mem::take(&mut owed), urgency());
+        if wait_for.is_zero() {
+            return true;
+        }
+        sometimes!("a compaction is held back by the rate");
+        let mut work = state.work.lock();
+        if work.shutting_down {
+            return false;
+        }
+        state.work_changed.wait_for(&mut work, wait_for);
+    }
 }
 
 /// Runs a plan that is marked as running, and installs its result.
 fn compact(state: &State, plan: &Plan) -> Result<()> {
     let drawn = Drawn::new(state);
+    let begun = meter::begin(state, Operation::Compaction);
     let result = compact_and_install(state, plan, &drawn);
+    meter::end(state, Operation::Compaction, begun, &[], "its tables and the manifest");
     if !matches!(result, Ok(true)) {
         drawn.abandon();
     }
@@ -252,6 +313,11 @@ fn compact(state: &State, plan: &Plan) -> Result<()> {
 }
 
 fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<bool> {
+    let urgency = || match plan.level() {
+        0 if state.view.load().version.levels[0].len() >= state.options.l0_slowdown_trigger => Urgency::AtOnce,
+        0 => Urgency::Soon,
+        _ => Urgency::Later,
+    };
     let around = Surroundings {
         env: &state.env,
         dir: &state.dir,
@@ -259,6 +325,7 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         tables: &state.tables,
         new_file_number: &|| drawn.draw(),
         cancelled: &|| state.work.lock().shutting_down,
+        written: &|bytes| pay(state, bytes, &urgency),
     };
     // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
     let version = state.view.load().version.clone();
@@ -277,6 +344,10 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         state.env.sync_dir(&state.dir)?;
         let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum();
         Counters::add(&state.counters.compaction_bytes, bytes);
+        state.meters.wrote_level(plan.output_level, bytes);
+        for (level, tables) in &plan.inputs {
+            state.meters.read_level(*level, tables.iter().map(|table| table.bytes).sum());
+        }
     }
     state.env.yield_point("compaction: tables durable, not yet installed");
     state.install(edit, None)?;
@@ -298,8 +369,9 @@ pub(crate) fn compact_range(state: &State, from: Option<&[u8]>, to: Option<&[u8]
     for level in 0..state.options.levels {
         while let Some((plan, claim)) = begin_manual(state, level, from, to, number_end)? {
             let result = compact(state, &plan);
-            end(state, &claim, result.clone().err());
-            result?;
+            if !end(state, &claim, result.clone().err()) {
+                result?;
+            }
         }
     }
     Ok(())

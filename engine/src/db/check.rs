@@ -209,6 +209,7 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
     files.insert(FileKind::Manifest(versions.manifest_number()));
     files.extend(versions.current().tables().map(|(_, table)| FileKind::Sst(table.number)));
     files.extend(versions.wals().keys().copied().map(FileKind::Wal));
+    files.extend(state.reserve.is_held().then_some(FileKind::Reserve));
     let ambiguous = versions.is_ambiguous();
     let held = versions.live_tables().len() > versions.current().tables().count();
     drop(versions);
@@ -219,6 +220,7 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
         || work.resume_due
         || !work.running.is_empty()
         || !work.obsolete.is_empty()
+        || state.reserve.due().is_some()
         || !state.view.load().frozen.is_empty();
     (files.into_iter().map(FileKind::name).collect(), busy)
 }

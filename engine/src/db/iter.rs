@@ -9,8 +9,10 @@
 //! of the key that is shown. A change of direction seeks.
 
 use crate::db::deleted::DeletedRanges;
+use crate::db::meter;
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
+use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
@@ -196,7 +198,7 @@ impl DbIter {
     /// Goes to the first key.
     pub fn seek_to_first(&mut self) -> Result<()> {
         let start = self.range.start();
-        self.attempt(Direction::Forward, |iter| {
+        self.attempt(Operation::Seek, Direction::Forward, |iter| {
             match &start {
                 None => iter.inner.seek_to_first()?,
                 Some(start) => iter.inner.seek(start)?,
@@ -208,7 +210,7 @@ impl DbIter {
     /// Goes to the last key.
     pub fn seek_to_last(&mut self) -> Result<()> {
         let upper = self.range.upper.clone();
-        self.attempt(Direction::Backward, |iter| {
+        self.attempt(Operation::Seek, Direction::Backward, |iter| {
             match &upper {
                 Bound::Unbounded => iter.inner.seek_to_last()?,
                 Bound::Included(key) => iter.inner.seek_before(&behind_all_of(key))?,
@@ -223,7 +225,7 @@ impl DbIter {
         if self.range.is_below(key) {
             return self.seek_to_first();
         }
-        self.attempt(Direction::Forward, |iter| {
+        self.attempt(Operation::Seek, Direction::Forward, |iter| {
             iter.inner.seek(&before_all_of(key))?;
             iter.show_next()
         })
@@ -234,7 +236,7 @@ impl DbIter {
         if self.range.is_above(key) {
             return self.seek_to_last();
         }
-        self.attempt(Direction::Backward, |iter| {
+        self.attempt(Operation::Seek, Direction::Backward, |iter| {
             iter.inner.seek_before(&behind_all_of(key))?;
             iter.show_previous()
         })
@@ -250,7 +252,7 @@ impl DbIter {
         let key = std::mem::take(&mut self.key);
         let turn = self.direction == Direction::Backward;
         sometimes!("an iterator turns forward", if turn);
-        let result = self.attempt(Direction::Forward, |iter| {
+        let result = self.attempt(Operation::Step, Direction::Forward, |iter| {
             if turn {
                 iter.inner.seek(&behind_all_of(&key))?;
             } else {
@@ -270,7 +272,7 @@ impl DbIter {
         let turn = self.direction == Direction::Forward;
         sometimes!("an iterator turns backward", if turn);
         let key = if turn { std::mem::take(&mut self.key) } else { Vec::new() };
-        self.attempt(Direction::Backward, |iter| {
+        self.attempt(Operation::Step, Direction::Backward, |iter| {
             if turn {
                 iter.inner.seek_before(&before_all_of(&key))?;
             }
@@ -292,12 +294,21 @@ impl DbIter {
     }
 
     /// Moves; on an error the iterator is on no entry and remembers why.
-    fn attempt(&mut self, direction: Direction, step: impl FnOnce(&mut DbIter) -> Result<()>) -> Result<()> {
+    fn attempt(
+        &mut self,
+        operation: Operation,
+        direction: Direction,
+        step: impl FnOnce(&mut DbIter) -> Result<()>,
+    ) -> Result<()> {
+        let begun = meter::begin(&self.state, operation);
         self.direction = direction;
         self.valid = false;
         self.failure = None;
         self.value = Bytes::new();
         let result = step(self);
+        if begun.is_some() {
+            meter::end(&self.state, operation, begun, &self.key, "tables");
+        }
         if let Err(error) = &result {
             sometimes!("an iterator ends with an error");
             self.valid = false;

@@ -9,12 +9,16 @@ mod background;
 mod check;
 mod conflict;
 mod deleted;
+mod health;
 mod iter;
+mod meter;
 mod obsolete;
 mod pin;
 mod read;
 mod recovery;
+mod reserve;
 mod snapshot;
+mod stall;
 mod state;
 mod stats;
 mod write;
@@ -22,6 +26,7 @@ mod write;
 pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
+pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
@@ -29,18 +34,20 @@ pub use stats::Stats;
 use crate::batch::WriteBatch;
 use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
-use crate::event::{Events, Listener};
+use crate::event::{Events, Health, Listener, Operation};
 use crate::key::SeqNo;
 use crate::options::{Durability, Options};
 use crate::record::Uuid;
 use crate::sync::Mutex;
 use bytes::Bytes;
 use conflict::Guard;
+use stall::Patience;
 use state::State;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use write::CommitQueue;
 
 /// A store that is open: an ordered map from keys to values, on disk, safe to share between any number of threads.
@@ -87,6 +94,13 @@ pub struct Db {
 pub struct WriteOptions {
     /// How durable the write is when it is acknowledged; `None` for what [`Options::durability`] says.
     pub durability: Option<Durability>,
+    /// How long the write may wait, from the call on, for background work and for its turn; then nothing is written and the
+    /// error is [`Error::TimedOut`]. A write that has come to its turn is carried out, however long the disk takes. `None`:
+    /// as long as it takes.
+    pub deadline: Option<Duration>,
+    /// Not to wait for background work at all, nor to be slowed down for its sake: where it would be, nothing is written and the
+    /// error is [`Error::Stalled`]. The log, its syncs and the writers before are still waited for.
+    pub no_wait: bool,
 }
 
 impl Db {
@@ -159,8 +173,25 @@ impl Db {
     /// first entry; the others follow one by one. An empty batch returns the newest number there is.
     ///
     /// Waits for the log, for a sync if the durability asks for one (shared with writers that come at the same time), and,
-    /// where background work is behind, for that. On success the batch is empty and can be filled again. On an error it is as
+    /// where background work is behind, for that, as long as [`WriteOptions`] allow. On success the batch is empty and can be filled again. On an error it is as
     /// before, and [`WriteBatch::seqno`] tells whether it came to the log: see [`Db`] about writes that fail.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::batch::WriteBatch;
+    /// use strata::db::WriteOptions;
+    /// use strata::error::Error;
+    ///
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(b"key", b"value");
+    /// match db.write(&mut batch, WriteOptions { no_wait: true, ..WriteOptions::default() }) {
+    ///     Ok(seqno) => println!("written as {seqno}"),
+    ///     Err(Error::Stalled { cause }) => println!("not now: {cause}; the batch still has {} entry", batch.count()),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn write(&self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         self.write_guarded(batch, None, options)
     }
@@ -186,28 +217,62 @@ impl Db {
 
     fn write_guarded(&self, batch: &mut WriteBatch, guard: Option<Guard>, options: WriteOptions) -> Result<SeqNo> {
         let durability = options.durability.unwrap_or(self.state.options.durability);
-        self.queue.write(&self.state, batch, durability, guard)?;
+        let synced = durability == Durability::Always;
+        let operation = if synced { Operation::WriteSynced } else { Operation::WriteUnsynced };
+        let begun = meter::begin(&self.state, operation);
+        let until =
+            options.deadline.map(|deadline| begun.unwrap_or_else(|| self.state.env.now()).saturating_add(deadline));
+        let patience = Patience { until, no_wait: options.no_wait };
+        let meters = &self.state.meters;
+        if begun.is_some() && meters.counts_keys() {
+            let keys: Vec<Vec<u8>> = batch.spans().map(|(key, _)| key).collect();
+            meters.name_keys(keys.iter().map(Vec::as_slice));
+        }
+        let first = if meters.names_keys() { batch.spans().next().map(|(key, _)| key) } else { None };
+        let (result, waited_for) = self.queue.write(&self.state, batch, durability, guard, patience);
+        meter::end(&self.state, operation, begun, &first.unwrap_or_default(), waited_for);
+        result?;
         Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
     }
 
     /// Makes every write that was acknowledged before durable, whatever durability it had.
     pub fn sync(&self) -> Result<()> {
-        self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always, None)
+        let begun = meter::begin(&self.state, Operation::Sync);
+        let patience = Patience::default();
+        let (result, waited_for) =
+            self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always, None, patience);
+        meter::end(&self.state, Operation::Sync, begun, &[], waited_for);
+        result
     }
 
     /// The value of `key`, or `None` where it is absent. The value is shared, not copied, and keeps the block or batch that
     /// it lies in.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         self.state.ensure_open()?;
+        let begun = self.begin_get(key);
         let (view, seqno) = self.state.consistent_view();
-        read::get(&self.state, &view, key, seqno)
+        let found = read::get(&self.state, &view, key, seqno);
+        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        found
     }
 
     /// The value of `key` as the snapshot shows it.
     pub fn get_at(&self, snapshot: &Snapshot, key: &[u8]) -> Result<Option<Bytes>> {
         self.refuse_foreign(snapshot)?;
+        let begun = self.begin_get(key);
         let (view, _) = self.state.consistent_view();
-        read::get(&self.state, &view, key, snapshot.seqno())
+        let found = read::get(&self.state, &view, key, snapshot.seqno());
+        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        found
+    }
+
+    #[inline]
+    fn begin_get(&self, key: &[u8]) -> Option<Duration> {
+        let begun = meter::begin(&self.state, Operation::Get);
+        if begun.is_some() && self.state.meters.counts_keys() {
+            self.state.meters.name_keys(std::iter::once(key));
+        }
+        begun
     }
 
     /// A cursor over the keys of `range` as they are now, unmoved by later writes.
@@ -287,6 +352,23 @@ impl Db {
     pub fn check(&self) -> Result<CheckReport> {
         self.state.ensure_open()?;
         check::check(&self.state)
+    }
+
+    /// How the store is: whether it takes writes, and whether its background work gets on. Cheap, and never waits for a write.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::event::Health;
+    ///
+    /// match db.health() {
+    ///     Health::Ok => {}
+    ///     Health::Degraded(why) | Health::ReadOnly(why) | Health::Failed(why) => eprintln!("the store is not well: {why}"),
+    /// }
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn health(&self) -> Health {
+        self.state.vitals.look().0
     }
 
     /// Numbers about the store as it is now. Cheap.

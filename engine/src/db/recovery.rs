@@ -18,11 +18,13 @@ use crate::batch;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
 use crate::db::check::shape;
+use crate::db::meter;
 use crate::db::obsolete;
+use crate::db::reserve::{self, Reserve};
 use crate::db::state::{Opened, State};
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Operation};
 use crate::filename::FileKind;
 use crate::key::SeqNo;
 use crate::manifest::edit::VersionEdit;
@@ -39,6 +41,13 @@ use std::sync::Arc;
 
 /// Opens the store in `dir`, or starts one.
 pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
+    let begun = env.now();
+    let state = open_locked(env, dir, options, events)?;
+    meter::note(&state, Operation::Open, env.now().saturating_sub(begun), "the replay of its logs");
+    Ok(state)
+}
+
+fn open_locked(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
     options.validate()?;
     if survey_for(env, dir, &options)? == StoreDir::Absent {
         env.create_dir(dir)?;
@@ -47,20 +56,46 @@ pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> R
     let Some(lock) = env.lock_file(&lock_path)? else {
         return Err(Error::Locked { path: lock_path });
     };
+    let mut lock = Some(lock);
+    match recover(env, dir, &options, &events, &mut lock, None) {
+        // A full disk must not keep a store shut that holds the space it needs. Trying again is what the next open would do.
+        Err(error)
+            if options.space_reserve_bytes > 0
+                && error.is_out_of_space()
+                && reserve::give_up_while_opening(env, dir) =>
+        {
+            recover(env, dir, &options, &events, &mut lock, Some(error))
+        }
+        result => result,
+    }
+}
+
+/// With the lock, which is taken away on success alone. `spent`: why the reserve of space is gone, if it was given up for this.
+fn recover(
+    env: &Env,
+    dir: &Path,
+    options: &Options,
+    events: &Events,
+    lock: &mut Option<Box<dyn FileLock>>,
+    spent: Option<Error>,
+) -> Result<State> {
     // Looked at again: the one who held the lock may have changed everything.
-    let versions = match survey_for(env, dir, &options)? {
+    let versions = match survey_for(env, dir, options)? {
         StoreDir::Store => {
             // R5: CURRENT may be there for this process only, because the one that put it there died before its sync.
             env.sync_dir(dir)?;
-            VersionSet::recover(env, dir, &options, &events)?
+            VersionSet::recover(env, dir, options, events)?
         }
         empty => {
             sometimes!("recovery finds a store that was never finished", if empty == StoreDir::Unfinished);
-            create(env, dir, &options, &events)?
+            create(env, dir, options, events)?
         }
     };
     let found = files_in(env, dir)?;
-    Recovery { env, dir, options, events, versions, found }.run(lock)
+    let reserve_bytes = options.space_reserve_bytes;
+    let found_reserve = reserve_bytes > 0 && env.file_len(&FileKind::Reserve.path(dir))? == Some(reserve_bytes);
+    let reserve = Reserve::new(reserve_bytes, found_reserve, spent);
+    Recovery { env, dir, options: options.clone(), events: events.clone(), versions, found, reserve }.run(lock)
 }
 
 /// The files in the directory that have names of ours.
@@ -98,6 +133,7 @@ struct Recovery<'a> {
     events: Events,
     versions: VersionSet,
     found: BTreeSet<FileKind>,
+    reserve: Reserve,
 }
 
 /// What the logs held.
@@ -109,7 +145,7 @@ struct Replay {
 }
 
 impl Recovery<'_> {
-    fn run(mut self, lock: Box<dyn FileLock>) -> Result<State> {
+    fn run(mut self, lock: &mut Option<Box<dyn FileLock>>) -> Result<State> {
         self.found.iter().filter_map(|file| file.number()).for_each(|number| self.versions.bump_past(number));
         self.see_that_tables_are_there()?;
         self.see_that_no_log_was_forgotten()?;
@@ -147,8 +183,9 @@ impl Recovery<'_> {
             versions: self.versions,
             wal,
             last_seqno: replayed.last_seqno,
-            lock,
+            lock: lock.take().expect("the lock is held until a store has it"),
             obsolete,
+            reserve: self.reserve,
         }))
     }
 
@@ -272,12 +309,16 @@ impl Recovery<'_> {
     fn remove_leftovers(&mut self) -> BTreeSet<FileKind> {
         let live = obsolete::live_files(&self.versions);
         let mut left = BTreeSet::new();
-        for file in self.found.iter().copied().filter(|file| !live.contains(file)) {
+        let is_kept = |file: &FileKind| live.contains(file) || (*file == FileKind::Reserve && self.reserve.is_held());
+        for file in self.found.iter().copied().filter(|file| !is_kept(file)) {
             sometimes!("recovery removes an orphan table", if matches!(file, FileKind::Sst(_)));
             sometimes!("recovery removes an unfinished CURRENT", if file == FileKind::CurrentTemp);
             if obsolete::remove_one(self.env, self.dir, &self.events, file).is_err() {
                 sometimes!("recovery leaves an orphan that cannot be removed");
-                left.insert(file);
+                // The reserve is replaced when it is taken, by a file of the same name, which nobody else must remove.
+                if !matches!(file, FileKind::Reserve | FileKind::ReserveTemp) {
+                    left.insert(file);
+                }
             }
         }
         left

@@ -1,7 +1,8 @@
 //! The state of an open store, each part in one place and inside the lock that guards it.
 //!
 //! Locks are taken in this order, and none is taken while a later one is held:
-//! `commit`, `versions`, `work`, `snapshots`. The commit queue's locks are held for a few instructions, around no other.
+//! `commit`, `versions`, `work`, `snapshots`, the reserve, the health. The commit queue's locks are held for a few
+//! instructions, around no other.
 //!
 //! S1. Whoever loads a [`ReadView`] and then sees it still current after reading `visible` has a consistent picture: the view
 //!     holds every entry up to that seqno that any reader at it may see.
@@ -12,6 +13,10 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
+use crate::compaction::rate::Bucket;
+use crate::db::health::{Part, Vitals};
+use crate::db::meter::Meters;
+use crate::db::reserve::Reserve;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -54,6 +59,12 @@ pub(crate) struct State {
     pub(crate) work_changed: Condvar,
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, usize>>,
     pub(crate) counters: Counters,
+    pub(crate) meters: Meters,
+    /// How fast background work may write, where there is a limit.
+    pub(crate) rate: Option<Mutex<Bucket>>,
+    /// How the store is.
+    pub(crate) vitals: Vitals,
+    pub(crate) reserve: Reserve,
     pub(crate) closed: AtomicBool,
     /// Held until the store is closed.
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
@@ -163,6 +174,7 @@ pub(crate) struct Opened {
     pub(crate) last_seqno: SeqNo,
     pub(crate) lock: Box<dyn FileLock>,
     pub(crate) obsolete: BTreeSet<FileKind>,
+    pub(crate) reserve: Reserve,
 }
 
 impl State {
@@ -175,7 +187,11 @@ impl State {
             has_range_deletes: opened.versions.current().has_range_deletes(),
         };
         let levels = view.version.levels.len();
-        State {
+        let state = State {
+            meters: Meters::new(&opened.options),
+            rate: Some(opened.options.background_bytes_per_second)
+                .filter(|&rate| rate > 0)
+                .map(|rate| Mutex::new("the rate of background work", Bucket::new(rate, opened.env.now()))),
             env: opened.env,
             dir: opened.dir,
             store: opened.store,
@@ -204,9 +220,15 @@ impl State {
             work_changed: Condvar::new("a change in background work"),
             snapshots: Mutex::new("snapshots", BTreeMap::new()),
             counters: Counters::default(),
+            vitals: Vitals::new(),
+            reserve: opened.reserve,
             closed: AtomicBool::new(false),
             lock: Mutex::new("the store's lock", Some(opened.lock)),
+        };
+        if let Some(spent) = state.reserve.refusal() {
+            state.vitals.report(&state.events, Part::Space, Some(&spent));
         }
+        state
     }
 
     /// A view and the newest seqno that it is complete for (S1).

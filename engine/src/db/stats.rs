@@ -1,12 +1,15 @@
 //! Numbers about an open store.
 
-use crate::cache::CacheStats;
+use crate::cache::{CacheStats, LookupStats};
 use crate::compaction::picker;
 use crate::db::check::shape;
+use crate::db::meter::{LevelWork, OperationStats};
 use crate::db::state::State;
 use crate::error::Error;
-use crate::event::LevelShape;
+use crate::event::{Health, LevelShape, Operation};
+use crate::hot::HotKey;
 use crate::key::SeqNo;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a store is made of and has done since it was opened. Bytes and counts; each number is exact, and they are read one
@@ -15,6 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// The newest write that readers see.
     pub seqno: SeqNo,
+    /// How the store is.
+    pub health: Health,
+    /// The error behind that; `None` where all is well.
+    pub health_cause: Option<Error>,
+    /// Times that the health has changed since the store was opened.
+    pub health_changes: u64,
+    /// Bytes of the reserve of space; 0 where it was given up, or none is wanted.
+    pub reserve_bytes: u64,
     /// Tables and bytes of each level.
     pub levels: Vec<LevelShape>,
     /// Bytes in the active memtable.
@@ -23,8 +34,17 @@ pub struct Stats {
     pub frozen_bytes: u64,
     /// Memtables that wait for their flush.
     pub frozen: usize,
+    /// What flushes and compactions did to each level.
+    pub level_work: Vec<LevelWork>,
+    /// Every operation: how often, and how long. Of gets and writes that are not synced one in 16 is timed, of steps one in 64.
+    pub operations: Vec<OperationStats>,
+    /// The keys that were named most often, with [`Options::hot_keys`](crate::options::Options::hot_keys) of them, in the calls
+    /// that were timed.
+    pub hot_keys: Vec<HotKey>,
     /// Block cache.
     pub cache: CacheStats,
+    /// Lookups in tables, and what filters did for them.
+    pub lookups: LookupStats,
     /// Levels that hold more than they should.
     pub compaction_debt: usize,
     /// Bytes of batches that users wrote.
@@ -55,6 +75,92 @@ impl Stats {
         let written = self.wal_bytes + self.flush_bytes + self.compaction_bytes;
         written as f64 / (self.user_bytes as f64).max(1.0)
     }
+
+    /// Blocks that were looked into for each get: the tables that were asked, less those that a filter spared.
+    pub fn read_amplification(&self) -> f64 {
+        let blocks = self.lookups.tables - self.lookups.filter_useful;
+        blocks as f64 / (self.calls(Operation::Get) as f64).max(1.0)
+    }
+
+    /// Bytes of all tables for each byte of the last level that holds any. That level holds each key once, about, so this
+    /// estimates what the store takes beyond what is in it; it says too little where the last level itself holds much that was
+    /// deleted above. 1 where there are no tables.
+    pub fn space_amplification(&self) -> f64 {
+        let all: u64 = self.levels.iter().map(|level| level.bytes).sum();
+        let last = self.levels.iter().rev().map(|level| level.bytes).find(|&bytes| bytes > 0);
+        last.map_or(1.0, |last| all as f64 / last as f64)
+    }
+
+    /// Times that an operation was begun.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.operations[operation as usize].calls
+    }
+}
+
+impl fmt::Display for Stats {
+    /// A table for people and logs, some tens of lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        write!(f, "health            {}", self.health)?;
+        if let Some(cause) = &self.health_cause {
+            write!(f, ": {cause}")?;
+        }
+        writeln!(f, "\nnewest write      {}", self.seqno)?;
+        writeln!(
+            f,
+            "memory            {:.1} MiB in the memtable, {:.1} MiB in {} that wait, {:.1} of {:.1} MiB of cache",
+            mib(self.memtable_bytes),
+            mib(self.frozen_bytes),
+            self.frozen,
+            mib(self.cache.bytes),
+            mib(self.cache.capacity)
+        )?;
+        writeln!(
+            f,
+            "amplification     write {:.2}, read {:.2} blocks a get, space {:.2}",
+            self.write_amplification(),
+            self.read_amplification(),
+            self.space_amplification()
+        )?;
+        writeln!(f, "cache             {} hits, {} misses", self.cache.hits, self.cache.misses)?;
+        let LookupStats { tables, filter_useful, filter_false } = self.lookups;
+        writeln!(f, "filters           {filter_useful} of {tables} tables spared, {filter_false} asked in vain")?;
+        writeln!(f, "log               {} syncs, {} groups of {} writes", self.wal_syncs, self.groups, self.writes)?;
+        writeln!(f, "reserve           {:.1} MiB", mib(self.reserve_bytes))?;
+        writeln!(f, "too full          {} levels", self.compaction_debt)?;
+        writeln!(
+            f,
+            "\n{:<10} {:>8} {:>12} {:>12} {:>12} {:>12}",
+            "level", "tables", "MiB", "compactions", "MiB read", "MiB written"
+        )?;
+        let levels = self.levels.iter().zip(&self.level_work).enumerate();
+        for (number, (shape, work)) in levels.filter(|(_, (shape, work))| shape.tables > 0 || work.compactions > 0) {
+            writeln!(
+                f,
+                "{number:<10} {:>8} {:>12.1} {:>12} {:>12.1} {:>12.1}",
+                shape.tables,
+                mib(shape.bytes),
+                work.compactions,
+                mib(work.read_bytes),
+                mib(work.written_bytes)
+            )?;
+        }
+        write!(
+            f,
+            "\n{:<16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "operation", "calls", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for OperationStats { operation, calls, latency } in self.operations.iter().filter(|stats| stats.calls > 0) {
+            write!(f, "\n{:<16} {calls:>10}", operation.name())?;
+            for part in [latency.p50, latency.p90, latency.p99, latency.p999, latency.max] {
+                write!(f, " {:>10}", format!("{part:.1?}"))?;
+            }
+        }
+        for HotKey { key, count, error } in &self.hot_keys {
+            write!(f, "\nhot key {:<30} {count:>10}, of which {error} may be of others", key.escape_ascii())?;
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn stats(state: &State) -> Stats {
@@ -67,13 +173,22 @@ pub(crate) fn stats(state: &State) -> Stats {
         work.compaction_failure.as_ref().map(|failure| failure.error.clone()),
     );
     drop(work);
+    let (health, health_cause, health_changes) = state.vitals.look();
     Stats {
+        health,
+        health_cause,
+        health_changes,
+        reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
         levels: shape(&view.version),
         memtable_bytes: view.memtable.bytes(),
         frozen_bytes: view.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum(),
         frozen: view.frozen.len(),
+        level_work: state.meters.levels(),
+        operations: state.meters.operations(),
+        hot_keys: state.meters.hot_keys(),
         cache: state.blocks().stats(),
+        lookups: state.blocks().lookup_stats(),
         compaction_debt: picker::debt(&view.version, &state.options),
         user_bytes: count(&counters.user_bytes),
         wal_bytes: count(&counters.wal_bytes),

@@ -10,12 +10,17 @@
 //! W3. After a failed write or sync of the log nothing more goes to that log. Its memtable is frozen, flushed to a table, and
 //!     the log is removed from the manifest before a new log takes writes: what failed can no longer appear.
 //! W4. All of a group goes to one log and one memtable.
+//! W5. A writer that gives up, because its time is over or it was not to wait, has not come to a log, and keeps nobody else.
 
 use crate::batch::WriteBatch;
 use crate::db::conflict::{Guard, Written};
+use crate::db::health::Part;
+use crate::db::meter;
+use crate::db::reserve;
+use crate::db::stall::{Cause, Patience, wait_until, wait_while_stalled};
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Operation};
 use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
@@ -36,6 +41,8 @@ pub(crate) struct CommitQueue {
 
 struct Queue {
     leading: bool,
+    /// What the leader waits for before it commits, if it does.
+    stalled: Option<Cause>,
     waiting: VecDeque<Arc<Ticket>>,
 }
 
@@ -62,6 +69,9 @@ struct Request {
     guard: Option<Guard>,
     /// Why it is not to be written, though the others of its group are.
     refusal: Option<Error>,
+    patience: Patience,
+    /// What took longest, for people.
+    waited_for: &'static str,
 }
 
 impl Request {
@@ -86,27 +96,37 @@ impl Request {
 
 impl CommitQueue {
     pub(crate) fn new() -> CommitQueue {
-        CommitQueue { inner: Mutex::new("the queue of writers", Queue { leading: false, waiting: VecDeque::new() }) }
+        CommitQueue {
+            inner: Mutex::new(
+                "the queue of writers",
+                Queue { leading: false, stalled: None, waiting: VecDeque::new() },
+            ),
+        }
     }
 
     /// Commits a batch, together with others that come at the same time. An empty batch commits nothing, and with
     /// `Durability::Always` still makes everything before it durable.
     ///
-    /// With a guard, nothing is done where what it names was written by others, and [`Error::Conflict`] says so.
+    /// With a guard, nothing is done where what it names was written by others, and [`Error::Conflict`] says so. Says beside
+    /// the result what took longest.
     pub(crate) fn write(
         &self,
         state: &State,
         batch: &mut WriteBatch,
         durability: Durability,
         guard: Option<Guard>,
-    ) -> Result<()> {
+        patience: Patience,
+    ) -> (Result<()>, &'static str) {
         batch.set_seqno(None);
-        batch.check()?;
-        state.ensure_open()?;
-        let request = Request { batch: std::mem::take(batch), durability, guard, refusal: None };
+        if let Err(refused) = batch.check().and_then(|()| state.ensure_open()) {
+            return (Err(refused), "nothing");
+        }
+        let batch_taken = std::mem::take(batch);
+        let waited_for = "the log, and the writers before it";
+        let request = Request { batch: batch_taken, durability, guard, refusal: None, patience, waited_for };
         let (request, result) = self.commit(state, request);
         *batch = request.batch;
-        result
+        (result, request.waited_for)
     }
 
     fn commit(&self, state: &State, request: Request) -> (Request, Result<()>) {
@@ -116,6 +136,11 @@ impl CommitQueue {
             drop(queue);
             return self.lead(state, request);
         }
+        if let (Some(cause), true) = (queue.stalled, request.patience.no_wait) {
+            sometimes!("a writer that does not wait comes to a queue that does");
+            return (request, Err(cause.refusal()));
+        }
+        let mut until = request.patience.until;
         let ticket = Arc::new(Ticket {
             slot: Mutex::new("a writer's ticket", Slot::Waiting(request)),
             changed: Condvar::new("the leader of the group commit"),
@@ -132,7 +157,51 @@ impl CommitQueue {
                 }
                 unfinished => {
                     *slot = unfinished;
-                    ticket.changed.wait(&mut slot);
+                    if wait_until(state, &ticket.changed, &mut slot, until) {
+                        continue;
+                    }
+                    drop(slot);
+                    if let Some(request) = self.withdraw(&ticket) {
+                        sometimes!("a writer gives up its place in the queue");
+                        let cause = "the writers before it had not come to their end".to_string();
+                        return (request, Err(Error::TimedOut { cause }));
+                    }
+                    // It is being written, or is to lead: what comes of that comes soon.
+                    until = None;
+                    slot = ticket.slot.lock();
+                }
+            }
+        }
+    }
+
+    /// Takes a request out of the queue, if it is still in it.
+    fn withdraw(&self, ticket: &Arc<Ticket>) -> Option<Request> {
+        let mut queue = self.inner.lock();
+        let place = queue.waiting.iter().position(|other| Arc::ptr_eq(other, ticket))?;
+        queue.waiting.remove(place);
+        match std::mem::replace(&mut *ticket.slot.lock(), Slot::Taken) {
+            Slot::Waiting(request) => Some(request),
+            _ => unreachable!("a queued ticket waits"),
+        }
+    }
+
+    /// The leader has to wait for background work: those behind it that are not to wait go away.
+    fn stall(&self, cause: Cause) {
+        let mut queue = self.inner.lock();
+        queue.stalled = Some(cause);
+        let waiting = std::mem::take(&mut queue.waiting);
+        for ticket in waiting {
+            let mut slot = ticket.slot.lock();
+            match std::mem::replace(&mut *slot, Slot::Taken) {
+                Slot::Waiting(request) if request.patience.no_wait => {
+                    sometimes!("a writer that does not wait is sent away by one that does");
+                    *slot = Slot::Done(request, Err(cause.refusal()));
+                    ticket.changed.notify_one();
+                }
+                waits => {
+                    *slot = waits;
+                    drop(slot);
+                    queue.waiting.push_back(ticket);
                 }
             }
         }
@@ -140,7 +209,19 @@ impl CommitQueue {
 
     /// Commits a request and those that wait behind it.
     fn lead(&self, state: &State, request: Request) -> (Request, Result<()>) {
-        let room = make_room(state);
+        let mut stalled = false;
+        let room = make_room(state, request.patience, &mut |cause| {
+            stalled = true;
+            self.stall(cause);
+        });
+        if stalled {
+            self.inner.lock().stalled = None;
+        }
+        if let Err(error @ (Error::Stalled { .. } | Error::TimedOut { .. })) = room {
+            // Its own business: the next one may have more patience.
+            self.hand_over();
+            return (request, Err(error));
+        }
         let followers = self.gather(&request, state.options.group_commit_bytes_max);
         sometimes!("a group commit has followers", if !followers.is_empty());
         let mut group = Vec::with_capacity(1 + followers.len());
@@ -151,7 +232,11 @@ impl CommitQueue {
                 _ => unreachable!("only the leader takes requests from tickets"),
             }
         }
-        let result = room.and_then(|()| commit_group(state, &mut group));
+        let has_waited = room.as_ref().is_ok_and(|waited| !waited.is_zero());
+        let result = room.and_then(|_| commit_group(state, &mut group));
+        if has_waited {
+            group.iter_mut().for_each(|request| request.waited_for = "background work that is behind");
+        }
         self.hand_over();
         let mut group = group.into_iter();
         let own = group.next().expect("the leader's own request comes first");
@@ -214,6 +299,7 @@ impl CommitQueue {
 fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    refuse_puts(state, group);
     refuse_conflicts(state, group);
     let logged = group.iter().filter(|request| request.is_logged());
     let entries: u64 = logged.map(|request| u64::from(request.batch.count())).sum();
@@ -245,12 +331,22 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     Ok(())
 }
 
+/// While the reserve of space is given up, the room that it has left is for deletes.
+fn refuse_puts(state: &State, group: &mut [Request]) {
+    let Some(error) = state.reserve.refusal() else { return };
+    for request in group.iter_mut().filter(|request| !request.batch.only_deletes()) {
+        sometimes!("a put is refused because the reserve of space is given up");
+        request.refusal = Some(error.clone());
+    }
+    sometimes!("a delete is taken while the reserve of space is given up", if group.iter().any(Request::is_logged));
+}
+
 /// Decides of each batch that rests on something whether it may commit behind those of the group before it.
 fn refuse_conflicts(state: &State, group: &mut [Request]) {
     let Some(last) = group.iter().rposition(|request| request.guard.is_some()) else { return };
     let mut written = Written::default();
     for request in &mut group[..=last] {
-        if let Some(guard) = &request.guard {
+        if let (Some(guard), None) = (&request.guard, &request.refusal) {
             request.refusal = guard.hold(state, &written).err();
             sometimes!("a transaction meets another one in its group", if request.refusal.is_some() && !written.is_empty());
         }
@@ -274,8 +370,11 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
     state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
     sometimes!("a sync finds everything synced", if sync && wal.synced_bytes() == wal.bytes());
     if sync && wal.synced_bytes() < wal.bytes() {
+        let begun = state.env.now();
         wal.sync()?;
         Counters::add(&state.counters.syncs, 1);
+        meter::note(state, Operation::LogSync, state.env.now().saturating_sub(begun), "the disk");
+        group.iter_mut().for_each(|request| request.waited_for = "a sync of the log");
     }
     if sync {
         commit.sync_due = None;
@@ -366,7 +465,9 @@ fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     commit.wal = None;
     commit.sync_due = None;
     commit.failure = Some(error.clone());
+    state.vitals.report(&state.events, Part::Log, Some(error));
     freeze(state, commit);
+    reserve::give_up(state, error);
     state.work.lock().resume_due = true;
     state.work_changed.notify_all();
 }
@@ -472,6 +573,7 @@ pub(crate) fn resume(state: &State) -> Result<()> {
     sometimes!("the store resumes with a new wal");
     sometimes!("the store resumes after the disk was full", if matches!(commit.failure, Some(Error::OutOfSpace(_))));
     commit.failure = None;
+    state.vitals.report(&state.events, Part::Log, None);
     state.events.tell(|| Event::Resumed);
     Ok(())
 }
@@ -512,13 +614,6 @@ enum Pace {
     Wait(Cause),
 }
 
-/// What a stalled writer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    Memtables(usize),
-    LevelZero(usize),
-}
-
 /// Whether the memtable should be frozen: it holds enough, or its log takes more than its share of what all may take.
 fn is_full(state: &State, view: &ReadView) -> bool {
     let options = &state.options;
@@ -547,14 +642,18 @@ fn pace(state: &State, view: &ReadView, slept: bool) -> Pace {
     if full { Pace::Rotate } else { Pace::Go }
 }
 
-/// Waits until a writer may go on. A stall ends with an error when the background work that it waits for has failed: it
-/// always waits for something that can run.
-fn make_room(state: &State) -> Result<()> {
+/// Waits until a writer may go on, as long as its patience lasts; calls `stall` before it does. Returns how long it waited. A
+/// stall ends with an error when the background work that it waits for has failed: it always waits for something that can run.
+fn make_room(state: &State, patience: Patience, stall: &mut dyn FnMut(Cause)) -> Result<Duration> {
     let mut slept = false;
+    let mut waited = Duration::ZERO;
     loop {
+        if patience.until.is_some_and(|until| until <= state.env.now()) {
+            return Err(Error::TimedOut { cause: "its turn came too late".into() });
+        }
         let view = state.view.load_full();
         match pace(state, &view, slept) {
-            Pace::Go => return Ok(()),
+            Pace::Go => return Ok(waited),
             Pace::Rotate => {
                 let mut commit = state.commit.lock();
                 refuse_if_failed(state, &commit)?;
@@ -569,47 +668,42 @@ fn make_room(state: &State) -> Result<()> {
                 } else {
                     sometimes!("wal rotated before a writer could do it");
                 }
-                return Ok(());
+                return Ok(waited);
             }
             Pace::Slow(duration) => {
+                let cause = Cause::LevelZero(view.version.levels[0].len());
+                if patience.no_wait {
+                    return Err(cause.refusal());
+                }
                 sometimes!("a writer is slowed by level 0");
-                state.env.sleep(duration);
+                stall(cause);
+                let begun = meter::begin(state, Operation::Slowdown);
+                let left = patience.until.map(|until| until.saturating_sub(state.env.now()));
+                state.env.sleep(left.map_or(duration, |left| left.min(duration)));
+                meter::end(state, Operation::Slowdown, begun, &[], "level 0");
+                waited += duration;
                 slept = true;
+                if left.is_some_and(|left| left <= duration) {
+                    return Err(Error::TimedOut { cause: cause.to_string() });
+                }
             }
             Pace::Wait(cause) => {
                 sometimes!("a writer is stalled by level 0", if matches!(cause, Cause::LevelZero(_)));
                 sometimes!("a writer is stalled by frozen memtables", if matches!(cause, Cause::Memtables(_)));
-                state.events.tell(|| Event::Stalled { cause: format!("{cause:?}") });
+                if patience.no_wait {
+                    sometimes!("a writer does not wait");
+                    return Err(cause.refusal());
+                }
+                stall(cause);
+                state.events.tell(|| Event::Stalled { cause: cause.to_string() });
                 Counters::add(&state.counters.stalls, 1);
-                wait_while_stalled(state, cause)?;
+                let begun = state.env.now();
+                let result = wait_while_stalled(state, cause, patience.until);
+                let stalled = state.env.now().saturating_sub(begun);
+                meter::note(state, cause.operation(), stalled, "background work that is behind");
+                waited += stalled;
+                result?;
             }
         }
-    }
-}
-
-fn wait_while_stalled(state: &State, cause: Cause) -> Result<()> {
-    let mut work = state.work.lock();
-    loop {
-        if work.shutting_down {
-            return Err(Error::Closed);
-        }
-        let failure = match cause {
-            Cause::Memtables(_) => &work.flush_failure,
-            Cause::LevelZero(_) => &work.compaction_failure,
-        };
-        if let Some(failure) = failure {
-            sometimes!("a stall ends because its background work failed");
-            return Err(failure.error.clone());
-        }
-        let view = state.view.load();
-        let over = match cause {
-            Cause::Memtables(_) => view.frozen.len() + 1 < state.options.memtables_max,
-            Cause::LevelZero(_) => view.version.levels[0].len() < state.options.l0_stop_trigger,
-        };
-        if over {
-            return Ok(());
-        }
-        drop(view);
-        state.work_changed.wait(&mut work);
     }
 }

@@ -124,8 +124,16 @@ impl Table {
     fn entry(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<(SeqNo, Lookup)>> {
         if !self.may_contain(user_key) {
             sometimes!("a filter spares the read of a block");
+            self.cache.lookups.asked(Some(false), false);
             return Ok(None);
         }
+        let found = self.entry_in_blocks(user_key, seqno)?;
+        self.cache.lookups.asked(self.ends.filter.as_ref().map(|_| true), found.is_some());
+        Ok(found)
+    }
+
+    #[inline]
+    fn entry_in_blocks(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<(SeqNo, Lookup)>> {
         let target = Target { user: user_key, trailer: &trailer(seqno, KIND_FOR_SEEK) };
         let number = self.search(target)?;
         if number == self.blocks() {

@@ -157,7 +157,7 @@ fn pick_by_label<'a>(
 fn restamped(mut op: Op, free_from: Stamp) -> Op {
     let restamp = |stamp: Stamp| if stamp == EMPTY { EMPTY } else { stamp + free_from - STAMP_FIRST };
     match &mut op {
-        Op::Put { value, .. } => value.stamp = restamp(value.stamp),
+        Op::Put { value, .. } | Op::Hurry { value, .. } => value.stamp = restamp(value.stamp),
         Op::Batch { entries, .. } => {
             entries
                 .iter_mut()

@@ -189,6 +189,12 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
             simpler.push(Op::Put { key: *key, value: plain(*value), sync: *sync });
             simpler.push(Op::Put { key: *key, value: *value, sync: SyncMode::Default });
         }
+        Op::Hurry { key, value, sync, within_ms } => {
+            simpler.push(Op::Put { key: *key, value: plain(*value), sync: *sync });
+            let (key, within_ms) = (*key, *within_ms);
+            simpler.push(Op::Hurry { key, value: plain(*value), sync: *sync, within_ms });
+            simpler.push(Op::Hurry { key, value: *value, sync: SyncMode::Default, within_ms });
+        }
         Op::Delete { key, .. } => simpler.push(Op::Delete { key: *key, sync: SyncMode::Default }),
         Op::Batch { entries, sync } => {
             let plain: Vec<Entry> =

@@ -49,6 +49,7 @@ pub(super) fn dump(args: &DumpArgs, out: &mut Out) -> Result<bool, Failure> {
         FileKind::Current | FileKind::CurrentTemp => current(&env, path, out),
         FileKind::Identity | FileKind::IdentityTemp => identity(&env, path, out),
         FileKind::Lock => say(out, "a lock file, which holds nothing".into()),
+        FileKind::Reserve | FileKind::ReserveTemp => say(out, "a reserve of space, whose bytes mean nothing".into()),
     };
     match dumped {
         Ok(()) => Ok(true),

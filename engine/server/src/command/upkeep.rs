@@ -1,9 +1,12 @@
 //! Looking after a store.
 
 use super::{Store, bytes};
+use crate::escape::escape;
 use crate::out::{Failure, Out, size};
 use clap::Args;
 use serde_json::{Value, json};
+use std::time::Duration;
+use strata::db::{OperationStats, Stats};
 use strata::event::LevelShape;
 
 fn levels_json(levels: &[LevelShape]) -> Vec<Value> {
@@ -20,32 +23,87 @@ fn levels_text(levels: &[LevelShape]) -> String {
 pub(super) fn stats(store: &Store, out: &mut Out) -> Result<bool, Failure> {
     let db = store.open()?;
     let stats = db.stats();
-    let bytes: u64 = stats.levels.iter().map(|level| level.bytes).sum();
-    let tables: usize = stats.levels.iter().map(|level| level.tables).sum();
     out.say(
+        || format!("store             {}\n{stats}", db.uuid()),
         || {
-            let debt = stats.compaction_debt;
-            let shape = levels_text(&stats.levels);
-            format!(
-                "store {}\nnewest write: {}\n{tables} tables, {}\nlevels that are too full: {debt}{shape}",
-                db.uuid(),
-                stats.seqno,
-                size(bytes)
-            )
-        },
-        || {
-            json!({
-                "store": db.uuid().to_string(),
-                "seqno": stats.seqno,
-                "tables": tables,
-                "bytes": bytes,
-                "compaction_debt": stats.compaction_debt,
-                "levels": levels_json(&stats.levels),
-            })
+            let mut json = stats_json(&stats);
+            json["store"] = json!(db.uuid().to_string());
+            json
         },
     )?;
     db.close()?;
     Ok(true)
+}
+
+/// Every number, durations in nanoseconds.
+fn stats_json(stats: &Stats) -> Value {
+    let bytes: u64 = stats.levels.iter().map(|level| level.bytes).sum();
+    let tables: usize = stats.levels.iter().map(|level| level.tables).sum();
+    let levels = stats.levels.iter().zip(&stats.level_work).map(|(level, work)| {
+        json!({
+            "tables": level.tables,
+            "bytes": level.bytes,
+            "compactions": work.compactions,
+            "read_bytes": work.read_bytes,
+            "written_bytes": work.written_bytes,
+        })
+    });
+    let operations = stats.operations.iter().map(|OperationStats { operation, calls, latency }| {
+        let ns = |duration: Duration| duration.as_nanos() as u64;
+        json!({
+            "operation": operation.name(),
+            "calls": calls,
+            "measured": latency.count,
+            "mean_ns": ns(latency.mean),
+            "p50_ns": ns(latency.p50),
+            "p90_ns": ns(latency.p90),
+            "p99_ns": ns(latency.p99),
+            "p999_ns": ns(latency.p999),
+            "max_ns": ns(latency.max),
+        })
+    });
+    let hot =
+        stats.hot_keys.iter().map(|hot| json!({ "key": escape(&hot.key), "count": hot.count, "error": hot.error }));
+    json!({
+        "health": stats.health.to_string(),
+        "health_cause": stats.health_cause.as_ref().map(ToString::to_string),
+        "health_changes": stats.health_changes,
+        "reserve_bytes": stats.reserve_bytes,
+        "seqno": stats.seqno,
+        "tables": tables,
+        "bytes": bytes,
+        "compaction_debt": stats.compaction_debt,
+        "memtable_bytes": stats.memtable_bytes,
+        "frozen": stats.frozen,
+        "frozen_bytes": stats.frozen_bytes,
+        "cache": {
+            "hits": stats.cache.hits,
+            "misses": stats.cache.misses,
+            "bytes": stats.cache.bytes,
+            "capacity": stats.cache.capacity,
+        },
+        "lookups": {
+            "tables": stats.lookups.tables,
+            "filter_useful": stats.lookups.filter_useful,
+            "filter_false": stats.lookups.filter_false,
+        },
+        "amplification": {
+            "write": stats.write_amplification(),
+            "read": stats.read_amplification(),
+            "space": stats.space_amplification(),
+        },
+        "user_bytes": stats.user_bytes,
+        "wal_bytes": stats.wal_bytes,
+        "wal_syncs": stats.wal_syncs,
+        "flush_bytes": stats.flush_bytes,
+        "compaction_bytes": stats.compaction_bytes,
+        "groups": stats.groups,
+        "writes": stats.writes,
+        "stalls": stats.stalls,
+        "levels": levels.collect::<Vec<Value>>(),
+        "operations": operations.collect::<Vec<Value>>(),
+        "hot_keys": hot.collect::<Vec<Value>>(),
+    })
 }
 
 /// Damage is an answer.
