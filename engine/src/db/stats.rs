@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// The newest write that readers see.
     pub seqno: SeqNo,
-    /// Tables and bytes of each level.
+    /// Tables and bytes of each level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
-    /// Bytes in the active memtable.
+    /// Bytes in the active memtables of all keyspaces.
     pub memtable_bytes: u64,
     /// Bytes in memtables that wait for their flush, and how many these are.
     pub frozen_bytes: u64,
@@ -69,12 +69,12 @@ pub(crate) fn stats(state: &State) -> Stats {
     drop(work);
     Stats {
         seqno: state.visible.load(Ordering::Acquire),
-        levels: shape(&view.version),
+        levels: shape(&view.catalog),
         memtable_bytes: view.memtable.bytes(),
         frozen_bytes: view.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum(),
         frozen: view.frozen.len(),
         cache: state.blocks().stats(),
-        compaction_debt: picker::debt(&view.version, &state.options),
+        compaction_debt: picker::debt_of_all(&view.catalog),
         user_bytes: count(&counters.user_bytes),
         wal_bytes: count(&counters.wal_bytes),
         flush_bytes: count(&counters.flush_bytes),

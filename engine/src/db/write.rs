@@ -9,7 +9,8 @@
 //!     asked for) without error; logs before this one were synced when they were closed.
 //! W3. After a failed write or sync of the log nothing more goes to that log. Its memtable is frozen, flushed to a table, and
 //!     the log is removed from the manifest before a new log takes writes: what failed can no longer appear.
-//! W4. All of a group goes to one log and one memtable.
+//! W4. All of a group goes to one log and one generation of memtables.
+//! W5. What goes to the log is for keyspaces that exist, and none is dropped before it is in the memtable.
 
 use crate::batch::WriteBatch;
 use crate::db::conflict::{Guard, Written};
@@ -20,7 +21,7 @@ use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::mark::sometimes;
-use crate::memtable::Memtable;
+use crate::memtable::Generation;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::{ClosedWal, WalWriter};
@@ -214,6 +215,7 @@ impl CommitQueue {
 fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    refuse_unknown_keyspaces(state, group);
     refuse_conflicts(state, group);
     let logged = group.iter().filter(|request| request.is_logged());
     let entries: u64 = logged.map(|request| u64::from(request.batch.count())).sum();
@@ -245,12 +247,22 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses batches for keyspaces that do not exist (W5).
+fn refuse_unknown_keyspaces(state: &State, group: &mut [Request]) {
+    for request in group.iter_mut().filter(|request| !request.batch.keyspaces().is_empty()) {
+        let view = state.view.load();
+        let mut unknown = request.batch.keyspaces().iter().filter_map(|&id| view.keyspace(id).err());
+        request.refusal = unknown.next();
+        sometimes!("a batch is refused because a keyspace is gone", if request.refusal.is_some());
+    }
+}
+
 /// Decides of each batch that rests on something whether it may commit behind those of the group before it.
 fn refuse_conflicts(state: &State, group: &mut [Request]) {
     let Some(last) = group.iter().rposition(|request| request.guard.is_some()) else { return };
     let mut written = Written::default();
     for request in &mut group[..=last] {
-        if let Some(guard) = &request.guard {
+        if let (Some(guard), None) = (&request.guard, &request.refusal) {
             request.refusal = guard.hold(state, &written).err();
             sometimes!("a transaction meets another one in its group", if request.refusal.is_some() && !written.is_empty());
         }
@@ -284,7 +296,7 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
 }
 
 /// Puts a logged batch into the memtable. The values stay where they are and are shared.
-fn insert(memtable: &Memtable, batch: &mut WriteBatch) {
+fn insert(memtable: &Generation, batch: &mut WriteBatch) {
     let Some(first) = batch.seqno() else { return };
     let entries = batch.take_entries().map(|entry| entry.expect("a batch that was put together here can be read"));
     memtable.insert_batch(first, entries);
@@ -330,20 +342,26 @@ pub(crate) fn sync_if_due(state: &State) {
 pub(crate) fn sync_and_look<T>(state: &State, look: impl FnOnce(ClosedWal, SeqNo) -> T) -> Result<T> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    let so_far = sync_wal(state, &mut commit)?;
+    Ok(look(so_far, commit.next_seqno - 1))
+}
+
+/// Makes everything that was written durable, and returns the log as one who replays it must know it.
+pub(super) fn sync_wal(state: &State, commit: &mut Commit) -> Result<ClosedWal> {
     let wal = commit.wal.as_mut().expect("checked to be there");
     if wal.synced_bytes() < wal.bytes() {
         Counters::add(&state.counters.syncs, 1);
         if let Err(error) = wal.sync() {
-            abandon_wal(state, &mut commit, &error);
+            abandon_wal(state, commit, &error);
             return Err(error);
         }
     }
     let so_far = ClosedWal { number: wal.number(), bytes: wal.bytes(), last_seqno: wal.last_seqno() };
     commit.sync_due = None;
-    Ok(look(so_far, commit.next_seqno - 1))
+    Ok(so_far)
 }
 
-fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
+pub(super) fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
     state.ensure_open()?;
     match &commit.failure {
         None => Ok(()),
@@ -359,7 +377,7 @@ fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
 }
 
 /// Gives up a log that failed (W3), and has the background task bring the store back to work.
-fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
+pub(super) fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     sometimes!("wal abandoned after a failure");
     sometimes!("wal abandoned while memtables wait for their flush", if !state.view.load().frozen.is_empty());
     state.tell_failure("a write to the log", error);
@@ -373,7 +391,7 @@ fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
 
 /// The active memtable takes no more writes, and an empty one takes its place.
 fn freeze(state: &State, commit: &Commit) {
-    let memtable = Arc::new(Memtable::new());
+    let memtable = Arc::new(Generation::new());
     state.view.rcu(|view| {
         let frozen = Arc::new(Frozen {
             memtable: view.memtable.clone(),
@@ -383,8 +401,9 @@ fn freeze(state: &State, commit: &Commit) {
         ReadView {
             memtable: memtable.clone(),
             frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
-            version: view.version.clone(),
+            catalog: view.catalog.clone(),
             has_range_deletes: view.has_range_deletes,
+            reads_from: view.reads_from,
         }
     });
 }
@@ -419,7 +438,7 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
 
 /// For a mark: never waits, and says no where it would have to.
 fn is_any_snapshot_live(state: &State) -> bool {
-    state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.is_empty())
+    state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.holders.is_empty())
 }
 
 fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
@@ -531,7 +550,7 @@ fn is_full(state: &State, view: &ReadView) -> bool {
 fn pace(state: &State, view: &ReadView, slept: bool) -> Pace {
     let options = &state.options;
     let full = is_full(state, view);
-    let tables = view.version.levels[0].len();
+    let tables = view.catalog.level_zero_max();
     if full && view.frozen.len() + 1 >= options.memtables_max {
         return Pace::Wait(Cause::Memtables(view.frozen.len()));
     }
@@ -604,7 +623,7 @@ fn wait_while_stalled(state: &State, cause: Cause) -> Result<()> {
         let view = state.view.load();
         let over = match cause {
             Cause::Memtables(_) => view.frozen.len() + 1 < state.options.memtables_max,
-            Cause::LevelZero(_) => view.version.levels[0].len() < state.options.l0_stop_trigger,
+            Cause::LevelZero(_) => view.catalog.level_zero_max() < state.options.l0_stop_trigger,
         };
         if over {
             return Ok(());
