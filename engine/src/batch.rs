@@ -20,8 +20,11 @@ use bytes::Bytes;
 /// The longest payload of a batch, in bytes: a record of a log holds it whole.
 pub const BATCH_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
 
-/// Puts, deletes and range deletes that are applied together or not at all. Later entries win over earlier ones of the same
-/// key.
+/// Puts, deletes and range deletes that are applied together or not at all, in whatever keyspaces. Later entries win over
+/// earlier ones of the same key.
+///
+/// The methods that end with `in` take a keyspace of the store that the batch is for: its
+/// [handle](crate::db::Keyspace), or its number. One that does not exist is refused when the batch is written.
 ///
 /// ```
 /// let mut batch = strata::batch::WriteBatch::new();
@@ -35,6 +38,8 @@ pub const BATCH_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
 pub struct WriteBatch {
     payload: Vec<u8>,
     count: u32,
+    /// The keyspaces of its entries beside the default one, by number.
+    keyspaces: Vec<KeyspaceId>,
     refused: Option<String>,
     seqno: Option<SeqNo>,
 }
@@ -62,32 +67,32 @@ impl WriteBatch {
     }
 
     /// Gives `key` of this keyspace this value.
-    pub fn put_in(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
+    pub fn put_in(&mut self, keyspace: impl Into<KeyspaceId>, key: &[u8], value: &[u8]) {
         if value.len() > VALUE_LEN_MAX {
             self.refuse(format!(
                 "the value of entry {} has {} bytes, and must have at most {VALUE_LEN_MAX}",
                 self.count,
                 value.len()
             ));
-        } else if self.begin(Kind::Put, keyspace, key, value.len()) {
+        } else if self.begin(Kind::Put, keyspace.into(), key, value.len()) {
             put_bytes(&mut self.payload, value);
         }
     }
 
     /// Makes `key` of this keyspace absent.
-    pub fn delete_in(&mut self, keyspace: KeyspaceId, key: &[u8]) {
-        self.begin(Kind::Delete, keyspace, key, 0);
+    pub fn delete_in(&mut self, keyspace: impl Into<KeyspaceId>, key: &[u8]) {
+        self.begin(Kind::Delete, keyspace.into(), key, 0);
     }
 
     /// Makes all keys of this keyspace from `begin` up to `end` absent, `end` not among them.
-    pub fn delete_range_in(&mut self, keyspace: KeyspaceId, begin: &[u8], end: &[u8]) {
+    pub fn delete_range_in(&mut self, keyspace: impl Into<KeyspaceId>, begin: &[u8], end: &[u8]) {
         if end.len() > KEY_LEN_MAX {
             self.refuse(format!(
                 "the end of entry {} has {} bytes, and must have at most {KEY_LEN_MAX}",
                 self.count,
                 end.len()
             ));
-        } else if begin < end && self.begin(Kind::RangeDelete, keyspace, begin, end.len()) {
+        } else if begin < end && self.begin(Kind::RangeDelete, keyspace.into(), begin, end.len()) {
             put_bytes(&mut self.payload, end);
         }
     }
@@ -111,6 +116,7 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.payload.clear();
         self.count = 0;
+        self.keyspaces.clear();
         self.refused = None;
     }
 
@@ -125,12 +131,19 @@ impl WriteBatch {
         self.seqno = seqno;
     }
 
-    /// What it writes, in the order of its entries: the first key of each, and for a range delete the key behind its last.
-    pub fn spans(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
+    /// The keyspaces of its entries, beside the default one, by number.
+    pub fn keyspaces(&self) -> &[KeyspaceId] {
+        &self.keyspaces
+    }
+
+    /// What it writes, in the order of its entries: the keyspace and the first key of each, and for a range delete the key
+    /// behind its last.
+    pub fn spans(&self) -> impl Iterator<Item = (KeyspaceId, Vec<u8>, Option<Vec<u8>>)> + '_ {
         let mut decoder = Decoder::new(&self.payload);
         std::iter::from_fn(move || {
-            next_entry(&mut decoder)
-                .map(|(_, kind, key, value)| (key.to_vec(), (kind == Kind::RangeDelete).then(|| value.to_vec())))
+            next_entry(&mut decoder).map(|(keyspace, kind, key, value)| {
+                (keyspace, key.to_vec(), (kind == Kind::RangeDelete).then(|| value.to_vec()))
+            })
         })
     }
 
@@ -144,6 +157,7 @@ impl WriteBatch {
     /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
     pub(crate) fn take_entries(&mut self) -> Decode {
         let count = std::mem::take(&mut self.count);
+        self.keyspaces.clear();
         decode(std::mem::take(&mut self.payload).into(), count)
     }
 
@@ -188,6 +202,11 @@ impl WriteBatch {
         put_varint(&mut self.payload, u64::from(keyspace));
         put_bytes(&mut self.payload, key);
         self.count += 1;
+        if keyspace != KEYSPACE_DEFAULT
+            && let Err(index) = self.keyspaces.binary_search(&keyspace)
+        {
+            self.keyspaces.insert(index, keyspace);
+        }
         true
     }
 

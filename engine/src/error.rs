@@ -51,6 +51,8 @@ pub enum Error {
     },
     /// Somebody else has written what this transaction read, or wrote. Nothing of it was done; begin it anew.
     Conflict {
+        /// The number of the keyspace that the key is in; 0 is the default one.
+        keyspace: u32,
         /// The first such key that was found.
         key: Vec<u8>,
     },
@@ -63,6 +65,11 @@ pub enum Error {
     TimedOut {
         /// What it waited for.
         cause: String,
+    },
+    /// There is no such keyspace: it was dropped, or never created. Nothing was done.
+    NoSuchKeyspace {
+        /// Its name, or its number where that is all that is known: `"people"`, `7`.
+        keyspace: String,
     },
     /// The handle was closed.
     Closed,
@@ -170,10 +177,15 @@ impl fmt::Display for Error {
                 "writes are refused, because it is unknown what an earlier failure left on disk; reads go on; reopen the \
                  store to write again. The failure: {cause}"
             ),
-            Error::Conflict { key } => write!(
+            Error::Conflict { keyspace, key } => write!(
                 f,
-                "the transaction was not committed: the key \"{}\" was written by somebody else meanwhile; begin it anew",
-                key.escape_ascii()
+                "the transaction was not committed: the key \"{}\"{} was written by somebody else meanwhile; begin it anew",
+                key.escape_ascii(),
+                if *keyspace == 0 { String::new() } else { format!(" of keyspace {keyspace}") }
+            ),
+            Error::NoSuchKeyspace { keyspace } => write!(
+                f,
+                "there is no keyspace {keyspace}: it was dropped, or never created in this store; nothing was done"
             ),
             Error::Stalled { cause } => write!(
                 f,

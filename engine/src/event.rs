@@ -150,7 +150,7 @@ pub enum Event {
         /// Number of the new log.
         wal: u64,
     },
-    /// A memtable was written to a table and installed.
+    /// A memtable was written to a table and installed. Told once for each keyspace that it held entries of.
     Flushed {
         /// Number of the table; `None` where nothing was left to write.
         table: Option<u64>,
@@ -171,6 +171,20 @@ pub enum Event {
         moved: bool,
         /// The levels as they are now.
         levels: Vec<LevelShape>,
+    },
+    /// A keyspace was created.
+    KeyspaceCreated {
+        /// Its number.
+        keyspace: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A keyspace is about to be dropped, by a drop that has this number among the writes, whether it succeeds or fails.
+    KeyspaceDropping {
+        /// Its number.
+        keyspace: u32,
+        /// The number of the drop.
+        seqno: u64,
     },
     /// A new manifest was begun.
     ManifestRotated {

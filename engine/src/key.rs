@@ -20,11 +20,20 @@ pub type SeqNo = u64;
 /// The largest sequence number.
 pub const SEQNO_MAX: SeqNo = (1 << 56) - 1;
 
-/// The number of a keyspace. There is one for now, [`KEYSPACE_DEFAULT`].
+/// The number of a keyspace. None is given to two keyspaces of a store, not even after one was dropped.
 pub type KeyspaceId = u32;
 
 /// The keyspace that every store has.
 pub const KEYSPACE_DEFAULT: KeyspaceId = 0;
+
+/// What [`KEYSPACE_DEFAULT`] is called.
+pub const KEYSPACE_DEFAULT_NAME: &str = "default";
+
+/// The longest name of a keyspace, in bytes. The shortest has one.
+pub const KEYSPACE_NAME_LEN_MAX: usize = 255;
+
+/// The most keyspaces that a store can have beside [`KEYSPACE_DEFAULT`].
+pub const KEYSPACES_MAX: usize = 1024;
 
 /// Bytes behind the user key in an internal key.
 pub const TRAILER_LEN: usize = 8;

@@ -9,6 +9,10 @@
 //! one above ([`compaction`]). Which tables and logs count is itself a log, the [`manifest`]. A reader looks at an immutable
 //! picture of all this ([`db`]): it waits for nobody and nobody waits for it.
 //!
+//! A store can hold several maps, its *keyspaces*. Each has levels of its own, and all share the log: what was written to any
+//! of them since a log was begun lies in one generation of memtables, which is flushed as a whole, one table for each keyspace, by
+//! one edit of the manifest. So a batch over several keyspaces is never split, and one in which nothing happens holds no log back.
+//!
 //! # The floors
 //!
 //! A module names only modules on lower floors; `tests/layers.rs` keeps it so.

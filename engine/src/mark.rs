@@ -37,6 +37,11 @@ pub const MARKS: &[&str] = &[
     "a write is refused because the store is read-only",
     "a write is refused because the disk is full",
     "a periodic sync comes due",
+    "a batch is refused because a keyspace is gone",
+    "a transaction rests on a keyspace that was dropped",
+    // Keyspaces.
+    "the drop of a keyspace fails",
+    "a snapshot shows a keyspace that was dropped",
     // Rotation.
     "wal rotated while a snapshot is live",
     "wal rotated while a flush runs",
@@ -77,6 +82,9 @@ pub const MARKS: &[&str] = &[
     "an empty memtable is flushed",
     "several memtables wait for their flush",
     "a flush drops a version that nobody sees",
+    "a flush writes tables of several keyspaces",
+    "a flush leaves out a keyspace that was dropped",
+    "a flush writes a table of a keyspace that is dropped meanwhile",
     "a flush fails",
     "a flush succeeds after one that failed",
     // Compaction.
@@ -89,6 +97,8 @@ pub const MARKS: &[&str] = &[
     "a compaction that failed is not due any more",
     "two compactions run at once",
     "a compaction is held back by the rate",
+    "two keyspaces are compacted at once",
+    "a compaction comes to nothing because its keyspace was dropped",
     "a compaction takes only the oldest tables of level 0",
     "a manual compaction waits for another",
     "a manual compaction rewrites the last level in place",
@@ -115,6 +125,7 @@ pub const MARKS: &[&str] = &[
     "recovery replays several wals",
     "recovery replays a wal that was closed",
     "recovery fills more than one memtable",
+    "recovery leaves out entries of a keyspace that was dropped",
     "recovery drops the torn tail of a wal",
     "recovery finds a wal without a whole header",
     "recovery tells damage from a torn tail",

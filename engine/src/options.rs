@@ -2,6 +2,8 @@
 //!
 //! The five that most people set come first. All are fixed while a store is open, and may change from one open to the next,
 //! but for those that say otherwise. [`Options::validate`] refuses what is out of range by name.
+//!
+//! [`KeyspaceOptions`] are what a keyspace can have otherwise than its store. They lie in the store and not with the caller.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -197,6 +199,20 @@ impl Options {
         Ok(())
     }
 
+    /// What these options are for a keyspace that has some of them otherwise.
+    pub fn with(&self, keyspace: &KeyspaceOptions) -> Options {
+        Options {
+            compression: keyspace.compression.clone().unwrap_or_else(|| self.compression.clone()),
+            block_bytes: keyspace.block_bytes.unwrap_or(self.block_bytes),
+            restart_interval: keyspace.restart_interval.unwrap_or(self.restart_interval),
+            filter_bits_per_key: keyspace.filter_bits_per_key.unwrap_or(self.filter_bits_per_key),
+            level_base_bytes: keyspace.level_base_bytes.unwrap_or(self.level_base_bytes),
+            level_multiplier: keyspace.level_multiplier.unwrap_or(self.level_multiplier),
+            table_bytes: keyspace.table_bytes.unwrap_or(self.table_bytes),
+            ..self.clone()
+        }
+    }
+
     /// Compression of tables in `level`.
     pub fn compression_at(&self, level: usize) -> Compression {
         let last = self.compression.len() - 1;
@@ -216,9 +232,60 @@ impl Options {
     }
 }
 
+/// What a keyspace has otherwise than its store; `None` is what the store's [`Options`] say at the time. Each has the meaning
+/// and the range of the option of that name. Written down when they are set, so that they need not be named at each open.
+///
+/// Only what shapes tables and levels is here: the log, the memory and the pace of writers are shared by all keyspaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyspaceOptions {
+    /// See [`Options::compression`].
+    pub compression: Option<Vec<Compression>>,
+    /// See [`Options::block_bytes`].
+    pub block_bytes: Option<usize>,
+    /// See [`Options::restart_interval`].
+    pub restart_interval: Option<usize>,
+    /// See [`Options::filter_bits_per_key`].
+    pub filter_bits_per_key: Option<u32>,
+    /// See [`Options::level_base_bytes`].
+    pub level_base_bytes: Option<u64>,
+    /// See [`Options::level_multiplier`].
+    pub level_multiplier: Option<u64>,
+    /// See [`Options::table_bytes`].
+    pub table_bytes: Option<u64>,
+}
+
+impl KeyspaceOptions {
+    /// Refuses values that are out of range, naming the option, the value and the range.
+    pub fn validate(&self) -> Result<()> {
+        Options::default().with(self).validate()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_keyspace_has_what_it_was_given_and_else_what_its_store_has() {
+        let store = Options { block_bytes: 512, table_bytes: 4096, ..Options::default() };
+        assert_eq!(store.with(&KeyspaceOptions::default()), store);
+        let own = KeyspaceOptions {
+            compression: Some(vec![Compression::Deflate]),
+            block_bytes: Some(128),
+            restart_interval: Some(1),
+            filter_bits_per_key: Some(0),
+            level_base_bytes: Some(2048),
+            level_multiplier: Some(3),
+            table_bytes: None,
+        };
+        assert!(own.validate().is_ok());
+        let both = store.with(&own);
+        assert_eq!((both.block_bytes, both.table_bytes, both.level_bytes(2)), (128, 4096, 3 * 2048));
+        let wrong = KeyspaceOptions { restart_interval: Some(0), ..own };
+        let message = wrong.validate().expect_err("no restart points at all").to_string();
+        insta::assert_snapshot!(message, @"option restart_interval is 0, and must be within 1 and 1024");
+    }
 
     #[test]
     fn defaults_are_in_range_and_a_wrong_value_is_refused_by_name() {

@@ -7,15 +7,16 @@ use crate::{Damage, Mode, assert_says_what_is_wrong, mode};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 use strata::batch::{self, BatchEntry, WriteBatch};
 use strata::event::Events;
 use strata::filename::FileKind;
 use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, SEQNO_MAX, SeqNo};
-use strata::manifest::edit::LEVELS_MAX;
+use strata::manifest::edit::{KeyspaceSet, LEVELS_MAX};
 use strata::manifest::format::{Current, FORMAT_VERSION, Identity};
 use strata::manifest::log::{self, ManifestWriter};
-use strata::manifest::{TableMeta, Version, VersionEdit, VersionSet};
-use strata::options::Options;
+use strata::manifest::{Catalog, TableMeta, VersionEdit, VersionSet};
+use strata::options::{Compression, KeyspaceOptions, Options};
 use strata::record::format::{
     FILE_HEADER_LEN, FileHeader, RECORD_HEADER_LEN, RecordHeader, Uuid, record_len, record_tag,
 };
@@ -280,8 +281,8 @@ fn edit_of_bytes(bytes: &[u8]) {
     let Ok(edit) = VersionEdit::decode(bytes) else { return };
     let again = VersionEdit::decode(&edit.encode()).expect("what was decoded can be encoded");
     assert_eq!(again, edit, "the same edit, encoded again");
-    if let Ok(version) = Version::empty(edit.levels.unwrap_or(LEVELS_MAX)).apply(&edit) {
-        version.check().expect("I1, I2: an edit that was applied keeps them");
+    if let Ok(catalog) = Catalog::empty(edit.levels.unwrap_or(LEVELS_MAX), &Arc::default()).apply(&edit) {
+        catalog.check().expect("I1, I2, C1, C2, C3: an edit that was applied keeps them");
     }
 }
 
@@ -413,7 +414,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     one.put(b"crane", b"up");
     one.delete(b"scaffold");
     let mut two = WriteBatch::new();
-    two.put_in(3, b"", &[0xff; 200]);
+    two.put_in(3u32, b"", &[0xff; 200]);
     let mut three = WriteBatch::new();
     three.delete_range(b"crane", b"crate");
     three.put(b"crane", b"down");
@@ -448,10 +449,17 @@ pub(crate) fn seeds() -> Vec<Seed> {
         checksum: 0x1234_5678,
         epoch: 4,
     };
+    let own = KeyspaceOptions {
+        compression: Some(vec![Compression::Lz4, Compression::Deflate]),
+        block_bytes: Some(512),
+        ..KeyspaceOptions::default()
+    };
     let snapshot = VersionEdit {
         next_file: Some(6),
         last_seqno: Some(12),
         levels: Some(7),
+        next_keyspace: Some(4),
+        keyspaces_set: vec![KeyspaceSet { id: 2, name: "beams".into(), options: own }],
         wals_added: vec![3, 5],
         wals_closed: vec![ClosedWal { number: 3, bytes: 888, last_seqno: 12 }],
         added: vec![(0, table.clone())],
@@ -459,6 +467,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     };
     let change = VersionEdit {
         next_file: Some(9),
+        keyspaces_dropped: vec![2],
         wals_removed: vec![3],
         removed: vec![(0, 4)],
         added: vec![(1, TableMeta { number: 7, ..table })],

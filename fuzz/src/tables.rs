@@ -22,7 +22,7 @@ use strata::error::Result;
 use strata::fragments::Fragments;
 use strata::iter::InternalIterator;
 use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end};
-use strata::manifest::{TableMeta, Version, VersionEdit};
+use strata::manifest::{TableMeta, Version};
 use strata::options::{Compression, Options};
 use strata::sst::{FORMAT_VERSION, Properties, Table, TableCache, TableOptions, TableWriter};
 
@@ -162,8 +162,10 @@ fn compact(file: Vec<u8>) {
         checksum: 0,
         epoch: NUMBER,
     };
-    let edit = VersionEdit { added: vec![(1, meta.clone())], ..VersionEdit::default() };
-    let Ok(version) = Version::empty(3).apply(&edit) else { return };
+    if meta.check().is_err() {
+        return;
+    }
+    let Ok(version) = Version::empty(KEYSPACE_DEFAULT, 3).apply(&[], &[&(1, meta.clone())]) else { return };
     let options = Options { table_bytes: 512, block_bytes: 128, ..Options::default() };
     let (next, cancelled) = (Cell::new(NUMBER), || false);
     let new_file_number = || {
@@ -180,10 +182,15 @@ fn compact(file: Vec<u8>) {
         cancelled: &cancelled,
         written: &|_| true,
     };
-    let plan = Plan { inputs: vec![(1, vec![Arc::new(meta)])], output_level: 2, trivial_move: false };
+    let inputs = vec![(1, vec![Arc::new(meta)])];
+    let plan = Plan { keyspace: KEYSPACE_DEFAULT, inputs, output_level: 2, trivial_move: false };
     match job::run(&around, &version, &plan, Vec::new()) {
         Err(error) => assert_says_what_is_wrong(&error),
-        Ok(edit) => drop(version.apply(&edit.expect("nobody cancels")).expect("J1: what is written fits the list")),
+        Ok(edit) => {
+            let edit = edit.expect("nobody cancels");
+            let added: Vec<_> = edit.added.iter().collect();
+            version.apply(&edit.removed, &added).expect("J1: what is written fits the list");
+        }
     }
 }
 

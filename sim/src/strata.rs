@@ -444,7 +444,7 @@ impl Store for StrataStore {
         let mut batch = WriteBatch::new();
         let result = txn.commit_as(&mut batch, as_durable_as(script.sync));
         let conflict = match &result {
-            Err(Error::Conflict { key }) => Some(key.clone()),
+            Err(Error::Conflict { key, .. }) => Some(key.clone()),
             _ => None,
         };
         let commit = Commit { seq: batch.seqno(), result: result.map(|_| ()).map_err(failure) };

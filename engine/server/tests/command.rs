@@ -76,6 +76,30 @@ fn what_was_put_is_printed_and_reads_back_whatever_its_bytes_are() {
 }
 
 #[test]
+fn keyspaces_are_created_used_and_dropped() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "tom", "neither"]);
+    place.told(0, &["keyspaces", "s", "--create", "cats"]);
+    place.told(0, &["put", "s", "--keyspace", "cats", "tom", "cat"]);
+    let lines = b"put\tkitty\tcat\nin\tdefault\tput\tbello\tdog\n";
+    place.told_with(0, &["batch", "s", "--keyspace", "cats"], lines);
+    assert_eq!(place.told(0, &["get", "s", "tom"]), "neither\n");
+    assert_eq!(place.told(0, &["scan", "s", "--keyspace", "cats"]), "kitty\tcat\ntom\tcat\n");
+    place.told(0, &["delete", "s", "--keyspace", "cats", "kitty"]);
+    place.told(0, &["compact", "s", "--keyspace", "cats"]);
+    assert_eq!(place.told(0, &["scan", "s", "--keyspace", "cats", "--keys"]), "tom\n");
+    let listed = place.told(0, &["keyspaces", "s"]);
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(names, ["default", "cats"]);
+    let cats = &place.json(0, &["keyspaces", "s"])[1];
+    assert_eq!((&cats["keyspace"], &cats["number"], &cats["tables"]), (&json!("cats"), &json!(1), &json!(1)));
+    place.told(0, &["keyspaces", "s", "--drop", "cats"]);
+    let refused = place.told(2, &["get", "s", "--keyspace", "cats", "tom"]);
+    assert!(refused.contains("there is no keyspace \"cats\""), "{refused}");
+    assert_eq!(place.told(0, &["scan", "s", "--keys"]), "bello\ntom\n");
+}
+
+#[test]
 fn a_scan_keeps_to_its_bounds() {
     let place = Place::new();
     let lines: String = ["a1", "a2", "a3", "b1"].map(|key| format!("put\t{key}\t{key}\n")).concat();

@@ -1,4 +1,4 @@
-//! A frozen memtable becomes a table of level 0.
+//! A frozen memtable becomes a table of level 0 of its keyspace.
 
 use crate::compaction::merge::Retention;
 use crate::env::{Env, OpenMode};
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, KEYSPACE_DEFAULT, SeqNo};
+use crate::key::{InternalKey, KeyspaceId, SeqNo};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use crate::memtable::Memtable;
@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 /// Writes what readers can still see of a memtable to table `number`, and makes its bytes durable; its name is durable after
 /// a sync of the directory, which is the caller's. Returns `None`, and leaves no file, where the memtable is empty.
-/// Tombstones and range deletes stay: older versions may lie anywhere below.
+/// Tombstones and range deletes stay: older versions may lie anywhere below. `options` are those of the keyspace.
 #[track_caller]
 pub fn flush(
     env: &Env,
     dir: &Path,
     number: u64,
+    keyspace: KeyspaceId,
     memtable: &Arc<Memtable>,
     snapshots: Vec<SeqNo>,
     options: &Options,
@@ -34,7 +35,7 @@ pub fn flush(
     iter.seek_to_first()?;
     let path = FileKind::Sst(number).path(dir);
     let file = env.open(&path, OpenMode::CreateNew)?;
-    let mut writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, TableOptions::at_level(options, 0));
+    let mut writer = TableWriter::new(file, number, keyspace, TableOptions::at_level(options, 0));
     let mut retention = Retention::new(snapshots, Fragments::clone(&memtable.fragments()));
     while iter.valid() {
         let entry = InternalKey::decode(iter.key()).expect("a memtable holds whole keys");
@@ -50,15 +51,15 @@ pub fn flush(
     assert_eq!(kept + dropped, memtable.entries(), "every entry of a memtable is kept or dropped for a reason");
     sometimes!("a flush drops a version that nobody sees", if dropped > 0);
     let summary = writer.finish()?;
-    Ok(Some(describe(number, summary)))
+    Ok(Some(describe(number, keyspace, summary)))
 }
 
 /// What the manifest is to know of a table that was just written. Table numbers grow in the order in which memtables are
 /// flushed, so the number orders level 0 as well.
-pub(crate) fn describe(number: u64, summary: TableSummary) -> TableMeta {
+pub(crate) fn describe(number: u64, keyspace: KeyspaceId, summary: TableSummary) -> TableMeta {
     TableMeta {
         number,
-        keyspace: KEYSPACE_DEFAULT,
+        keyspace,
         bytes: summary.bytes,
         entries: summary.entries,
         deletes: summary.deletes,

@@ -15,7 +15,7 @@ use crate::fragments::{Fragment, Fragments};
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KEY_LEN_MAX, KEYSPACE_DEFAULT, SeqNo, VALUE_LEN_MAX, compare, user_key};
+use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, SeqNo, VALUE_LEN_MAX, compare, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
@@ -36,7 +36,7 @@ pub struct Surroundings<'a> {
     pub env: &'a Env,
     /// The store's directory.
     pub dir: &'a Path,
-    /// The store's options.
+    /// The options of the keyspace.
     pub options: &'a Options,
     /// Opens input tables.
     pub tables: &'a Arc<TableCache>,
@@ -71,7 +71,8 @@ pub fn run(
     let mut retention = Retention::new(snapshots, fragments_of(around, plan)?);
     let range_deletes =
         retention.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
-    let mut output = Output { around, level: plan.output_level, current: None, range_deletes, done: Vec::new() };
+    let (keyspace, level) = (version.keyspace, plan.output_level);
+    let mut output = Output { around, keyspace, level, current: None, range_deletes, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
     input.seek_to_first()?;
     let (mut entries, mut unpaid) = (0u64, 0);
@@ -221,6 +222,7 @@ impl TableSource for InputRun {
 /// that reaches from one table into the next is cut where the next one begins.
 struct Output<'a> {
     around: &'a Surroundings<'a>,
+    keyspace: KeyspaceId,
     level: usize,
     current: Option<Open>,
     /// Those that are in no table yet.
@@ -266,7 +268,7 @@ impl Output<'_> {
             let path = FileKind::Sst(number).path(self.around.dir);
             let file = self.around.env.open(&path, OpenMode::CreateNew)?;
             let options = TableOptions::at_level(self.around.options, self.level);
-            let writer = TableWriter::new(file, number, KEYSPACE_DEFAULT, options);
+            let writer = TableWriter::new(file, number, self.keyspace, options);
             self.current = Some(Open { number, writer, last_user_key: Vec::new(), reaching });
         }
         let open = self.current.as_mut().expect("opened above");
@@ -297,7 +299,7 @@ impl Output<'_> {
             open.writer.add_range_deletes(&last);
         }
         let summary = open.writer.finish()?;
-        self.done.push(describe(open.number, summary));
+        self.done.push(describe(open.number, self.keyspace, summary));
         Ok(rest)
     }
 }
@@ -305,7 +307,7 @@ impl Output<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Kind;
+    use crate::key::{KEYSPACE_DEFAULT, Kind};
 
     fn key(user: &[u8], seqno: SeqNo, kind: Kind) -> Vec<u8> {
         InternalKey::new(user, seqno, kind).encode()
@@ -329,6 +331,7 @@ mod tests {
             })
         };
         Plan {
+            keyspace: KEYSPACE_DEFAULT,
             inputs: vec![(1, vec![table(7, b"f", b"m")]), (2, vec![table(3, b"c", b"h")])],
             output_level: 2,
             trivial_move: false,

@@ -1,17 +1,21 @@
-//! Which compaction runs next: pure functions of a version, the options and what is running already.
+//! Which compaction runs next: pure functions of versions, the options and what is running already.
 //!
 //! Levelled, after LevelDB: level 0 is scored by its number of tables, each level below by its bytes against its target; the
 //! level with the highest score gives one table (level 0: its oldest tables), together with all tables that overlap it one
 //! level down. Which table of a level is next goes round by key, so that the whole key space gets its turn.
 //!
+//! Of several keyspaces the one goes first whose levels ask for it most.
+//!
 //! P1. Inputs taken from level 0 are its oldest tables without a gap: what is newer stays above what is older.
 //! P2. Every table of the output level that overlaps the user-key range of all inputs is an input.
 
 use crate::compaction::plan::{Claim, Plan};
-use crate::key::user_key;
+use crate::key::{KeyspaceId, user_key};
+use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
 use crate::options::Options;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -32,6 +36,30 @@ pub fn level_bytes(version: &Version, level: usize) -> u64 {
 /// How many levels hold more than they should: zero once a store has come to rest.
 pub fn debt(version: &Version, options: &Options) -> usize {
     (0..last_level(version)).filter(|&level| score(version, level, options) >= 1.0).count()
+}
+
+/// The same for all keyspaces together.
+pub fn debt_of_all(catalog: &Catalog) -> usize {
+    catalog.entries().iter().map(|entry| debt(&entry.version, &entry.options)).sum()
+}
+
+/// The next compaction of any keyspace that is due and can run beside those that `running` describes. `cursors` has for each
+/// keyspace, level by level, the largest user key that the last compaction took.
+pub fn pick_of_all(catalog: &Catalog, running: &[Claim], cursors: &BTreeMap<KeyspaceId, Vec<Vec<u8>>>) -> Option<Plan> {
+    let mut due = Vec::new();
+    for entry in catalog.entries() {
+        let scores = (0..last_level(&entry.version)).map(|level| score(&entry.version, level, &entry.options));
+        let highest = scores.fold(0.0, f64::max);
+        if highest >= 1.0 {
+            due.push((highest, entry));
+        }
+    }
+    // Of equal scores the older keyspace, which comes first already.
+    due.sort_by(|a, b| b.0.total_cmp(&a.0));
+    due.into_iter().find_map(|(_, entry)| {
+        let cursors = cursors.get(&entry.id).map_or(&[][..], Vec::as_slice);
+        pick(&entry.version, running, cursors, &entry.options)
+    })
 }
 
 fn last_level(version: &Version) -> usize {
@@ -98,7 +126,7 @@ pub fn plan_range(
         if stale.is_empty() {
             return None;
         }
-        Plan { inputs: vec![(level, stale)], output_level: level, trivial_move: false }
+        Plan { keyspace: version.keyspace, inputs: vec![(level, stale)], output_level: level, trivial_move: false }
     };
     plan.trivial_move = false;
     Some(plan)
@@ -154,7 +182,7 @@ fn with_overlap(version: &Version, level: usize, upper: Vec<Arc<TableMeta>>) -> 
     if !lower.is_empty() {
         inputs.push((level + 1, lower));
     }
-    Plan { inputs, output_level: level + 1, trivial_move }
+    Plan { keyspace: version.keyspace, inputs, output_level: level + 1, trivial_move }
 }
 
 /// Whether any table below `level` may hold the user key: if so, a tombstone for it must stay.

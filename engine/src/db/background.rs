@@ -21,7 +21,7 @@ use crate::env::TaskHandle;
 use crate::error::{Error, Result};
 use crate::event::{Event, Operation};
 use crate::filename::FileKind;
-use crate::key::user_key;
+use crate::key::{KeyspaceId, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
@@ -194,26 +194,36 @@ fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
 fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> Result<()> {
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
-    let mut told = (None, 0);
     sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
-    if !frozen.memtable.is_empty() {
+    let catalog = state.view.load().catalog.clone();
+    for (keyspace, memtable) in frozen.memtable.memtables() {
+        let Some(entry) = catalog.get(keyspace).filter(|_| !memtable.is_empty()) else {
+            sometimes!("a flush leaves out a keyspace that was dropped", if !memtable.is_empty());
+            continue;
+        };
         let number = drawn.draw();
         let snapshots = state.snapshot_seqnos();
         state.env.yield_point("flush: snapshots listed, nothing merged");
-        let table = flush(&state.env, &state.dir, number, &frozen.memtable, snapshots, &state.options)?;
-        if let Some(table) = table {
-            // The table's name must be durable before the manifest names it.
-            state.env.sync_dir(&state.dir)?;
-            Counters::add(&state.counters.flush_bytes, table.bytes);
-            state.meters.wrote_level(0, table.bytes);
-            let _ = pay(state, table.bytes, &|| Urgency::AtOnce);
-            told = (Some(number), table.bytes);
-            edit.added.push((0, table));
-        }
+        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, snapshots, &entry.options)?;
+        edit.added.extend(table.map(|table| (0, table)));
+    }
+    sometimes!("a flush writes tables of several keyspaces", if edit.added.len() > 1);
+    let told: Vec<(u64, u64)> = edit.added.iter().map(|(_, table)| (table.number, table.bytes)).collect();
+    if !told.is_empty() {
+        // The names of the tables must be durable before the manifest names them.
+        state.env.sync_dir(&state.dir)?;
+        let bytes = told.iter().map(|(_, bytes)| bytes).sum();
+        Counters::add(&state.counters.flush_bytes, bytes);
+        state.meters.wrote_level(0, bytes);
+        let _ = pay(state, bytes, &|| Urgency::AtOnce);
     }
     state.env.yield_point("flush: table durable, not yet installed");
     state.install(edit, Some(frozen))?;
-    state.events.tell(|| Event::Flushed { table: told.0, bytes: told.1, levels: shape(&state.view.load().version) });
+    let flushed = |table, bytes| Event::Flushed { table, bytes, levels: shape(&state.view.load().catalog) };
+    match told.as_slice() {
+        [] => state.events.tell(|| flushed(None, 0)),
+        tables => tables.iter().for_each(|&(table, bytes)| state.events.tell(|| flushed(Some(table), bytes))),
+    }
     Ok(())
 }
 
@@ -226,8 +236,8 @@ fn compaction_task(state: &State) {
             }
             let held = held_back(state, work.compaction_failure.as_ref());
             if held.is_none() && work.manual_waiting == 0 {
-                let version = state.view.load().version.clone();
-                if let Some(plan) = picker::pick(&version, &work.running, &work.cursors, &state.options) {
+                let catalog = state.view.load().catalog.clone();
+                if let Some(plan) = picker::pick_of_all(&catalog, &work.running, &work.cursors) {
                     let claim = begin(&mut work, &plan);
                     break (plan, claim);
                 }
@@ -252,9 +262,15 @@ fn begin(work: &mut Work, plan: &Plan) -> Claim {
     let claim = plan.claim();
     work.running.push(claim.clone());
     sometimes!("two compactions run at once", if work.running.len() > 1);
+    sometimes!(
+        "two keyspaces are compacted at once",
+        if work.running.iter().any(|running| running.keyspace != plan.keyspace)
+    );
     let (level, tables) = &plan.inputs[0];
     if let Some(largest) = tables.iter().map(|table| user_key(&table.largest)).max() {
-        work.cursors[*level] = largest.to_vec();
+        let cursors = work.cursors.entry(plan.keyspace).or_default();
+        cursors.resize(cursors.len().max(level + 1), Vec::new());
+        cursors[*level] = largest.to_vec();
     }
     claim
 }
@@ -313,26 +329,27 @@ fn compact(state: &State, plan: &Plan) -> Result<()> {
 }
 
 fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<bool> {
+    // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
+    let catalog = state.view.load().catalog.clone();
+    let Some(entry) = catalog.get(plan.keyspace) else { return Ok(false) };
     let urgency = || match plan.level() {
-        0 if state.view.load().version.levels[0].len() >= state.options.l0_slowdown_trigger => Urgency::AtOnce,
+        0 if state.view.load().catalog.level_zero_max() >= state.options.l0_slowdown_trigger => Urgency::AtOnce,
         0 => Urgency::Soon,
         _ => Urgency::Later,
     };
     let around = Surroundings {
         env: &state.env,
         dir: &state.dir,
-        options: &state.options,
+        options: &entry.options,
         tables: &state.tables,
         new_file_number: &|| drawn.draw(),
         cancelled: &|| state.work.lock().shutting_down,
         written: &|bytes| pay(state, bytes, &urgency),
     };
-    // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
-    let version = state.view.load().version.clone();
     // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
     let snapshots = state.snapshot_seqnos();
     state.env.yield_point("compaction: snapshots listed, nothing merged");
-    let Some(edit) = job::run(&around, &version, plan, snapshots)? else {
+    let Some(edit) = job::run(&around, &entry.version, plan, snapshots)? else {
         sometimes!("a compaction is cancelled by closing");
         return Ok(false);
     };
@@ -350,24 +367,26 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         }
     }
     state.env.yield_point("compaction: tables durable, not yet installed");
-    state.install(edit, None)?;
+    if !state.install_compacted(plan.keyspace, edit)? {
+        return Ok(false);
+    }
     state.events.tell(|| Event::Compacted {
         level: plan.level(),
         inputs: plan.tables().count(),
         outputs,
         moved: plan.trivial_move,
-        levels: shape(&state.view.load().version),
+        levels: shape(&state.view.load().catalog),
     });
     Ok(true)
 }
 
-/// Compacts what the store holds of the user keys `[from, to]` down to the last level that holds any of it, in the calling
+/// Compacts what a keyspace holds of the user keys `[from, to]` down to the last level that holds any of it, in the calling
 /// task; there, tables that it did not write itself are rewritten in place. What is flushed meanwhile is left alone, so that
 /// it comes to an end beside writers.
-pub(crate) fn compact_range(state: &State, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
+pub(crate) fn compact_range(state: &State, keyspace: KeyspaceId, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
     let number_end = state.numbers.peek();
     for level in 0..state.options.levels {
-        while let Some((plan, claim)) = begin_manual(state, level, from, to, number_end)? {
+        while let Some((plan, claim)) = begin_manual(state, keyspace, level, from, to, number_end)? {
             let result = compact(state, &plan);
             if !end(state, &claim, result.clone().err()) {
                 result?;
@@ -381,6 +400,7 @@ pub(crate) fn compact_range(state: &State, from: Option<&[u8]>, to: Option<&[u8]
 /// `number_end` on are newer than the compaction.
 fn begin_manual(
     state: &State,
+    keyspace: KeyspaceId,
     level: usize,
     from: Option<&[u8]>,
     to: Option<&[u8]>,
@@ -392,8 +412,12 @@ fn begin_manual(
         if work.shutting_down {
             break Err(Error::Closed);
         }
-        let version = state.view.load().version.clone();
-        let Some(plan) = picker::plan_range(&version, level, from, to, number_end, &state.options) else {
+        let view = state.view.load_full();
+        let entry = match view.keyspace(keyspace) {
+            Ok(entry) => entry,
+            Err(gone) => break Err(gone),
+        };
+        let Some(plan) = picker::plan_range(&entry.version, level, from, to, number_end, &entry.options) else {
             break Ok(None);
         };
         let claim = plan.claim();

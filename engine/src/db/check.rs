@@ -15,6 +15,7 @@ use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
 use crate::key::{InternalKey, SEQNO_MAX, SeqNo};
+use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,7 +25,7 @@ use std::sync::atomic::Ordering;
 /// What a check found. That it found nothing wrong is told by there being one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Tables and their bytes, level by level.
+    /// Tables and their bytes, level by level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
     /// Entries in all tables, old versions and tombstones counted.
     pub entries: u64,
@@ -51,29 +52,30 @@ impl fmt::Display for CheckReport {
     }
 }
 
-/// Shapes of all levels of a version.
-pub(crate) fn shape(version: &Version) -> Vec<LevelShape> {
-    let of_level =
-        |tables: &Vec<Arc<TableMeta>>| LevelShape { tables: tables.len(), bytes: tables.iter().map(|t| t.bytes).sum() };
-    version.levels.iter().map(of_level).collect()
+/// Shapes of all levels of all keyspaces together.
+pub(crate) fn shape(catalog: &Catalog) -> Vec<LevelShape> {
+    let mut levels = vec![LevelShape::default(); catalog.levels()];
+    for (level, table) in catalog.tables() {
+        levels[level].tables += 1;
+        levels[level].bytes += table.bytes;
+    }
+    levels
 }
 
 /// Checks the store as it is now; writes go on meanwhile.
 pub(crate) fn check(state: &State) -> Result<CheckReport> {
     obsolete::remove(state);
     let view = state.view.load_full();
-    let version = &view.version;
-    if let Err(broken) = version.check() {
+    let catalog = &view.catalog;
+    if let Err(broken) = catalog.check() {
         return Err(Error::corruption(&state.dir, 0, format!("a version that keeps its invariants, found: {broken}")));
     }
     let mut entries = 0;
-    for (level, tables) in version.levels.iter().enumerate() {
-        for table in tables {
-            check_table(state, level, table)?;
-            entries += table.entries;
-        }
+    for (level, table) in catalog.tables() {
+        check_table(state, level, table)?;
+        entries += table.entries;
     }
-    check_order(state, version)?;
+    catalog.entries().iter().try_for_each(|entry| check_order(state, &entry.version))?;
 
     let (files, busy) = expected_files(state);
     let present: BTreeSet<String> = state.env.read_dir(&state.dir)?.into_iter().map(|entry| entry.name).collect();
@@ -85,10 +87,10 @@ pub(crate) fn check(state: &State) -> Result<CheckReport> {
     let ours = |name: &String| FileKind::parse(name).is_some();
     let leftover = present.iter().filter(|name| ours(name) && !files.contains(*name) && !still.contains(*name));
     Ok(CheckReport {
-        levels: shape(version),
+        levels: shape(catalog),
         entries,
         seqno: state.visible.load(Ordering::Acquire),
-        debt: picker::debt(version, &state.options),
+        debt: picker::debt_of_all(catalog),
         leftover: leftover.cloned().collect(),
         files,
         busy,
@@ -96,8 +98,8 @@ pub(crate) fn check(state: &State) -> Result<CheckReport> {
 }
 
 fn check_table(state: &State, level: usize, meta: &TableMeta) -> Result<()> {
-    let found = state.tables.table(meta.number, meta.bytes)?.verify()?;
-    let described = describe(meta.number, found);
+    let table = state.tables.table(meta.number, meta.bytes)?;
+    let described = describe(meta.number, table.properties().keyspace, table.verify()?);
     if described == (TableMeta { epoch: meta.number, ..meta.clone() }) {
         return Ok(());
     }

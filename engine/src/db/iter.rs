@@ -16,7 +16,7 @@ use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KIND_FOR_SEEK, Kind, SEQNO_MAX, SeqNo, prefix_end};
+use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -109,7 +109,7 @@ enum Direction {
     Backward,
 }
 
-/// A cursor over the keys and values of a store at one moment, in key order, in both directions.
+/// A cursor over the keys and values of a keyspace at one moment, in key order, in both directions.
 ///
 /// It starts on no entry; seek first. After an error it is on no entry, and [`DbIter::status`] keeps saying so until the next
 /// seek: a scan that met a damaged block never looks like one that came to its end. It pins what it reads, so let go of it.
@@ -128,27 +128,33 @@ pub struct DbIter {
 }
 
 impl DbIter {
-    pub(crate) fn new(state: &Arc<State>, view: Arc<ReadView>, seqno: SeqNo, range: Range) -> Result<DbIter> {
+    pub(crate) fn new(
+        state: &Arc<State>,
+        view: Arc<ReadView>,
+        keyspace: KeyspaceId,
+        seqno: SeqNo,
+        range: Range,
+    ) -> Result<DbIter> {
+        let version = view.keyspace(keyspace)?.version.clone();
         let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
         let mut deleted = DeletedRanges::new(seqno);
-        let frozen = view.frozen.iter().map(|frozen| &frozen.memtable);
-        for memtable in std::iter::once(&view.memtable).chain(frozen) {
+        for memtable in view.memtables(keyspace) {
             if memtable.has_range_deletes() {
                 deleted.add(children.len(), memtable.fragments());
             }
             children.push(Box::new(memtable.iter()));
         }
-        for table in &view.version.levels[0] {
+        for table in &version.levels[0] {
             let table = state.tables.table(table.number, table.bytes)?;
             deleted.add(children.len(), table.fragments().clone());
             children.push(Box::new(table.iter(true)));
         }
-        for (level, tables) in view.version.levels.iter().enumerate().skip(1) {
+        for (level, tables) in version.levels.iter().enumerate().skip(1) {
             if !tables.is_empty() {
                 if view.has_range_deletes {
                     deleted.add_level(children.len(), tables);
                 }
-                let run = LevelRun { state: state.clone(), version: view.version.clone(), level };
+                let run = LevelRun { state: state.clone(), version: version.clone(), level };
                 children.push(Box::new(ConcatIter::new(run)));
             }
         }
@@ -422,7 +428,7 @@ impl Drop for DbIter {
     }
 }
 
-/// Entries of a store in key order, as an [`Iterator`].
+/// Entries of a keyspace in key order, as an [`Iterator`].
 pub struct Entries {
     iter: DbIter,
     begun: bool,

@@ -3,7 +3,7 @@
 //! A write goes from [`mod@write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
 //! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, and [`check`] looks at
-//! all of it at once.
+//! all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
 
 mod background;
 mod check;
@@ -11,6 +11,7 @@ mod conflict;
 mod deleted;
 mod health;
 mod iter;
+mod keyspace;
 mod meter;
 mod obsolete;
 mod pin;
@@ -26,6 +27,7 @@ mod write;
 pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
+pub use keyspace::{Keyspace, KeyspaceStats};
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
@@ -35,8 +37,8 @@ use crate::batch::WriteBatch;
 use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
 use crate::event::{Events, Health, Listener, Operation};
-use crate::key::SeqNo;
-use crate::options::{Durability, Options};
+use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
+use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::record::Uuid;
 use crate::sync::Mutex;
 use bytes::Bytes;
@@ -50,7 +52,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use write::CommitQueue;
 
-/// A store that is open: an ordered map from keys to values, on disk, safe to share between any number of threads.
+/// A store that is open: an ordered map from keys to values, on disk, safe to share between any number of threads. It can hold
+/// further maps, [keyspaces](Db::create_keyspace), and write to several of them as one step.
 ///
 /// Keys have up to 64 KiB and values up to 1 GiB, both may be empty. Writes are atomic by batch, ordered, and as durable as
 /// [`Durability`] says. Reads never wait for writes, flushes or compactions.
@@ -225,10 +228,10 @@ impl Db {
         let patience = Patience { until, no_wait: options.no_wait };
         let meters = &self.state.meters;
         if begun.is_some() && meters.counts_keys() {
-            let keys: Vec<Vec<u8>> = batch.spans().map(|(key, _)| key).collect();
+            let keys: Vec<Vec<u8>> = batch.spans().map(|(_, key, _)| key).collect();
             meters.name_keys(keys.iter().map(Vec::as_slice));
         }
-        let first = if meters.names_keys() { batch.spans().next().map(|(key, _)| key) } else { None };
+        let first = if meters.names_keys() { batch.spans().next().map(|(_, key, _)| key) } else { None };
         let (result, waited_for) = self.queue.write(&self.state, batch, durability, guard, patience);
         meter::end(&self.state, operation, begun, &first.unwrap_or_default(), waited_for);
         result?;
@@ -248,45 +251,50 @@ impl Db {
     /// The value of `key`, or `None` where it is absent. The value is shared, not copied, and keeps the block or batch that
     /// it lies in.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.state.ensure_open()?;
-        let begun = self.begin_get(key);
-        let (view, seqno) = self.state.consistent_view();
-        let found = read::get(&self.state, &view, key, seqno);
-        meter::end(&self.state, Operation::Get, begun, key, "tables");
-        found
+        self.look_up(KEYSPACE_DEFAULT, key)
     }
 
     /// The value of `key` as the snapshot shows it.
     pub fn get_at(&self, snapshot: &Snapshot, key: &[u8]) -> Result<Option<Bytes>> {
         self.refuse_foreign(snapshot)?;
-        let begun = self.begin_get(key);
-        let (view, _) = self.state.consistent_view();
-        let found = read::get(&self.state, &view, key, snapshot.seqno());
-        meter::end(&self.state, Operation::Get, begun, key, "tables");
-        found
+        self.metered_get(key, || {
+            let (view, _) = self.state.consistent_view();
+            read::get(&self.state, &view, KEYSPACE_DEFAULT, key, snapshot.seqno())
+        })
     }
 
     #[inline]
-    fn begin_get(&self, key: &[u8]) -> Option<Duration> {
+    fn look_up(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Bytes>> {
+        self.state.ensure_open()?;
+        self.metered_get(key, || {
+            let (view, seqno) = self.state.consistent_view();
+            read::get(&self.state, &view, keyspace, key, seqno)
+        })
+    }
+
+    #[inline]
+    fn metered_get(&self, key: &[u8], get: impl FnOnce() -> Result<Option<Bytes>>) -> Result<Option<Bytes>> {
         let begun = meter::begin(&self.state, Operation::Get);
         if begun.is_some() && self.state.meters.counts_keys() {
             self.state.meters.name_keys(std::iter::once(key));
         }
-        begun
+        let found = get();
+        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        found
     }
 
     /// A cursor over the keys of `range` as they are now, unmoved by later writes.
     pub fn iter(&self, range: Range) -> Result<DbIter> {
         self.state.ensure_open()?;
         let (view, seqno) = self.state.consistent_view();
-        DbIter::new(&self.state, view, seqno, range)
+        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, seqno, range)
     }
 
     /// A cursor over the keys of `range` as the snapshot shows them.
     pub fn iter_at(&self, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
         self.refuse_foreign(snapshot)?;
         let (view, _) = self.state.consistent_view();
-        DbIter::new(&self.state, view, snapshot.seqno(), range)
+        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, snapshot.seqno(), range)
     }
 
     /// A consistent picture of the store as it is now, for as long as it is held.
@@ -316,12 +324,159 @@ impl Db {
         }
     }
 
-    /// Flushes, and compacts all keys from `from` to `to`, both included (`None`: no bound), down to the last level that
+    /// Flushes, and compacts all keys of the default keyspace from `from` to `to`, both included (`None`: no bound), down to the last level that
     /// holds any of them: what was deleted or replaced, and no snapshot shows, gives its space back. Takes as long as it takes
     /// to rewrite them; writers go on.
     pub fn compact_range(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
         self.flush()?;
-        background::compact_range(&self.state, from, to)
+        background::compact_range(&self.state, KEYSPACE_DEFAULT, from, to)
+    }
+
+    /// Adds a keyspace: a map of its own within the store, with keys, tables, levels and, where `options` say so, options of its
+    /// own. It shares with the others the log, the memory for new writes, the cache and the sequence numbers, so a [`WriteBatch`],
+    /// a [`Snapshot`] and a [`Transaction`](crate::txn::Transaction) go across all keyspaces, and one in which nothing happens
+    /// costs nearly nothing and holds no log back. Methods without a keyspace are for the default one, named `"default"`, which
+    /// every store has.
+    ///
+    /// A name has 1 to 255 bytes and is that of one keyspace at a time; a store has at most 1024 beside the default one. The
+    /// keyspace is durable when this returns. Writers wait for one write and sync of the manifest.
+    ///
+    /// [`Error::InvalidArgument`] for a name or option that cannot be, or a name that is taken. After an error of the file system
+    /// there is no such keyspace, but a crash may bring one to light, empty.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::batch::WriteBatch;
+    /// use strata::options::{Compression, KeyspaceOptions};
+    ///
+    /// let people = db.create_keyspace("people", KeyspaceOptions::default())?;
+    /// let compression = Some(vec![Compression::Deflate]);
+    /// let log = db.create_keyspace("log", KeyspaceOptions { compression, ..Default::default() })?;
+    ///
+    /// let mut batch = WriteBatch::new();
+    /// batch.put_in(&people, b"ada", b"1815");
+    /// batch.put_in(&log, b"1", b"ada came");
+    /// db.write(&mut batch, Default::default())?;
+    ///
+    /// assert_eq!(db.get_in(&people, b"ada")?.as_deref(), Some(&b"1815"[..]));
+    /// assert_eq!(db.get(b"ada")?, None);
+    ///
+    /// db.drop_keyspace(&log)?;
+    /// assert!(db.put_in(&log, b"2", b"nobody came").is_err());
+    /// assert_eq!(db.keyspace("people"), Some(people));
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        self.state.ensure_open()?;
+        keyspace::create(&self.state, name, options)
+    }
+
+    /// Drops a keyspace with all that is in it, as one step that has a place among the writes: its sequence number is returned.
+    /// Durable when this returns, and so is every write before it. Its name is free then, its number is never given again, and
+    /// its files go when nobody reads them: snapshots that were taken before, and iterators, show it as it was.
+    ///
+    /// [`Error::NoSuchKeyspace`] where it is gone already, [`Error::InvalidArgument`] for the default one. After an error of the
+    /// file system the outcome is unknown, as that of a [write that fails](Db): the keyspace is still there, writes to the store
+    /// are refused until it has found its way back, and meanwhile a crash may bring to light that it is gone.
+    pub fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<SeqNo> {
+        self.state.ensure_open()?;
+        keyspace::drop_keyspace(&self.state, keyspace)
+    }
+
+    /// The keyspace with this name, if there is one.
+    pub fn keyspace(&self, name: &str) -> Option<Keyspace> {
+        self.state.view.load().catalog.named(name).map(Keyspace::from)
+    }
+
+    /// All keyspaces, the default one first, the others in the order in which they were created.
+    pub fn keyspaces(&self) -> Vec<Keyspace> {
+        self.state.view.load().catalog.entries().iter().map(Keyspace::from).collect()
+    }
+
+    /// What a keyspace has otherwise than the store.
+    pub fn keyspace_options(&self, keyspace: &Keyspace) -> Result<KeyspaceOptions> {
+        let view = self.state.view.load();
+        view.keyspace(keyspace.id()).map(|entry| entry.own.clone()).map_err(|_| keyspace.missing())
+    }
+
+    /// Gives a keyspace other options in place of all that it had, for what is written from now on. Durable when it returns; after
+    /// an error of the file system a crash may bring either to light. The default keyspace has the options of the store.
+    pub fn set_keyspace_options(&self, keyspace: &Keyspace, options: KeyspaceOptions) -> Result<()> {
+        self.state.ensure_open()?;
+        keyspace::set_options(&self.state, keyspace, options)
+    }
+
+    /// Numbers about one keyspace as it is now. Cheap.
+    pub fn keyspace_stats(&self, keyspace: &Keyspace) -> Result<KeyspaceStats> {
+        keyspace::stats(&self.state, keyspace)
+    }
+
+    /// [`Db::put`] for a keyspace; [`Error::NoSuchKeyspace`] where it was dropped, as with all that follow.
+    pub fn put_in(&self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.put_in(keyspace, key, value);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// [`Db::delete`] for a keyspace.
+    pub fn delete_in(&self, keyspace: &Keyspace, key: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.delete_in(keyspace, key);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// [`Db::delete_range`] for a keyspace.
+    pub fn delete_range_in(&self, keyspace: &Keyspace, begin: &[u8], end: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range_in(keyspace, begin, end);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// [`Db::get`] for a keyspace.
+    pub fn get_in(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.look_up(keyspace.id(), key)
+    }
+
+    /// [`Db::get_at`] for a keyspace, which the snapshot shows also where it was dropped since.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// let people = db.create_keyspace("people", Default::default())?;
+    /// db.put_in(&people, b"ada", b"1815")?;
+    /// let before = db.snapshot();
+    /// db.drop_keyspace(&people)?;
+    /// assert!(db.get_in_at(&people, &before, b"ada")?.is_some());
+    /// assert!(db.get_in(&people, b"ada").is_err());
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn get_in_at(&self, keyspace: &Keyspace, snapshot: &Snapshot, key: &[u8]) -> Result<Option<Bytes>> {
+        self.refuse_foreign(snapshot)?;
+        self.metered_get(key, || {
+            let view = self.state.view_at(keyspace.id(), snapshot.seqno())?;
+            read::get(&self.state, &view, keyspace.id(), key, snapshot.seqno())
+        })
+    }
+
+    /// [`Db::iter`] for a keyspace. The cursor goes on also where the keyspace is dropped meanwhile.
+    pub fn iter_in(&self, keyspace: &Keyspace, range: Range) -> Result<DbIter> {
+        self.state.ensure_open()?;
+        let (view, seqno) = self.state.consistent_view();
+        DbIter::new(&self.state, view, keyspace.id(), seqno, range)
+    }
+
+    /// [`Db::iter_at`] for a keyspace, which the snapshot shows also where it was dropped since.
+    pub fn iter_in_at(&self, keyspace: &Keyspace, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
+        self.refuse_foreign(snapshot)?;
+        let view = self.state.view_at(keyspace.id(), snapshot.seqno())?;
+        DbIter::new(&self.state, view, keyspace.id(), snapshot.seqno(), range)
+    }
+
+    /// [`Db::compact_range`] for a keyspace.
+    pub fn compact_range_in(&self, keyspace: &Keyspace, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
+        self.flush()?;
+        background::compact_range(&self.state, keyspace.id(), from, to)
     }
 
     /// Makes every write that was acknowledged durable, and holds the files that make up the store at this moment, so that they

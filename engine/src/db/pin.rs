@@ -2,7 +2,7 @@
 //!
 //! P1. The moment is one at which nobody writes: all logs but the newest are closed and synced, and the newest is synced up to
 //!     the length that is noted. What the store adds to it later lies behind that length and is ignored by a replay.
-//! P2. Tables are held by their version, as a reader holds them. Logs are held by number, because nobody reads them.
+//! P2. Tables are held by the catalog that lists them, as a reader holds them. Logs are held by number, because nobody reads them.
 //! P3. None of the files ever changes below the length that is noted: tables and closed logs are done, and the newest log is
 //!     only appended to.
 
@@ -11,8 +11,8 @@ use crate::db::write;
 use crate::error::Result;
 use crate::filename::FileKind;
 use crate::key::SeqNo;
+use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::VersionEdit;
-use crate::manifest::version::Version;
 use crate::record::Uuid;
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 pub struct PinnedFiles {
     state: Arc<State>,
     /// Holds the tables.
-    _version: Arc<Version>,
+    _catalog: Arc<Catalog>,
     list: VersionEdit,
     manifest: u64,
     seqno: SeqNo,
@@ -59,7 +59,7 @@ impl PinnedFiles {
             }
             PinnedFiles {
                 state: state.clone(),
-                _version: versions.current().clone(),
+                _catalog: versions.current().clone(),
                 list,
                 manifest,
                 seqno: state.visible.load(Ordering::Acquire),

@@ -4,29 +4,36 @@
 
 use crate::db::state::{ReadView, State};
 use crate::error::Result;
-use crate::key::{Lookup, SeqNo};
+use crate::key::{KeyspaceId, Lookup, SeqNo};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The value of `key` as a reader at `seqno` sees it.
-pub(crate) fn get(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Option<Bytes>> {
-    Ok(match find(state, view, key, seqno)? {
+/// The value of `key` of a keyspace as a reader at `seqno` sees it.
+pub(crate) fn get(
+    state: &State,
+    view: &ReadView,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    seqno: SeqNo,
+) -> Result<Option<Bytes>> {
+    Ok(match find(state, view, keyspace, key, seqno)? {
         Some(Lookup::Found(value)) => Some(value),
         Some(Lookup::Deleted) | None => None,
     })
 }
 
-fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+fn find(state: &State, view: &ReadView, keyspace: KeyspaceId, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+    let version = &view.keyspace(keyspace)?.version;
     let memtables = std::iter::once(&view.memtable).chain(view.frozen.iter().map(|frozen| &frozen.memtable));
     for memtable in memtables {
-        if let Some(found) = memtable.get(key, seqno) {
+        if let Some(found) = memtable.get(keyspace, key, seqno) {
             sometimes!("a frozen memtable answers a get", if !Arc::ptr_eq(memtable, &view.memtable));
             return Ok(Some(found));
         }
     }
-    for table in &view.version.levels[0] {
+    for table in &version.levels[0] {
         if table.smallest_user() <= key
             && !table.ends_before(key)
             && let Some(found) = find_in(state, table, key, seqno)?
@@ -34,8 +41,8 @@ fn find(state: &State, view: &ReadView, key: &[u8], seqno: SeqNo) -> Result<Opti
             return Ok(Some(found));
         }
     }
-    for level in 1..view.version.levels.len() {
-        if let Some(table) = view.version.find(level, key)
+    for level in 1..version.levels.len() {
+        if let Some(table) = version.find(level, key)
             && let Some(found) = find_in(state, table, key, seqno)?
         {
             sometimes!("a level below 0 answers a get");

@@ -13,6 +13,8 @@
 //! R4. A manifest that ends in a damaged record is told from one that ends in a torn one by the logs that are there.
 //! R5. A directory without CURRENT, but with a log or a table, is a damaged store and not a new one: a new store has its
 //!     CURRENT, durable, before it has its first log. So the names that are found are made durable before any is added.
+//! R6. A keyspace is dropped by the manifest alone, and its entries may lie in the logs still: they are passed over. An entry of
+//!     a keyspace that never was is damage, because a keyspace is durable in the manifest before its first entry is logged.
 
 use crate::batch;
 use crate::cache::BlockCache;
@@ -30,7 +32,7 @@ use crate::key::SeqNo;
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::set::{StoreDir, VersionSet, survey};
 use crate::mark::sometimes;
-use crate::memtable::Memtable;
+use crate::memtable::Generation;
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::TableCache;
@@ -251,7 +253,7 @@ impl Recovery<'_> {
             entries: 0,
             dropped_bytes: 0,
         };
-        let mut memtable = Arc::new(Memtable::new());
+        let mut memtable = Generation::new();
         let newest = self.versions.wals().keys().next_back().copied();
         sometimes!("recovery replays several wals", if self.versions.wals().len() > 1);
         let mut floor = 0;
@@ -271,20 +273,19 @@ impl Recovery<'_> {
                         return Err(Error::corruption(&path, 0, expected));
                     }
                     let entries = batch::decode(payload, count);
-                    memtable.insert_batch(seqno, entries.map(|entry| entry.expect("replay hands on what decodes")));
+                    let entries = entries.map(|entry| entry.expect("replay hands on what decodes"));
+                    let catalog = self.versions.current();
+                    if let Some(id) = entries.clone().map(|entry| entry.keyspace).find(|&id| id >= catalog.next_id()) {
+                        let expected = format!("entries of keyspaces below {}, found one of {id}", catalog.next_id());
+                        return Err(Error::corruption(&path, 0, expected));
+                    }
+                    memtable.insert_batch(seqno, entries);
                     replay_state.entries += u64::from(count);
                     replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
                     if memtable.is_full(self.options.memtable_bytes) {
                         sometimes!("recovery fills more than one memtable");
-                        let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new()));
-                        flush_replayed(
-                            self.env,
-                            self.dir,
-                            &self.options,
-                            &self.versions,
-                            &full,
-                            &mut replay_state.edit,
-                        )?;
+                        let full = std::mem::take(&mut memtable);
+                        flush_replayed(self.env, self.dir, &self.versions, &full, &mut replay_state.edit)?;
                     }
                     Ok(())
                 })?;
@@ -299,7 +300,7 @@ impl Recovery<'_> {
             floor = replayed.last_seqno.unwrap_or(floor);
             replay_state.dropped_bytes += replayed.dropped_bytes;
         }
-        flush_replayed(self.env, self.dir, &self.options, &self.versions, &memtable, &mut replay_state.edit)?;
+        flush_replayed(self.env, self.dir, &self.versions, &memtable, &mut replay_state.edit)?;
         sometimes!("recovery finds nothing to replay", if replay_state.entries == 0);
         sometimes!("recovery drops the torn tail of a wal", if replay_state.dropped_bytes > 0);
         Ok(replay_state)
@@ -325,17 +326,21 @@ impl Recovery<'_> {
     }
 }
 
+/// Writes a table for each keyspace. What the log has of keyspaces that were dropped since is left out (R6).
 fn flush_replayed(
     env: &Env,
     dir: &Path,
-    options: &Options,
     versions: &VersionSet,
-    memtable: &Arc<Memtable>,
+    memtable: &Generation,
     edit: &mut VersionEdit,
 ) -> Result<()> {
-    if !memtable.is_empty() {
+    for (keyspace, memtable) in memtable.memtables() {
+        let Some(entry) = versions.current().get(keyspace).filter(|_| !memtable.is_empty()) else {
+            sometimes!("recovery leaves out entries of a keyspace that was dropped", if !memtable.is_empty());
+            continue;
+        };
         let number = versions.new_file_number();
-        let table = flush(env, dir, number, memtable, Vec::new(), options)?;
+        let table = flush(env, dir, number, keyspace, &memtable, Vec::new(), &entry.options)?;
         edit.added.extend(table.map(|table| (0, table)));
     }
     Ok(())

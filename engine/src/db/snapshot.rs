@@ -4,10 +4,9 @@ use crate::db::state::State;
 use crate::key::SeqNo;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-/// A consistent picture of the whole store at one moment, unmoved by later writes, flushes and compactions. It keeps old
-/// versions of keys from being dropped, so let go of it: dropping it releases it. Ends with the handle that it came from:
+/// A consistent picture of the whole store at one moment, unmoved by later writes, flushes and compactions, and by keyspaces
+/// that are dropped. It keeps old versions of keys from being dropped, so let go of it: dropping it releases it. Ends with the handle that it came from:
 /// after a reopen there are no snapshots.
 pub struct Snapshot {
     state: Arc<State>,
@@ -18,9 +17,9 @@ impl Snapshot {
     pub(crate) fn take(state: &Arc<State>) -> Snapshot {
         let mut list = state.snapshots.lock();
         // Read under the lock: a merge that lists the snapshots before this one has only inputs that are older than it.
-        let seqno = state.visible.load(Ordering::Acquire);
+        let seqno = state.newest_seqno();
         state.env.yield_point("snapshot: seqno read, not yet listed");
-        *list.entry(seqno).or_insert(0) += 1;
+        *list.holders.entry(seqno).or_insert(0) += 1;
         drop(list);
         Snapshot { state: state.clone(), seqno }
     }
@@ -39,10 +38,15 @@ impl Snapshot {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         let mut list = self.state.snapshots.lock();
-        let holders = list.get_mut(&self.seqno).expect("a snapshot is listed as long as it lives");
+        let holders = list.holders.get_mut(&self.seqno).expect("a snapshot is listed as long as it lives");
         *holders -= 1;
         if *holders == 0 {
-            list.remove(&self.seqno);
+            list.holders.remove(&self.seqno);
+        }
+        let holds_dropped = !list.dropped.is_empty();
+        drop(list);
+        if holds_dropped {
+            self.state.forget_dropped();
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::db::state::{ReadView, State, Work};
 use crate::error::{Error, Result};
 use crate::event::Operation;
 use crate::mark::sometimes;
-use crate::options::Options;
 use crate::sync::{Condvar, MutexGuard};
 use std::fmt;
 use std::time::Duration;
@@ -49,13 +48,13 @@ impl Cause {
     }
 
     /// Whether something runs, or can run, that may end the stall (T1). Asked where no failure holds it back.
-    fn has_work_behind(self, view: &ReadView, work: &Work, options: &Options) -> bool {
+    fn has_work_behind(self, view: &ReadView, work: &Work) -> bool {
         match self {
             Cause::Memtables(_) => !view.frozen.is_empty(),
             Cause::LevelZero(_) => {
                 !work.running.is_empty()
                     || work.manual_waiting > 0
-                    || picker::pick(&view.version, &work.running, &work.cursors, options).is_some()
+                    || picker::pick_of_all(&view.catalog, &work.running, &work.cursors).is_some()
             }
         }
     }
@@ -105,7 +104,7 @@ pub(crate) fn wait_while_stalled(state: &State, cause: Cause, until: Option<Dura
         let view = state.view.load();
         let over = match cause {
             Cause::Memtables(_) => view.frozen.len() + 1 < state.options.memtables_max,
-            Cause::LevelZero(_) => view.version.levels[0].len() < state.options.l0_stop_trigger,
+            Cause::LevelZero(_) => view.catalog.level_zero_max() < state.options.l0_stop_trigger,
         };
         if over {
             return Ok(());
@@ -114,9 +113,9 @@ pub(crate) fn wait_while_stalled(state: &State, cause: Cause, until: Option<Dura
             sometimes!("a writer gives up while it is stalled");
             return Err(Error::TimedOut { cause: cause.to_string() });
         }
-        let levels = shape(&view.version);
+        let levels = shape(&view.catalog);
         assert!(
-            cause.has_work_behind(&view, &work, &state.options),
+            cause.has_work_behind(&view, &work),
             "T1: a writer waits because {cause}, and nothing runs or can run; {} memtables are frozen, levels {levels:?}",
             view.frozen.len()
         );
@@ -133,7 +132,7 @@ mod tests {
     use crate::db::write::CommitQueue;
     use crate::env::testing::memory_env;
     use crate::event::Events;
-    use crate::options::Durability;
+    use crate::options::{Durability, Options};
     use std::path::Path;
 
     /// A store whose tasks never run, filled until writers would wait.
@@ -185,10 +184,10 @@ mod tests {
         let (state, _) = stalled();
         let view = state.view.load_full();
         let work = state.work.lock();
-        assert!(Cause::Memtables(1).has_work_behind(&view, &work, &state.options));
-        assert!(!Cause::LevelZero(0).has_work_behind(&view, &work, &state.options), "nothing runs, nothing is due");
+        assert!(Cause::Memtables(1).has_work_behind(&view, &work));
+        assert!(!Cause::LevelZero(0).has_work_behind(&view, &work), "nothing runs, nothing is due");
         drop(work);
         state.work.lock().manual_waiting = 1;
-        assert!(Cause::LevelZero(0).has_work_behind(&view, &state.work.lock(), &state.options));
+        assert!(Cause::LevelZero(0).has_work_behind(&view, &state.work.lock()));
     }
 }

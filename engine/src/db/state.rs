@@ -5,11 +5,14 @@
 //! instructions, around no other.
 //!
 //! S1. Whoever loads a [`ReadView`] and then sees it still current after reading `visible` has a consistent picture: the view
-//!     holds every entry up to that seqno that any reader at it may see.
+//!     holds every entry up to that seqno that any reader at it may see. Where the view says to read further on, it holds all
+//!     up to there.
 //! S2. Entries are in the memtable before `visible` covers them; nothing that failed is in a memtable.
-//! S3. A memtable is dropped from the view in the same step in which its table enters it.
-//! S4. A frozen memtable's log is removed from the manifest by the edit that adds its table, never before. Such an edit says
+//! S3. A generation of memtables is dropped from the view in the same step in which its tables enter it.
+//! S4. A frozen generation's log is removed from the manifest by the edit that adds its tables, never before. Such an edit says
 //!     the last seqno that the log can hold, also of writes that failed.
+//! S5. A keyspace comes and goes under the commit lock, so that no write is under way to one that is gone. Tables that a flush or
+//!     a compaction made for it come to nothing when it went meanwhile. What a snapshot may still ask for is kept aside.
 
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
@@ -21,15 +24,16 @@ use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
-use crate::key::SeqNo;
+use crate::key::{KeyspaceId, SeqNo};
+use crate::manifest::catalog::{Catalog, CatalogEntry};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::set::{FileNumbers, VersionSet};
-use crate::manifest::version::Version;
-use crate::memtable::Memtable;
+use crate::mark::sometimes;
+use crate::memtable::{Generation, Memtable};
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::TableCache;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wal::WalWriter;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +51,7 @@ pub(crate) struct State {
     pub(crate) events: Events,
     pub(crate) tables: Arc<TableCache>,
     pub(crate) view: ArcSwap<ReadView>,
-    /// The newest seqno that a reader may see.
+    /// The last seqno of the writes that a reader may see.
     pub(crate) visible: AtomicU64,
     /// Bytes in the log that is being written.
     pub(crate) wal_bytes: AtomicU64,
@@ -57,7 +61,7 @@ pub(crate) struct State {
     pub(crate) work: Mutex<Work>,
     /// Announces every change of `work` and of the view.
     pub(crate) work_changed: Condvar,
-    pub(crate) snapshots: Mutex<BTreeMap<SeqNo, usize>>,
+    pub(crate) snapshots: Mutex<Snapshots>,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     /// How fast background work may write, where there is a limit.
@@ -72,19 +76,67 @@ pub(crate) struct State {
 
 /// What a reader reads, newest first: immutable, swapped as a whole.
 pub(crate) struct ReadView {
-    /// The memtable that is being written.
-    pub(crate) memtable: Arc<Memtable>,
+    /// The memtables that are being written.
+    pub(crate) memtable: Arc<Generation>,
     /// Memtables that wait for their flush, newest first.
     pub(crate) frozen: Vec<Arc<Frozen>>,
-    /// The tables.
-    pub(crate) version: Arc<Version>,
+    /// The keyspaces and their tables.
+    pub(crate) catalog: Arc<Catalog>,
     /// Whether any table holds range deletes.
     pub(crate) has_range_deletes: bool,
+    /// Readers read at this seqno or above: that of the last drop of a keyspace, which has its effect when the view is swapped.
+    pub(crate) reads_from: SeqNo,
 }
 
-/// A memtable that takes no more writes.
+impl ReadView {
+    /// The keyspace with this number.
+    #[inline]
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Result<&CatalogEntry> {
+        self.catalog.get(id).ok_or_else(|| Error::NoSuchKeyspace { keyspace: id.to_string() })
+    }
+
+    /// The memtables of a keyspace, newest first.
+    pub(crate) fn memtables(&self, keyspace: KeyspaceId) -> impl Iterator<Item = Arc<Memtable>> {
+        let all = std::iter::once(&self.memtable).chain(self.frozen.iter().map(|frozen| &frozen.memtable));
+        all.filter_map(move |generation| generation.of(keyspace))
+    }
+
+    /// What there is of this keyspace, alone. Nobody may write to it any more.
+    pub(crate) fn only(&self, keyspace: KeyspaceId) -> ReadView {
+        let only_of = |frozen: &Arc<Frozen>| {
+            let memtable = Arc::new(frozen.memtable.only(keyspace));
+            Arc::new(Frozen { memtable, wal: frozen.wal, last_seqno: frozen.last_seqno })
+        };
+        ReadView {
+            memtable: Arc::new(self.memtable.only(keyspace)),
+            frozen: self.frozen.iter().map(only_of).collect(),
+            catalog: Arc::new(self.catalog.only(keyspace)),
+            has_range_deletes: self.has_range_deletes,
+            reads_from: self.reads_from,
+        }
+    }
+}
+
+/// The snapshots that are held, and what only they can see.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    /// How many there are of each seqno.
+    pub(crate) holders: BTreeMap<SeqNo, usize>,
+    /// Keyspaces that were dropped after one of them was taken.
+    pub(crate) dropped: Vec<Dropped>,
+}
+
+/// A keyspace as it was when it was dropped.
+pub(crate) struct Dropped {
+    pub(crate) keyspace: KeyspaceId,
+    /// The number of the drop among the writes.
+    pub(crate) seqno: SeqNo,
+    pub(crate) view: Arc<ReadView>,
+}
+
+/// Memtables that take no more writes.
 pub(crate) struct Frozen {
-    pub(crate) memtable: Arc<Memtable>,
+    pub(crate) memtable: Arc<Generation>,
     /// The log that holds the same entries.
     pub(crate) wal: u64,
     /// The last seqno that can be in that log, those of failed writes counted.
@@ -117,8 +169,8 @@ pub(crate) struct Work {
     pub(crate) running: Vec<Claim>,
     /// Compactions that people asked for and that wait for others to end: no new automatic ones meanwhile.
     pub(crate) manual_waiting: usize,
-    /// For each level, the largest user key that its last compaction took.
-    pub(crate) cursors: Vec<Vec<u8>>,
+    /// For each level of each keyspace that was compacted, the largest user key that its last compaction took.
+    pub(crate) cursors: BTreeMap<KeyspaceId, Vec<Vec<u8>>>,
     /// The last failure of a flush or resume, until one succeeds; and when to try again.
     pub(crate) flush_failure: Option<Failure>,
     /// The last failure of a compaction, until one succeeds; and when to try again.
@@ -181,12 +233,12 @@ impl State {
     /// A store as recovery left it: all data in tables, an empty log.
     pub(crate) fn new(opened: Opened) -> State {
         let view = ReadView {
-            memtable: Arc::new(Memtable::new()),
+            memtable: Arc::new(Generation::new()),
             frozen: Vec::new(),
-            version: opened.versions.current().clone(),
-            has_range_deletes: opened.versions.current().has_range_deletes(),
+            catalog: opened.versions.current().clone(),
+            has_range_deletes: has_range_deletes(opened.versions.current()),
+            reads_from: 0,
         };
-        let levels = view.version.levels.len();
         let state = State {
             meters: Meters::new(&opened.options),
             rate: Some(opened.options.background_bytes_per_second)
@@ -213,12 +265,9 @@ impl State {
             ),
             numbers: opened.versions.numbers().clone(),
             versions: Mutex::new("the manifest", opened.versions),
-            work: Mutex::new(
-                "background work",
-                Work { cursors: vec![Vec::new(); levels], obsolete: opened.obsolete, ..Work::default() },
-            ),
+            work: Mutex::new("background work", Work { obsolete: opened.obsolete, ..Work::default() }),
             work_changed: Condvar::new("a change in background work"),
-            snapshots: Mutex::new("snapshots", BTreeMap::new()),
+            snapshots: Mutex::new("snapshots", Snapshots::default()),
             counters: Counters::default(),
             vitals: Vitals::new(),
             reserve: opened.reserve,
@@ -236,25 +285,87 @@ impl State {
         loop {
             let view = self.view.load_full();
             self.env.yield_point("read: view loaded, seqno not yet");
-            let seqno = self.visible.load(Ordering::Acquire);
+            let seqno = self.visible.load(Ordering::Acquire).max(view.reads_from);
             if Arc::ptr_eq(&view, &self.view.load()) {
                 return (view, seqno);
             }
         }
     }
 
-    /// Makes an edit durable, and then shows readers the new version; a memtable whose table the edit adds leaves the view
+    /// The newest seqno that a reader may see.
+    pub(crate) fn newest_seqno(&self) -> SeqNo {
+        self.visible.load(Ordering::Acquire).max(self.view.load().reads_from)
+    }
+
+    /// A view that has the keyspace as the snapshot at `seqno` shows it.
+    pub(crate) fn view_at(&self, keyspace: KeyspaceId, seqno: SeqNo) -> Result<Arc<ReadView>> {
+        let (view, _) = self.consistent_view();
+        if view.catalog.get(keyspace).is_some() {
+            return Ok(view);
+        }
+        let snapshots = self.snapshots.lock();
+        let mut dropped = snapshots.dropped.iter();
+        let kept = dropped.find(|dropped| dropped.keyspace == keyspace && seqno < dropped.seqno);
+        sometimes!("a snapshot shows a keyspace that was dropped", if kept.is_some());
+        kept.map(|dropped| dropped.view.clone()).ok_or_else(|| Error::NoSuchKeyspace { keyspace: keyspace.to_string() })
+    }
+
+    /// Lets go of dropped keyspaces that no snapshot shows.
+    pub(crate) fn forget_dropped(&self) {
+        let mut snapshots = self.snapshots.lock();
+        let oldest = snapshots.holders.keys().next().copied().unwrap_or(SeqNo::MAX);
+        let forgotten: Vec<_> = snapshots.dropped.extract_if(.., |dropped| dropped.seqno <= oldest).collect();
+        drop(snapshots);
+        if !forgotten.is_empty() {
+            drop(forgotten);
+            self.work.lock().released = true;
+            self.work_changed.notify_all();
+        }
+    }
+
+    /// Makes an edit durable, and then shows readers the new version; memtables whose tables the edit adds leave the view
     /// in the same step (S3). Files that the edit removed are noted as obsolete.
     pub(crate) fn install(&self, edit: VersionEdit, flushed: Option<&Arc<Frozen>>) -> Result<()> {
+        let versions = self.versions.lock();
+        self.install_under(versions, edit, flushed)
+    }
+
+    /// The same for the result of a compaction. Where its keyspace was dropped meanwhile, nothing is done, and the answer is no
+    /// (S5).
+    pub(crate) fn install_compacted(&self, keyspace: KeyspaceId, edit: VersionEdit) -> Result<bool> {
+        let versions = self.versions.lock();
+        if versions.current().get(keyspace).is_none() {
+            sometimes!("a compaction comes to nothing because its keyspace was dropped");
+            return Ok(false);
+        }
+        self.install_under(versions, edit, None).map(|()| true)
+    }
+
+    fn install_under(
+        &self,
+        mut versions: MutexGuard<'_, VersionSet>,
+        mut edit: VersionEdit,
+        flushed: Option<&Arc<Frozen>>,
+    ) -> Result<()> {
         let mut gone: BTreeSet<FileKind> = edit.wals_removed.iter().map(|&number| FileKind::Wal(number)).collect();
+        let before = versions.current().clone();
+        // Tables of a keyspace that was dropped while they were written (S5).
+        let orphans: Vec<_> = edit.added.extract_if(.., |(_, table)| before.get(table.keyspace).is_none()).collect();
+        sometimes!("a flush writes a table of a keyspace that is dropped meanwhile", if !orphans.is_empty());
+        gone.extend(orphans.iter().map(|(_, table)| FileKind::Sst(table.number)));
+        // A keyspace goes with all the tables that it has by now.
+        let dropped = edit.keyspaces_dropped.iter().filter_map(|&id| before.get(id));
+        edit.removed
+            .extend(dropped.flat_map(|entry| entry.version.tables().map(|(level, table)| (level, table.number))));
         let stays = |number: u64| edit.added.iter().any(|(_, table)| table.number == number);
         gone.extend(edit.removed.iter().filter(|(_, n)| !stays(*n)).map(|&(_, number)| FileKind::Sst(number)));
         {
-            let mut versions = self.versions.lock();
+            // What a drop says of the last seqno it says of itself: who sees the keyspace gone reads behind the drop.
+            let reads_from = if edit.keyspaces_dropped.is_empty() { None } else { edit.last_seqno };
             versions.commit(edit)?;
             gone.extend(versions.take_retired());
-            let version = versions.current().clone();
-            let has_range_deletes = version.has_range_deletes();
+            let catalog = versions.current().clone();
+            let has_range_deletes = has_range_deletes(&catalog);
             self.env.yield_point("install: edit durable, view not yet swapped");
             self.view.rcu(|view| ReadView {
                 memtable: view.memtable.clone(),
@@ -264,10 +375,12 @@ impl State {
                     .filter(|frozen| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, frozen)))
                     .cloned()
                     .collect(),
-                version: version.clone(),
+                catalog: catalog.clone(),
                 has_range_deletes,
+                reads_from: reads_from.unwrap_or(view.reads_from),
             });
         }
+        drop(versions);
         self.env.yield_point("install: view swapped, old files not yet obsolete");
         self.work.lock().obsolete.extend(gone);
         Ok(())
@@ -275,7 +388,7 @@ impl State {
 
     /// The seqnos at which somebody reads. To be called after the inputs of a merge have been fixed.
     pub(crate) fn snapshot_seqnos(&self) -> Vec<SeqNo> {
-        self.snapshots.lock().keys().copied().collect()
+        self.snapshots.lock().holders.keys().copied().collect()
     }
 
     /// Refuses to go on once the store is closed.
@@ -292,4 +405,9 @@ impl State {
     pub(crate) fn blocks(&self) -> &Arc<BlockCache> {
         self.tables.blocks()
     }
+}
+
+/// Whether any table of any keyspace holds range deletes.
+fn has_range_deletes(catalog: &Catalog) -> bool {
+    catalog.entries().iter().any(|entry| entry.version.has_range_deletes())
 }

@@ -26,9 +26,9 @@ pub struct Stats {
     pub health_changes: u64,
     /// Bytes of the reserve of space; 0 where it was given up, or none is wanted.
     pub reserve_bytes: u64,
-    /// Tables and bytes of each level.
+    /// Tables and bytes of each level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
-    /// Bytes in the active memtable.
+    /// Bytes in the active memtables of all keyspaces.
     pub memtable_bytes: u64,
     /// Bytes in memtables that wait for their flush, and how many these are.
     pub frozen_bytes: u64,
@@ -180,7 +180,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         health_changes,
         reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
-        levels: shape(&view.version),
+        levels: shape(&view.catalog),
         memtable_bytes: view.memtable.bytes(),
         frozen_bytes: view.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum(),
         frozen: view.frozen.len(),
@@ -189,7 +189,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         hot_keys: state.meters.hot_keys(),
         cache: state.blocks().stats(),
         lookups: state.blocks().lookup_stats(),
-        compaction_debt: picker::debt(&view.version, &state.options),
+        compaction_debt: picker::debt_of_all(&view.catalog),
         user_bytes: count(&counters.user_bytes),
         wal_bytes: count(&counters.wal_bytes),
         flush_bytes: count(&counters.flush_bytes),

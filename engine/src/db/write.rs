@@ -9,8 +9,9 @@
 //!     asked for) without error; logs before this one were synced when they were closed.
 //! W3. After a failed write or sync of the log nothing more goes to that log. Its memtable is frozen, flushed to a table, and
 //!     the log is removed from the manifest before a new log takes writes: what failed can no longer appear.
-//! W4. All of a group goes to one log and one memtable.
+//! W4. All of a group goes to one log and one generation of memtables.
 //! W5. A writer that gives up, because its time is over or it was not to wait, has not come to a log, and keeps nobody else.
+//! W6. What goes to the log is for keyspaces that exist, and none is dropped before it is in the memtable.
 
 use crate::batch::WriteBatch;
 use crate::db::conflict::{Guard, Written};
@@ -25,7 +26,7 @@ use crate::filename::FileKind;
 use crate::key::{SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::mark::sometimes;
-use crate::memtable::Memtable;
+use crate::memtable::Generation;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::{ClosedWal, WalWriter};
@@ -299,6 +300,7 @@ impl CommitQueue {
 fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    refuse_unknown_keyspaces(state, group);
     refuse_puts(state, group);
     refuse_conflicts(state, group);
     let logged = group.iter().filter(|request| request.is_logged());
@@ -339,6 +341,16 @@ fn refuse_puts(state: &State, group: &mut [Request]) {
         request.refusal = Some(error.clone());
     }
     sometimes!("a delete is taken while the reserve of space is given up", if group.iter().any(Request::is_logged));
+}
+
+/// Refuses batches for keyspaces that do not exist (W6).
+fn refuse_unknown_keyspaces(state: &State, group: &mut [Request]) {
+    for request in group.iter_mut().filter(|request| !request.batch.keyspaces().is_empty()) {
+        let view = state.view.load();
+        let mut unknown = request.batch.keyspaces().iter().filter_map(|&id| view.keyspace(id).err());
+        request.refusal = unknown.next();
+        sometimes!("a batch is refused because a keyspace is gone", if request.refusal.is_some());
+    }
 }
 
 /// Decides of each batch that rests on something whether it may commit behind those of the group before it.
@@ -383,7 +395,7 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
 }
 
 /// Puts a logged batch into the memtable. The values stay where they are and are shared.
-fn insert(memtable: &Memtable, batch: &mut WriteBatch) {
+fn insert(memtable: &Generation, batch: &mut WriteBatch) {
     let Some(first) = batch.seqno() else { return };
     let entries = batch.take_entries().map(|entry| entry.expect("a batch that was put together here can be read"));
     memtable.insert_batch(first, entries);
@@ -429,20 +441,26 @@ pub(crate) fn sync_if_due(state: &State) {
 pub(crate) fn sync_and_look<T>(state: &State, look: impl FnOnce(ClosedWal, SeqNo) -> T) -> Result<T> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
+    let so_far = sync_wal(state, &mut commit)?;
+    Ok(look(so_far, commit.next_seqno - 1))
+}
+
+/// Makes everything that was written durable, and returns the log as one who replays it must know it.
+pub(super) fn sync_wal(state: &State, commit: &mut Commit) -> Result<ClosedWal> {
     let wal = commit.wal.as_mut().expect("checked to be there");
     if wal.synced_bytes() < wal.bytes() {
         Counters::add(&state.counters.syncs, 1);
         if let Err(error) = wal.sync() {
-            abandon_wal(state, &mut commit, &error);
+            abandon_wal(state, commit, &error);
             return Err(error);
         }
     }
     let so_far = ClosedWal { number: wal.number(), bytes: wal.bytes(), last_seqno: wal.last_seqno() };
     commit.sync_due = None;
-    Ok(look(so_far, commit.next_seqno - 1))
+    Ok(so_far)
 }
 
-fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
+pub(super) fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
     state.ensure_open()?;
     match &commit.failure {
         None => Ok(()),
@@ -458,7 +476,7 @@ fn refuse_if_failed(state: &State, commit: &Commit) -> Result<()> {
 }
 
 /// Gives up a log that failed (W3), and has the background task bring the store back to work.
-fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
+pub(super) fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     sometimes!("wal abandoned after a failure");
     sometimes!("wal abandoned while memtables wait for their flush", if !state.view.load().frozen.is_empty());
     state.tell_failure("a write to the log", error);
@@ -474,7 +492,7 @@ fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
 
 /// The active memtable takes no more writes, and an empty one takes its place.
 fn freeze(state: &State, commit: &Commit) {
-    let memtable = Arc::new(Memtable::new());
+    let memtable = Arc::new(Generation::new());
     state.view.rcu(|view| {
         let frozen = Arc::new(Frozen {
             memtable: view.memtable.clone(),
@@ -484,8 +502,9 @@ fn freeze(state: &State, commit: &Commit) {
         ReadView {
             memtable: memtable.clone(),
             frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
-            version: view.version.clone(),
+            catalog: view.catalog.clone(),
             has_range_deletes: view.has_range_deletes,
+            reads_from: view.reads_from,
         }
     });
 }
@@ -520,7 +539,7 @@ fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
 
 /// For a mark: never waits, and says no where it would have to.
 fn is_any_snapshot_live(state: &State) -> bool {
-    state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.is_empty())
+    state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.holders.is_empty())
 }
 
 fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
@@ -626,7 +645,7 @@ fn is_full(state: &State, view: &ReadView) -> bool {
 fn pace(state: &State, view: &ReadView, slept: bool) -> Pace {
     let options = &state.options;
     let full = is_full(state, view);
-    let tables = view.version.levels[0].len();
+    let tables = view.catalog.level_zero_max();
     if full && view.frozen.len() + 1 >= options.memtables_max {
         return Pace::Wait(Cause::Memtables(view.frozen.len()));
     }
@@ -671,7 +690,7 @@ fn make_room(state: &State, patience: Patience, stall: &mut dyn FnMut(Cause)) ->
                 return Ok(waited);
             }
             Pace::Slow(duration) => {
-                let cause = Cause::LevelZero(view.version.levels[0].len());
+                let cause = Cause::LevelZero(view.catalog.level_zero_max());
                 if patience.no_wait {
                     return Err(cause.refusal());
                 }

@@ -7,8 +7,16 @@
 //! tag 1    next file       varint                       tag 5    log added      number varint
 //! tag 2    last seqno      varint                       tag 6    log closed     number, bytes, last seqno: varints
 //! tag 3    levels          varint                       tag 7    log removed    number varint
-//! tag 4    reserved: a keyspace                         tag 8    table removed  level, number: varints
+//! tag 4    keyspace        see below                    tag 8    table removed  level, number: varints
 //!                                                       tag 9    table added    see below
+//!
+//! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
+//!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
+//!                                  2, dropped: number varint
+//! option        tag varint | length varint | body        absent where the keyspace has what its store has
+//!               1, compression: u8 for each level        2, block bytes varint         3, restart interval varint
+//!               4, filter bits per key varint            5, level base bytes varint    6, level multiplier varint
+//!               7, table bytes varint
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
@@ -16,11 +24,17 @@
 //! ```
 //!
 //! Tags 1 to 3 appear at most once, and are absent where the edit does not say anything of the kind: a value that
-//! happens to be the default is written like any other. The other tags repeat. A tag that is not known makes the edit
-//! unreadable, for skipping a change that one does not understand would be a wrong list.
+//! happens to be the default is written like any other. So does the next number of a keyspace. The other tags repeat. A tag
+//! that is not known makes the edit unreadable, for skipping a change that one does not understand would be a wrong list.
+//!
+//! Keyspaces come before tables do, and go when their tables have left.
 
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
-use crate::key::{self, InternalKey, KeyspaceId, SEQNO_MAX, SeqNo};
+use crate::key::{
+    self, InternalKey, KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACE_NAME_LEN_MAX, KeyspaceId, SEQNO_MAX, SeqNo,
+};
+use crate::options::KeyspaceOptions;
+use crate::sst::{compression_from, compression_number};
 use crate::wal::ClosedWal;
 use std::cmp::Ordering;
 use std::fmt;
@@ -31,11 +45,24 @@ pub const LEVELS_MAX: usize = 16;
 const TAG_NEXT_FILE: u64 = 1;
 const TAG_LAST_SEQNO: u64 = 2;
 const TAG_LEVELS: u64 = 3;
+const TAG_KEYSPACE: u64 = 4;
 const TAG_WAL_ADDED: u64 = 5;
 const TAG_WAL_CLOSED: u64 = 6;
 const TAG_WAL_REMOVED: u64 = 7;
 const TAG_TABLE_REMOVED: u64 = 8;
 const TAG_TABLE_ADDED: u64 = 9;
+
+const KEYSPACE_NEXT: u8 = 0;
+const KEYSPACE_SET: u8 = 1;
+const KEYSPACE_DROPPED: u8 = 2;
+
+const OPTION_COMPRESSION: u64 = 1;
+const OPTION_BLOCK_BYTES: u64 = 2;
+const OPTION_RESTART_INTERVAL: u64 = 3;
+const OPTION_FILTER_BITS_PER_KEY: u64 = 4;
+const OPTION_LEVEL_BASE_BYTES: u64 = 5;
+const OPTION_LEVEL_MULTIPLIER: u64 = 6;
+const OPTION_TABLE_BYTES: u64 = 7;
 
 /// What the manifest knows of a table.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,8 +144,9 @@ impl fmt::Debug for TableMeta {
         };
         write!(
             f,
-            "table {} [{} .. {}] seqnos {}..={} epoch {} ({} entries, {} deletes, {} range deletes, {} bytes)",
+            "table {}{} [{} .. {}] seqnos {}..={} epoch {} ({} entries, {} deletes, {} range deletes, {} bytes)",
             self.number,
+            if self.keyspace == KEYSPACE_DEFAULT { String::new() } else { format!(" of keyspace {}", self.keyspace) },
             key(&self.smallest),
             key(&self.largest),
             self.seqno_min,
@@ -132,6 +160,40 @@ impl fmt::Debug for TableMeta {
     }
 }
 
+/// A keyspace that comes, or its options, which are set anew as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceSet {
+    /// Its number. Nobody else ever has it.
+    pub id: KeyspaceId,
+    /// What people call it.
+    pub name: String,
+    /// What it has otherwise than the store.
+    pub options: KeyspaceOptions,
+}
+
+impl KeyspaceSet {
+    /// Whether this can be said of any keyspace; else what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.id == KEYSPACE_DEFAULT {
+            return Err(format!("keyspace {KEYSPACE_DEFAULT} is what the store has, and is never set"));
+        }
+        check_keyspace_name(&self.name)?;
+        self.options.validate().map_err(|error| format!("keyspace {}: {error}", self.id))
+    }
+}
+
+/// Whether a keyspace can have this name; else why not.
+pub fn check_keyspace_name(name: &str) -> Result<(), String> {
+    if name == KEYSPACE_DEFAULT_NAME {
+        return Err(format!("the name {name:?} is that of the keyspace that every store has"));
+    }
+    if name.is_empty() || name.len() > KEYSPACE_NAME_LEN_MAX {
+        let len = name.len();
+        return Err(format!("the name of a keyspace has {len} bytes, and must have 1 to {KEYSPACE_NAME_LEN_MAX}"));
+    }
+    Ok(())
+}
+
 /// A change of the list. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionEdit {
@@ -141,6 +203,12 @@ pub struct VersionEdit {
     pub last_seqno: Option<SeqNo>,
     /// How many levels there are.
     pub levels: Option<usize>,
+    /// Keyspaces that come get numbers below this one.
+    pub next_keyspace: Option<KeyspaceId>,
+    /// Keyspaces that come, or get other options. They come before tables leave and come.
+    pub keyspaces_set: Vec<KeyspaceSet>,
+    /// Keyspaces that go, after all their tables have left.
+    pub keyspaces_dropped: Vec<KeyspaceId>,
     /// Logs that count from now on.
     pub wals_added: Vec<u64>,
     /// Logs that nothing will be added to.
@@ -178,6 +246,26 @@ impl VersionEdit {
         }
         if let Some(levels) = self.levels {
             field(TAG_LEVELS, &|body| numbers(body, &[levels as u64]));
+        }
+        if let Some(next) = self.next_keyspace {
+            field(TAG_KEYSPACE, &|body| {
+                body.push(KEYSPACE_NEXT);
+                numbers(body, &[u64::from(next)]);
+            });
+        }
+        for &id in &self.keyspaces_dropped {
+            field(TAG_KEYSPACE, &|body| {
+                body.push(KEYSPACE_DROPPED);
+                numbers(body, &[u64::from(id)]);
+            });
+        }
+        for set in &self.keyspaces_set {
+            field(TAG_KEYSPACE, &|body| {
+                body.push(KEYSPACE_SET);
+                numbers(body, &[u64::from(set.id)]);
+                put_bytes(body, set.name.as_bytes());
+                put_options(body, &set.options);
+            });
         }
         for &number in &self.wals_added {
             field(TAG_WAL_ADDED, &|body| numbers(body, &[number]));
@@ -230,6 +318,9 @@ impl VersionEdit {
         for (_, table) in &edit.added {
             table.check().map_err(|wrong| format!("a table that can be, but {wrong}"))?;
         }
+        for set in &edit.keyspaces_set {
+            set.check().map_err(|wrong| format!("a keyspace that can be, but {wrong}"))?;
+        }
         Ok(edit)
     }
 
@@ -243,6 +334,23 @@ impl VersionEdit {
                 let fits = (1..=LEVELS_MAX as u64).contains(&levels);
                 self.levels.replace(fits.then_some(levels as usize)?).is_some()
             }
+            TAG_KEYSPACE => match body.u8()? {
+                KEYSPACE_NEXT => self.next_keyspace.replace(body.varint_u32()?).is_some(),
+                KEYSPACE_SET => match take_keyspace(body)? {
+                    Ok(set) => {
+                        self.keyspaces_set.push(set);
+                        false
+                    }
+                    Err(expected) => return Some(Err(expected)),
+                },
+                KEYSPACE_DROPPED => {
+                    self.keyspaces_dropped.push(body.varint_u32()?);
+                    false
+                }
+                what => {
+                    return Some(Err(format!("what this version knows to happen to a keyspace, found number {what}")));
+                }
+            },
             TAG_WAL_ADDED => {
                 self.wals_added.push(body.varint()?);
                 false
@@ -270,6 +378,60 @@ impl VersionEdit {
         };
         Some(if twice { Err(format!("one field with tag {tag} in an edit, found two")) } else { Ok(()) })
     }
+}
+
+/// Appends the options that are there.
+fn put_options(out: &mut Vec<u8>, options: &KeyspaceOptions) {
+    if let Some(levels) = &options.compression {
+        put_varint(out, OPTION_COMPRESSION);
+        put_bytes(out, &levels.iter().map(|&level| compression_number(level)).collect::<Vec<u8>>());
+    }
+    let numbers = [
+        (OPTION_BLOCK_BYTES, options.block_bytes.map(|bytes| bytes as u64)),
+        (OPTION_RESTART_INTERVAL, options.restart_interval.map(|entries| entries as u64)),
+        (OPTION_FILTER_BITS_PER_KEY, options.filter_bits_per_key.map(u64::from)),
+        (OPTION_LEVEL_BASE_BYTES, options.level_base_bytes),
+        (OPTION_LEVEL_MULTIPLIER, options.level_multiplier),
+        (OPTION_TABLE_BYTES, options.table_bytes),
+    ];
+    let mut body = Vec::new();
+    for (tag, number) in numbers.into_iter().filter_map(|(tag, number)| Some((tag, number?))) {
+        body.clear();
+        put_varint(&mut body, number);
+        put_varint(out, tag);
+        put_bytes(out, &body);
+    }
+}
+
+/// A keyspace that is set. `None`: its body is too short, or no UTF-8 where there must be some.
+fn take_keyspace(body: &mut Decoder<'_>) -> Option<Result<KeyspaceSet, String>> {
+    let id = body.varint_u32()?;
+    let name = std::str::from_utf8(body.bytes()?).ok()?.to_owned();
+    let mut options = KeyspaceOptions::default();
+    while !body.is_empty() {
+        let tag = body.varint()?;
+        let mut value = Decoder::new(body.bytes()?);
+        let twice = match tag {
+            OPTION_COMPRESSION => {
+                let levels = value.take(value.rest().len())?;
+                let levels = levels.iter().map(|&number| compression_from(number)).collect::<Option<Vec<_>>>()?;
+                options.compression.replace(levels).is_some()
+            }
+            OPTION_BLOCK_BYTES => options.block_bytes.replace(usize::try_from(value.varint()?).ok()?).is_some(),
+            OPTION_RESTART_INTERVAL => {
+                options.restart_interval.replace(usize::try_from(value.varint()?).ok()?).is_some()
+            }
+            OPTION_FILTER_BITS_PER_KEY => options.filter_bits_per_key.replace(value.varint_u32()?).is_some(),
+            OPTION_LEVEL_BASE_BYTES => options.level_base_bytes.replace(value.varint()?).is_some(),
+            OPTION_LEVEL_MULTIPLIER => options.level_multiplier.replace(value.varint()?).is_some(),
+            OPTION_TABLE_BYTES => options.table_bytes.replace(value.varint()?).is_some(),
+            _ => return Some(Err(format!("options of a keyspace that this version knows, found one with tag {tag}"))),
+        };
+        if twice || !value.is_empty() {
+            return Some(Err(format!("one whole option with tag {tag} of keyspace {id}")));
+        }
+    }
+    Some(Ok(KeyspaceSet { id, name, options }))
 }
 
 fn take_seqno(body: &mut Decoder<'_>) -> Option<SeqNo> {
@@ -305,6 +467,7 @@ fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
 mod tests {
     use super::*;
     use crate::key::Kind;
+    use crate::options::Compression;
     use proptest::prelude::*;
 
     /// Small numbers and the extremes, so that fields equal to their default come up often.
@@ -336,6 +499,35 @@ mod tests {
         )
     }
 
+    fn keyspace() -> impl Strategy<Value = KeyspaceSet> {
+        let options = (
+            proptest::option::of(proptest::sample::subsequence(
+                vec![Compression::Lz4, Compression::None, Compression::Deflate],
+                1..3,
+            )),
+            proptest::option::of(64usize..1000),
+            proptest::option::of(1usize..1024),
+            proptest::option::of(0u32..64),
+            proptest::option::of(1024u64..1 << 40),
+            proptest::option::of(2u64..100),
+            proptest::option::of(256u64..1 << 32),
+        );
+        (1u32.., "[^d]{1,9}", options).prop_map(|(id, name, options)| {
+            let (compression, block_bytes, restart_interval, filter_bits_per_key, base, level_multiplier, table_bytes) =
+                options;
+            let options = KeyspaceOptions {
+                compression,
+                block_bytes,
+                restart_interval,
+                filter_bits_per_key,
+                level_base_bytes: base,
+                level_multiplier,
+                table_bytes,
+            };
+            KeyspaceSet { id, name, options }
+        })
+    }
+
     fn edit() -> impl Strategy<Value = VersionEdit> {
         let closed = (number(), number(), seqno()).prop_map(|(number, bytes, last_seqno)| ClosedWal {
             number,
@@ -346,6 +538,11 @@ mod tests {
             proptest::option::of(number()),
             proptest::option::of(seqno()),
             proptest::option::of(1..=LEVELS_MAX),
+            (
+                proptest::option::of(any::<u32>()),
+                proptest::collection::vec(keyspace(), 0..3),
+                proptest::collection::vec(1u32..9, 0..3),
+            ),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
             proptest::collection::vec(number(), 0..3),
@@ -353,15 +550,20 @@ mod tests {
             proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
         )
             .prop_map(
-                |(next_file, last_seqno, levels, wals_added, wals_closed, wals_removed, removed, added)| VersionEdit {
-                    next_file,
-                    last_seqno,
-                    levels,
-                    wals_added,
-                    wals_closed,
-                    wals_removed,
-                    removed,
-                    added,
+                |(next_file, last_seqno, levels, keyspaces, wals_added, wals_closed, wals_removed, removed, added)| {
+                    VersionEdit {
+                        next_file,
+                        last_seqno,
+                        levels,
+                        next_keyspace: keyspaces.0,
+                        keyspaces_set: keyspaces.1,
+                        keyspaces_dropped: keyspaces.2,
+                        wals_added,
+                        wals_closed,
+                        wals_removed,
+                        removed,
+                        added,
+                    }
                 },
             )
     }
@@ -387,12 +589,35 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let reserved = refusal(&[4, 1, 0]);
-        insta::assert_snapshot!(reserved, @"an edit of fields that this version knows, found one with tag 4");
+        let unknown = refusal(&[10, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 10");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[5, 1, 7, 9]), @"an edit of whole fields, and byte 3 of it starts none");
+    }
+
+    #[test]
+    fn a_keyspace_that_cannot_be_is_refused() {
+        let sound = KeyspaceSet { id: 3, name: "people".into(), options: KeyspaceOptions::default() };
+        let refusal = |set: KeyspaceSet| {
+            let edit = VersionEdit { keyspaces_set: vec![set], ..VersionEdit::default() };
+            VersionEdit::decode(&edit.encode()).expect_err("refused")
+        };
+        insta::assert_snapshot!(refusal(KeyspaceSet { id: 0, ..sound.clone() }), @"a keyspace that can be, but keyspace 0 is what the store has, and is never set");
+        insta::assert_snapshot!(refusal(KeyspaceSet { name: "default".into(), ..sound.clone() }), @r#"a keyspace that can be, but the name "default" is that of the keyspace that every store has"#);
+        insta::assert_snapshot!(refusal(KeyspaceSet { name: "x".repeat(256), ..sound.clone() }), @"a keyspace that can be, but the name of a keyspace has 256 bytes, and must have 1 to 255");
+        let options = KeyspaceOptions { compression: Some(Vec::new()), ..KeyspaceOptions::default() };
+        insta::assert_snapshot!(refusal(KeyspaceSet { options, ..sound.clone() }), @"a keyspace that can be, but keyspace 3: option compression (number of entries) is 0, and must be within 1 and 16");
+        let odd = |body: &[u8]| {
+            let mut edit = vec![4];
+            put_bytes(&mut edit, body);
+            VersionEdit::decode(&edit).expect_err("refused")
+        };
+        insta::assert_snapshot!(odd(&[9, 1]), @"what this version knows to happen to a keyspace, found number 9");
+        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 8, 1, 60]), @"options of a keyspace that this version knows, found one with tag 8");
+        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 2, 1, 64, 2, 1, 64]), @"one whole option with tag 2 of keyspace 3");
+        insta::assert_snapshot!(odd(&[1, 3, 1, 0xff]), @"a whole field with tag 4 at byte 0 of an edit");
     }
 
     #[test]

@@ -20,15 +20,15 @@
 //!
 //! It removes no files and reads no logs and no tables. It does not lock itself: whoever owns it does.
 
-use super::edit::{TableMeta, VersionEdit};
+use super::catalog::Catalog;
+use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
 use super::format::{FORMAT_VERSION, Identity};
 use super::log::{self, ManifestWriter};
-use super::version::Version;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
-use crate::key::{SEQNO_MAX, SeqNo};
+use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SEQNO_MAX, SeqNo};
 use crate::mark::sometimes;
 use crate::options::Options;
 use crate::record::Uuid;
@@ -44,6 +44,9 @@ const NUMBER_END: u64 = 1 << 62;
 /// A counter on disk is never above this: no store lives to draw half of all numbers. Whoever begins at or below it can draw
 /// numbers for as long as there are stores.
 const NUMBER_FOUND_MAX: u64 = 1 << 61;
+
+/// The same for the numbers of keyspaces, each of which took a sync to be given out.
+const KEYSPACE_FOUND_MAX: KeyspaceId = 1 << 31;
 
 /// A file with a number from here on is not ours, and not in the way. Far below what a counter may be, so that the name of
 /// a file can never use the numbers up.
@@ -136,7 +139,7 @@ pub fn survey(env: &Env, dir: &Path) -> Result<StoreDir> {
 /// What counts, as a value.
 #[derive(Clone, Debug)]
 struct Installed {
-    version: Arc<Version>,
+    catalog: Arc<Catalog>,
     /// Logs that count, by number; those that nothing will be added to with what is known of them.
     wals: BTreeMap<u64, Option<ClosedWal>>,
     last_seqno: SeqNo,
@@ -144,13 +147,14 @@ struct Installed {
 }
 
 impl Installed {
-    fn empty(levels: usize) -> Installed {
-        Installed { version: Arc::new(Version::empty(levels)), wals: BTreeMap::new(), last_seqno: 0, next_file: 1 }
+    fn empty(levels: usize, options: &Options) -> Installed {
+        let catalog = Arc::new(Catalog::empty(levels, &Arc::new(options.clone())));
+        Installed { catalog, wals: BTreeMap::new(), last_seqno: 0, next_file: 1 }
     }
 
     /// What counts after an edit; an error says what in the edit does not fit.
     fn apply(&self, edit: &VersionEdit) -> std::result::Result<Installed, String> {
-        let version = Arc::new(self.version.apply(edit)?);
+        let catalog = Arc::new(self.catalog.apply(edit)?);
         let next_file = edit.next_file.unwrap_or(self.next_file);
         if next_file < self.next_file || next_file > NUMBER_END {
             return Err(format!("the next file had number {}, and cannot have {next_file}", self.next_file));
@@ -185,7 +189,7 @@ impl Installed {
         let in_tables = edit.added.iter().map(|(_, table)| table.seqno_max);
         let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
         let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
-        Ok(Installed { version, wals, last_seqno, next_file })
+        Ok(Installed { catalog, wals, last_seqno, next_file })
     }
 
     /// Itself, if a store can go on from here; an error says what has run out. Only damage gets here: a store refuses writes
@@ -194,10 +198,22 @@ impl Installed {
         if self.next_file > NUMBER_FOUND_MAX {
             return Err(format!("the next file has number {}, and {NUMBER_FOUND_MAX} is the most", self.next_file));
         }
+        if self.catalog.next_id() > KEYSPACE_FOUND_MAX {
+            let next = self.catalog.next_id();
+            return Err(format!("the next keyspace has number {next}, and {KEYSPACE_FOUND_MAX} is the most"));
+        }
         if self.last_seqno >= SEQNO_MAX {
             return Err(format!("sequence number {} was used, and must stay free", self.last_seqno));
         }
         Ok(self)
+    }
+
+    /// Every keyspace but the default one.
+    fn keyspaces(&self) -> Vec<KeyspaceSet> {
+        let others = self.catalog.entries().iter().filter(|entry| entry.id != KEYSPACE_DEFAULT);
+        others
+            .map(|entry| KeyspaceSet { id: entry.id, name: entry.name.to_string(), options: entry.own.clone() })
+            .collect()
     }
 
     /// The edit that makes this out of nothing.
@@ -205,12 +221,16 @@ impl Installed {
         VersionEdit {
             next_file: Some(self.next_file),
             last_seqno: Some(self.last_seqno),
-            levels: Some(self.version.levels.len()),
+            levels: Some(self.catalog.levels()),
+            // A store that never had another keyspace says nothing of any.
+            next_keyspace: Some(self.catalog.next_id()).filter(|&next| next > KEYSPACE_DEFAULT + 1),
+            keyspaces_set: self.keyspaces(),
+            keyspaces_dropped: Vec::new(),
             wals_added: self.wals.keys().copied().collect(),
             wals_closed: self.wals.values().flatten().copied().collect(),
             wals_removed: Vec::new(),
             removed: Vec::new(),
-            added: self.version.tables().map(|(level, table)| (level, TableMeta::clone(table))).collect(),
+            added: self.catalog.tables().map(|(level, table)| (level, TableMeta::clone(table))).collect(),
         }
     }
 }
@@ -225,8 +245,10 @@ pub struct VersionSet {
     events: Events,
     numbers: Arc<FileNumbers>,
     installed: Installed,
-    /// Earlier versions that somebody may still read from.
-    older: Vec<Weak<Version>>,
+    /// The number of the next keyspace, those of failed commits counted.
+    next_keyspace: KeyspaceId,
+    /// Earlier lists that somebody may still read from.
+    older: Vec<Weak<Catalog>>,
     /// The manifest that counted when CURRENT was last known.
     manifest: u64,
     /// `None`: the next commit begins a new manifest.
@@ -264,7 +286,8 @@ impl VersionSet {
             manifest_bytes_min: options.manifest_bytes_min,
             events: events.clone(),
             numbers: Arc::new(numbers),
-            installed: Installed::empty(options.levels),
+            installed: Installed::empty(options.levels, options),
+            next_keyspace: KEYSPACE_DEFAULT + 1,
             older: Vec::new(),
             manifest: 0,
             writer: None,
@@ -283,7 +306,7 @@ impl VersionSet {
         let current = log::read_current(env, dir, identity.store)?;
         let read = log::read(env, dir, &current)?;
         let path = FileKind::Manifest(current.manifest).path(dir);
-        let mut installed = Installed::empty(1);
+        let mut installed = Installed::empty(1, options);
         for (index, (offset, edit)) in read.edits.iter().enumerate() {
             if index == 0 && (edit.levels.is_none() || edit.next_file.is_none()) {
                 return Err(Error::corruption(&path, *offset, "a snapshot with the levels and the next file"));
@@ -292,7 +315,7 @@ impl VersionSet {
                 Error::corruption(&path, *offset, format!("an edit that fits the list, but {wrong}"))
             })?;
         }
-        let levels = installed.version.levels.len();
+        let levels = installed.catalog.levels();
         if levels > options.levels {
             return Err(Error::InvalidArgument(format!(
                 "option levels is {}, and this store has {levels}: they can only become more",
@@ -300,8 +323,8 @@ impl VersionSet {
             )));
         }
         let wider = VersionEdit { levels: Some(options.levels), ..VersionEdit::default() };
-        let version = installed.version.apply(&wider).expect("levels can become more");
-        installed.version = Arc::new(version);
+        let catalog = installed.catalog.apply(&wider).expect("levels can become more");
+        installed.catalog = Arc::new(catalog);
         let numbers = FileNumbers::starting_at(installed.next_file);
         numbers.bump_past(current.manifest);
         Ok(VersionSet {
@@ -311,6 +334,7 @@ impl VersionSet {
             manifest_bytes_min: options.manifest_bytes_min,
             events: events.clone(),
             numbers: Arc::new(numbers),
+            next_keyspace: installed.catalog.next_id(),
             installed,
             older: Vec::new(),
             manifest: current.manifest,
@@ -369,6 +393,11 @@ impl VersionSet {
         }
     }
 
+    /// Keeps the tables of another list live as long as somebody holds it.
+    pub fn hold(&mut self, catalog: &Arc<Catalog>) {
+        self.older.push(Arc::downgrade(catalog));
+    }
+
     /// Where the recovered manifest has a last record that is not whole. A power cut leaves that behind when it strikes during
     /// an append, and so does damage to a record that was whole: the list itself cannot tell, what else is there may.
     pub fn torn_at(&self) -> Option<u64> {
@@ -376,8 +405,8 @@ impl VersionSet {
     }
 
     /// The list as it is now.
-    pub fn current(&self) -> &Arc<Version> {
-        &self.installed.version
+    pub fn current(&self) -> &Arc<Catalog> {
+        &self.installed.catalog
     }
 
     /// The edit that makes the list as it is now out of nothing.
@@ -393,6 +422,14 @@ impl VersionSet {
     /// The counter for the numbers of files, to be used without this set.
     pub fn numbers(&self) -> &Arc<FileNumbers> {
         &self.numbers
+    }
+
+    /// A number that no keyspace has had, for one that an edit is to set. It is used up also where that fails: it may be that
+    /// the failed edit counts.
+    pub fn new_keyspace_id(&mut self) -> KeyspaceId {
+        let id = self.next_keyspace;
+        self.next_keyspace = id.checked_add(1).expect("a store lives not to create 2^32 keyspaces");
+        id
     }
 
     /// A number that no file has had.
@@ -430,8 +467,8 @@ impl VersionSet {
     pub fn live_tables(&self) -> BTreeSet<u64> {
         let older = self.older.iter().filter_map(Weak::upgrade);
         let mut live: BTreeSet<u64> = self.doubt.iter().flat_map(|doubt| &doubt.tables).copied().collect();
-        for version in older.chain([self.installed.version.clone()]) {
-            live.extend(version.tables().map(|(_, table)| table.number));
+        for catalog in older.chain([self.installed.catalog.clone()]) {
+            live.extend(catalog.tables().map(|(_, table)| table.number));
         }
         live
     }
@@ -457,7 +494,9 @@ impl VersionSet {
 
     /// Completes an edit, and works out what counts after it.
     fn prepare(&self, edit: VersionEdit) -> (VersionEdit, Installed) {
-        let edit = VersionEdit { next_file: Some(self.numbers.peek()), ..edit };
+        let comes = !edit.keyspaces_set.is_empty();
+        let next_keyspace = comes.then_some(self.next_keyspace).or(edit.next_keyspace);
+        let edit = VersionEdit { next_file: Some(self.numbers.peek()), next_keyspace, ..edit };
         match self.installed.apply(&edit) {
             Ok(next) => (edit, next),
             Err(wrong) => panic!("S4: an edit does not fit the list: {wrong}; the edit: {edit:?}"),
@@ -474,8 +513,8 @@ impl VersionSet {
 
     fn install(&mut self, next: Installed) {
         let before = std::mem::replace(&mut self.installed, next);
-        self.older.retain(|version| version.strong_count() > 0);
-        self.older.push(Arc::downgrade(&before.version));
+        self.older.retain(|catalog| catalog.strong_count() > 0);
+        self.older.push(Arc::downgrade(&before.catalog));
     }
 
     /// Only this manifest counts from now on: the doubt is over.

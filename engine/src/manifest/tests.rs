@@ -1,17 +1,17 @@
 //! Stories of lists of files: what fits, what is durable after every failure, and what damage is seen.
 
-use super::edit::{TableMeta, VersionEdit};
+use super::catalog::{Catalog, CatalogEntry};
+use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
 use super::format::{Current, Identity};
 use super::log;
 use super::set::{StoreDir, VersionSet, survey};
-use super::version::Version;
 use crate::env::testing::{Call, MemoryFs, memory_env};
 use crate::env::{Env, OpenMode};
 use crate::error::Error;
 use crate::event::Events;
 use crate::filename::FileKind;
-use crate::key::{InternalKey, Kind, SEQNO_MAX};
-use crate::options::Options;
+use crate::key::{InternalKey, KEYSPACES_MAX, Kind, SEQNO_MAX};
+use crate::options::{KeyspaceOptions, Options};
 use crate::record::Uuid;
 use crate::wal::ClosedWal;
 use std::collections::BTreeSet;
@@ -29,7 +29,8 @@ fn path(kind: FileKind) -> PathBuf {
     kind.path(dir())
 }
 
-/// `7 a..c 3-5 e2`: table 7 with user keys a to c, sequence numbers 3 to 5, epoch 2 (1 where it is left out).
+/// `7 a..c 3-5 e2 k1`: table 7 with user keys a to c, sequence numbers 3 to 5, epoch 2 (1 where it is left out), of keyspace 1
+/// (0 where it is left out).
 fn table(text: &str) -> TableMeta {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (smallest, largest) = words[1].split_once("..").expect("a range of keys");
@@ -37,7 +38,7 @@ fn table(text: &str) -> TableMeta {
     let (seqno_min, seqno_max) = (min.parse().expect("a number"), max.parse().expect("a number"));
     TableMeta {
         number: words[0].parse().expect("a number"),
-        keyspace: 0,
+        keyspace: words.get(4).map_or(0, |keyspace| keyspace[1..].parse().expect("a number")),
         bytes: 100,
         entries: 10,
         deletes: 1,
@@ -51,12 +52,27 @@ fn table(text: &str) -> TableMeta {
     }
 }
 
-/// One change a line: `+L1 7 a..c 3-5` adds, `-L1 7` removes, `levels 4` widens.
+/// One change a line: `+L1 7 a..c 3-5` adds, `-L1 7` removes, `levels 4` widens; `+K 1 people` sets a keyspace, `-K 1` drops one,
+/// `next 2` leaves no smaller number.
 fn edit(text: &str) -> VersionEdit {
     let mut edit = VersionEdit::default();
     for line in text.split(',').map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(levels) = line.strip_prefix("levels ") {
             edit.levels = Some(levels.parse().expect("a number"));
+            continue;
+        }
+        if let Some(next) = line.strip_prefix("next ") {
+            edit.next_keyspace = Some(next.parse().expect("a number"));
+            continue;
+        }
+        if let Some(set) = line.strip_prefix("+K ") {
+            let (id, name) = set.split_once(' ').expect("a number and a name");
+            let options = KeyspaceOptions { block_bytes: Some(128), ..KeyspaceOptions::default() };
+            edit.keyspaces_set.push(KeyspaceSet { id: id.parse().expect("a number"), name: name.into(), options });
+            continue;
+        }
+        if let Some(id) = line.strip_prefix("-K ") {
+            edit.keyspaces_dropped.push(id.parse().expect("a number"));
             continue;
         }
         let (place, rest) = line.split_once(' ').expect("a place and a table");
@@ -72,16 +88,17 @@ fn edit(text: &str) -> VersionEdit {
 
 /// Applies one edit after the other and tells what came of each.
 fn story(edits: &[&str]) -> String {
-    let mut version = Version::empty(3);
+    let mut version = Catalog::empty(3, &Arc::new(Options::default()));
     let mut out = String::new();
     for text in edits {
         match version.apply(&edit(text)) {
             Ok(next) => {
                 assert_eq!(next.check(), Ok(()));
                 version = next;
+                let tables = &version.default_keyspace().version;
                 let numbers: Vec<Vec<u64>> =
-                    version.levels.iter().map(|level| level.iter().map(|table| table.number).collect()).collect();
-                out += &format!("{text}: {numbers:?} {}\n", version.shape());
+                    tables.levels.iter().map(|level| level.iter().map(|table| table.number).collect()).collect();
+                out += &format!("{text}: {numbers:?} {}\n", tables.shape());
             }
             Err(wrong) => out += &format!("{text}: REFUSED {wrong}\n"),
         }
@@ -151,11 +168,115 @@ fn an_edit_that_does_not_fit_is_refused_and_says_why() {
     ");
 }
 
+/// The same for keyspaces: after each edit, who there is, with the shape of the levels.
+fn keyspace_story(edits: &[&str]) -> String {
+    let mut catalog = Catalog::empty(3, &Arc::new(Options::default()));
+    let mut out = String::new();
+    for text in edits {
+        match catalog.apply(&edit(text)) {
+            Ok(next) => {
+                assert_eq!(next.check(), Ok(()));
+                catalog = next;
+                let told = |entry: &CatalogEntry| format!("{} {} [{}]", entry.id, entry.name, entry.version.shape());
+                let all: Vec<String> = catalog.entries().iter().map(told).collect();
+                out += &format!("{text}: {}; next {}\n", all.join(", "), catalog.next_id());
+            }
+            Err(wrong) => out += &format!("{text}: REFUSED {wrong}\n"),
+        }
+    }
+    out
+}
+
+#[test]
+fn keyspaces_come_and_go_and_take_their_tables_along() {
+    insta::assert_snapshot!(keyspace_story(&[
+        "next 2, +K 1 people",
+        "next 4, +K 3 log, +L0 7 a..c 3-5 e1 k3, +L0 8 a..c 3-5 e1 k1, +L0 9 a..c 3-5 e1",
+        "-L0 7, +L1 7 a..c 3-5 e1 k3, -L0 9",
+        "+K 1 people",
+        "-L0 8, -K 1",
+        "next 5, -L1 7, -K 3, +K 4 people",
+    ]), @r#"
+    next 2, +K 1 people: 0 default [], 1 people []; next 2
+    next 4, +K 3 log, +L0 7 a..c 3-5 e1 k3, +L0 8 a..c 3-5 e1 k1, +L0 9 a..c 3-5 e1: 0 default [L0:1], 1 people [L0:1], 3 log [L0:1]; next 4
+    -L0 7, +L1 7 a..c 3-5 e1 k3, -L0 9: 0 default [], 1 people [L0:1], 3 log [L1:1]; next 4
+    +K 1 people: 0 default [], 1 people [L0:1], 3 log [L1:1]; next 4
+    -L0 8, -K 1: 0 default [], 3 log [L1:1]; next 4
+    next 5, -L1 7, -K 3, +K 4 people: 0 default [], 4 people []; next 5
+    "#);
+}
+
+#[test]
+fn a_keyspace_that_does_not_fit_is_refused_and_says_why() {
+    insta::assert_snapshot!(keyspace_story(&[
+        "next 3, +K 2 people, +L0 7 a..c 3-5 e1 k2",
+        "next 2",
+        "+K 3 log",
+        "next 4, +K 1 log",
+        "next 4, +K 4 log",
+        "next 4, +K 3 people",
+        "+K 2 persons",
+        "-K 3",
+        "-K 0",
+        "-K 2",
+        "-L0 7, -K 2, -K 2",
+        "+L0 8 a..c 3-5 e2 k1",
+        "+L0 7 a..c 3-5 e2",
+        "-L0 7, -K 2, +L0 8 a..c 3-5 e2 k2",
+    ]), @r#"
+    next 3, +K 2 people, +L0 7 a..c 3-5 e1 k2: 0 default [], 2 people [L0:1]; next 3
+    next 2: REFUSED the next keyspace had number 3, and cannot have 2
+    +K 3 log: REFUSED keyspace 3 cannot come: new ones have numbers from 3 to below 3
+    next 4, +K 1 log: REFUSED keyspace 1 cannot come: new ones have numbers from 3 to below 4
+    next 4, +K 4 log: REFUSED keyspace 4 cannot come: new ones have numbers from 3 to below 4
+    next 4, +K 3 people: REFUSED keyspace 3 cannot have the name "people", which another has
+    +K 2 persons: REFUSED keyspace 2 has the name "people", and cannot have "persons"
+    -K 3: REFUSED keyspace 3 is not there to be dropped
+    -K 0: REFUSED keyspace 0 is not there to be dropped
+    -K 2: REFUSED keyspace 2 is dropped, and table 7 is in its level 0
+    -L0 7, -K 2, -K 2: REFUSED keyspace 2 is not there to be dropped
+    +L0 8 a..c 3-5 e2 k1: REFUSED table 8 is of keyspace 1, which does not exist
+    +L0 7 a..c 3-5 e2: REFUSED table 7 is listed twice, once in level 0
+    -L0 7, -K 2, +L0 8 a..c 3-5 e2 k2: REFUSED keyspace 2 is dropped, and table 8 is in its level 0
+    "#);
+    let mut many = edit("next 2000");
+    let set = |id| KeyspaceSet { id, name: format!("k{id}"), options: KeyspaceOptions::default() };
+    many.keyspaces_set = (1..=KEYSPACES_MAX as u32 + 1).map(set).collect();
+    let refused = Catalog::empty(3, &Arc::new(Options::default())).apply(&many).expect_err("too many");
+    insta::assert_snapshot!(refused, @"there are 1024 keyspaces beside the default one, and 1025 is too many");
+    many.keyspaces_set.pop();
+    Catalog::empty(3, &Arc::new(Options::default())).apply(&many).expect("as many as there may be");
+}
+
+#[test]
+fn keyspaces_with_their_options_and_numbers_survive_a_new_manifest_and_a_failed_commit_uses_up_a_number() {
+    let (env, fs) = memory_env();
+    env.create_dir(dir()).expect("a directory");
+    let mut set = VersionSet::create(&env, dir(), STORE, &options(), &Events::default()).expect("a store");
+    let comes = |set: &mut VersionSet, name: &str| {
+        let id = set.new_keyspace_id();
+        let options = KeyspaceOptions { table_bytes: Some(512), ..KeyspaceOptions::default() };
+        let set_it = KeyspaceSet { id, name: name.into(), options };
+        set.commit(VersionEdit { keyspaces_set: vec![set_it], ..VersionEdit::default() }).map(|()| id)
+    };
+    assert_eq!(comes(&mut set, "one").expect("nothing fails"), 1);
+    fs.fail(Call::Sync, 0);
+    comes(&mut set, "two").expect_err("the sync fails");
+    assert_eq!(comes(&mut set, "two").expect("by way of a new manifest"), 3);
+    set.commit(VersionEdit { keyspaces_dropped: vec![3], ..VersionEdit::default() }).expect("nothing fails");
+    set.begin_new_manifest(VersionEdit::default()).expect("nothing fails");
+    let mut again = VersionSet::recover(&env, dir(), &options(), &Events::default()).expect("whole");
+    let one = again.current().named("one").expect("it is there").clone();
+    assert_eq!((one.id, one.own.table_bytes, one.options.table_bytes), (1, Some(512), 512));
+    assert!(again.current().named("two").is_none());
+    assert_eq!(comes(&mut again, "two").expect("nothing fails"), 4, "no number is given twice");
+}
+
 #[test]
 fn tables_are_found_by_key_and_by_range() {
-    let version = Version::empty(2)
-        .apply(&edit("+L1 1 b..d 1-9, +L1 2 f..h 1-9, +L1 3 k..k 1-9, +L0 4 a..c 10-11 e1, +L0 5 g..z 12-13 e2"))
-        .expect("fits");
+    let tables = "+L1 1 b..d 1-9, +L1 2 f..h 1-9, +L1 3 k..k 1-9, +L0 4 a..c 10-11 e1, +L0 5 g..z 12-13 e2";
+    let catalog = Catalog::empty(2, &Arc::new(Options::default())).apply(&edit(tables)).expect("fits");
+    let version = &catalog.default_keyspace().version;
     let found = |key: &str| version.find(1, key.as_bytes()).map(|table| table.number);
     assert_eq!(
         ["a", "b", "c", "d", "da", "f", "i", "k", "l"].map(found),
@@ -191,7 +312,7 @@ fn recover(env: &Env) -> Result<VersionSet, Error> {
 /// Everything that a crash must bring back.
 fn told(set: &VersionSet) -> String {
     let tables: Vec<String> = set.current().tables().map(|(level, table)| format!("L{level} {table:?}")).collect();
-    format!("{tables:#?} {:?} {} {}", set.wals(), set.last_seqno(), set.current().levels.len())
+    format!("{tables:#?} {:?} {} {}", set.wals(), set.last_seqno(), set.current().levels())
 }
 
 fn closed(number: u64) -> ClosedWal {
@@ -369,7 +490,7 @@ fn a_creation_that_fails_anywhere_can_be_begun_again() {
                 StoreDir::Absent => unreachable!("directories are not modelled here"),
             }
             assert_eq!(survey(&env, dir()).expect("a store"), StoreDir::Store);
-            assert_eq!(recover(&env).expect("whole").current().shape(), "");
+            assert_eq!(recover(&env).expect("whole").current().default_keyspace().version.shape(), "");
         }
     }
 }
@@ -498,7 +619,12 @@ fn levels_can_become_more_and_never_fewer() {
     wider.commit(edit("+L4 8 a..b 0-0")).expect("nothing fails here");
     assert!(recover(&env).is_err(), "there are five now");
     assert_eq!(
-        VersionSet::recover(&env, dir(), &more, &Events::default()).expect("whole").current().shape(),
+        VersionSet::recover(&env, dir(), &more, &Events::default())
+            .expect("whole")
+            .current()
+            .default_keyspace()
+            .version
+            .shape(),
         "L0:1 L1:1 L4:1"
     );
 }

@@ -1,4 +1,4 @@
-//! The list of live tables at one moment: an immutable value, shared by all who read from it.
+//! The list of live tables of one keyspace at one moment: an immutable value, shared by all who read from it.
 //!
 //! I1. In level 1 and below the tables are sorted, and no user key lies in the range of two of them. In level 0 they
 //! are sorted by epoch, the newest first, and epochs differ.
@@ -8,40 +8,47 @@
 //!
 //! I2 and I1 together are why a search may end at the first level that knows the key.
 
+use super::edit::LEVELS_MAX;
 pub use super::edit::TableMeta;
-use super::edit::{LEVELS_MAX, VersionEdit};
-use crate::key::KEYSPACE_DEFAULT;
+use crate::key::KeyspaceId;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// The live tables by level.
+/// The live tables of a keyspace by level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
+    /// Whose tables they are.
+    pub keyspace: KeyspaceId,
     /// Level 0: the newest table first. Others: by smallest key.
     pub levels: Vec<Vec<Arc<TableMeta>>>,
 }
 
 impl Version {
     /// No tables, in so many levels.
-    pub fn empty(levels: usize) -> Version {
+    pub fn empty(keyspace: KeyspaceId, levels: usize) -> Version {
         assert!((1..=LEVELS_MAX).contains(&levels), "a store has 1 to {LEVELS_MAX} levels, and not {levels}");
-        Version { levels: vec![Vec::new(); levels] }
+        Version { keyspace, levels: vec![Vec::new(); levels] }
     }
 
-    /// The list after a change; an error says what in the change does not fit the list. The result keeps I1 and I2.
-    pub fn apply(&self, edit: &VersionEdit) -> Result<Version, String> {
-        let mut next = self.clone();
-        if let Some(levels) = edit.levels {
-            if levels < next.levels.len() {
-                return Err(format!("there are {} levels, and they cannot become {levels}", next.levels.len()));
-            }
-            next.levels.resize_with(levels, Vec::new);
+    /// The same tables in so many levels, which are not fewer.
+    pub fn widened(&self, levels: usize) -> Result<Version, String> {
+        if levels < self.levels.len() {
+            return Err(format!("there are {} levels, and they cannot become {levels}", self.levels.len()));
         }
+        let mut next = self.clone();
+        next.levels.resize_with(levels, Vec::new);
+        Ok(next)
+    }
+
+    /// The list after tables have left and others have come, each with its level; an error says what does not fit. The result
+    /// keeps I1 and I2.
+    pub fn apply(&self, removed: &[(usize, u64)], added: &[&(usize, TableMeta)]) -> Result<Version, String> {
+        let mut next = self.clone();
         let mut touched = BTreeSet::new();
         let mut leaving: BTreeSet<(usize, u64)> = BTreeSet::new();
-        for &(level, number) in &edit.removed {
+        for &(level, number) in removed {
             if level >= next.levels.len() || !leaving.insert((level, number)) {
                 return Err(format!("table {number} cannot leave level {level}: it left before, or no such level is"));
             }
@@ -53,7 +60,7 @@ impl Version {
         if let Some((level, number)) = leaving.first() {
             return Err(format!("table {number} is not in level {level} and cannot leave it"));
         }
-        for (level, table) in &edit.added {
+        for (level, table) in added {
             if *level >= next.levels.len() {
                 return Err(format!("table {} cannot enter level {level} of {}", table.number, next.levels.len()));
             }
@@ -68,16 +75,12 @@ impl Version {
             }
             next.check_level(level)?;
         }
-        if !edit.added.is_empty() {
-            next.check_numbers()?;
-        }
         Ok(next)
     }
 
     /// Whether I1 and I2 hold; else who breaks them.
     pub fn check(&self) -> Result<(), String> {
-        (0..self.levels.len()).try_for_each(|level| self.check_level(level))?;
-        self.check_numbers()
+        (0..self.levels.len()).try_for_each(|level| self.check_level(level))
     }
 
     /// Tables of a level that have keys in a range of user keys, in the level's order.
@@ -143,8 +146,9 @@ impl Version {
         let tables = &self.levels[level];
         for table in tables {
             table.check()?;
-            if table.keyspace != KEYSPACE_DEFAULT {
-                return Err(format!("table {} is of keyspace {}, which does not exist", table.number, table.keyspace));
+            if table.keyspace != self.keyspace {
+                let (number, other, own) = (table.number, table.keyspace, self.keyspace);
+                return Err(format!("table {number} of keyspace {other} is among those of keyspace {own}"));
             }
         }
         for pair in tables.windows(2) {
@@ -161,16 +165,6 @@ impl Version {
                     "I2: in level 0 table {} starts at sequence number {}, and table {} of an older epoch ends at {}",
                     left.number, left.seqno_min, right.number, right.seqno_max
                 ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_numbers(&self) -> Result<(), String> {
-        let mut numbers = BTreeSet::new();
-        for (level, table) in self.tables() {
-            if !numbers.insert(table.number) {
-                return Err(format!("table {} is listed twice, once in level {level}", table.number));
             }
         }
         Ok(())

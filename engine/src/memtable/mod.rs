@@ -11,7 +11,10 @@
 //! Values are shared, not copied: the memory of a batch lives as long as one value of it. Nothing is ever removed; a
 //! memtable is dropped as a whole.
 
+mod generation;
 mod skiplist;
+
+pub use generation::Generation;
 
 use crate::batch::BatchEntry;
 use crate::error::Result;
@@ -66,11 +69,11 @@ impl Memtable {
         }
     }
 
-    /// Adds a batch, whose first entry has the seqno `first`. One thread at a time. Readers may see a part of it at once, and
-    /// must be told to read at a seqno before it or behind it.
-    pub fn insert_batch(&self, first: SeqNo, entries: impl IntoIterator<Item = BatchEntry>) {
+    /// Adds entries, each with its seqno, of a batch whose first has the seqno `first`. One thread at a time. Readers may see a
+    /// part of it at once, and must be told to read at a seqno before it or behind it.
+    pub fn insert_batch(&self, first: SeqNo, entries: impl IntoIterator<Item = (SeqNo, BatchEntry)>) {
         let mut fragments = None;
-        for (seqno, BatchEntry { key, kind, value, .. }) in (first..).zip(entries) {
+        for (seqno, BatchEntry { key, kind, value, .. }) in entries {
             if kind != Kind::RangeDelete {
                 self.insert(&key, seqno, kind, value);
                 continue;
@@ -136,10 +139,9 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether it has taken as much as it should: so many bytes, or so many range deletes over each other that one more would
-    /// cost too much.
-    pub fn is_full(&self, bytes_max: u64) -> bool {
-        self.bytes() >= bytes_max || (self.has_range_deletes() && self.fragments.load().weight() >= RANGE_WEIGHT_MAX)
+    /// Whether it has so many range deletes over each other that one more would cost too much.
+    pub fn has_too_many_ranges(&self) -> bool {
+        self.has_range_deletes() && self.fragments.load().weight() >= RANGE_WEIGHT_MAX
     }
 
     /// Whether a range was deleted.

@@ -83,7 +83,7 @@ impl BlockHandle {
     }
 }
 
-fn compression_number(compression: Compression) -> u8 {
+pub(crate) fn compression_number(compression: Compression) -> u8 {
     match compression {
         Compression::None => 0,
         Compression::Lz4 => 1,
@@ -91,7 +91,7 @@ fn compression_number(compression: Compression) -> u8 {
     }
 }
 
-fn compression_from(number: u8) -> Option<Compression> {
+pub(crate) fn compression_from(number: u8) -> Option<Compression> {
     match number {
         0 => Some(Compression::None),
         1 => Some(Compression::Lz4),

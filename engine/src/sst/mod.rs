@@ -24,6 +24,7 @@ mod writer;
 mod tests;
 
 pub use format::{FORMAT_VERSION, Properties};
+pub(crate) use format::{compression_from, compression_number};
 pub use iter::TableIter;
 pub use reader::Table;
 pub use table_cache::TableCache;

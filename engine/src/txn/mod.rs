@@ -15,9 +15,9 @@ mod tests;
 mod writes;
 
 use crate::batch::WriteBatch;
-use crate::db::{Db, Range, ReadSet, Snapshot, WriteOptions};
+use crate::db::{Db, Keyspace, Range, ReadSet, Snapshot, WriteOptions};
 use crate::error::Result;
-use crate::key::SeqNo;
+use crate::key::{KeyspaceId, SeqNo};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use writes::Writes;
@@ -35,7 +35,11 @@ pub enum Isolation {
     Snapshot,
 }
 
-/// Reads and writes that commit together or not at all. Dropping it does nothing to the store.
+/// Reads and writes that commit together or not at all, in whatever keyspaces. Dropping it does nothing to the store.
+///
+/// The methods that end with `in` are for a keyspace, the others for the default one. Where a keyspace that it read from is dropped
+/// before it commits, that is a conflict; where one that it writes to is, that is
+/// [`Error::NoSuchKeyspace`](crate::error::Error::NoSuchKeyspace), and nothing was done.
 ///
 /// Keeps its writes in memory until it commits, where they become one [`WriteBatch`] and have its limits; holds a
 /// [`Snapshot`], so do not keep it for long.
@@ -61,7 +65,8 @@ pub struct Transaction<'a> {
     snapshot: Snapshot,
     isolation: Isolation,
     reads: ReadSet,
-    own: Writes,
+    default: Keyspace,
+    own: BTreeMap<KeyspaceId, Writes>,
     /// What was written, the last at the end, to be taken back.
     undo: Vec<Undo>,
 }
@@ -69,10 +74,10 @@ pub struct Transaction<'a> {
 /// How to take back one write.
 #[derive(Debug)]
 enum Undo {
-    /// The key, and what had been written to it before.
-    Key(Vec<u8>, Option<Option<Bytes>>),
-    /// The last range delete, and the writes to its keys before it.
-    Range(BTreeMap<Vec<u8>, Option<Bytes>>),
+    /// The keyspace and the key, and what had been written to it before.
+    Key(KeyspaceId, Vec<u8>, Option<Option<Bytes>>),
+    /// The keyspace of the last range delete, and the writes to its keys before it.
+    Range(KeyspaceId, BTreeMap<Vec<u8>, Option<Bytes>>),
 }
 
 /// A point inside a transaction that it can go back to.
@@ -87,7 +92,8 @@ impl<'a> Transaction<'a> {
             snapshot: db.snapshot(),
             isolation,
             reads: ReadSet::new(),
-            own: Writes::default(),
+            default: Keyspace::default(),
+            own: BTreeMap::new(),
             undo: Vec::new(),
         }
     }
@@ -99,37 +105,72 @@ impl<'a> Transaction<'a> {
 
     /// The value of `key`: what this transaction wrote last, else what was there when it began.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(written) = self.own.get(key) {
+        self.get_in(&self.default.clone(), key)
+    }
+
+    /// The value of `key` of a keyspace.
+    ///
+    /// ```
+    /// # use strata::txn::{Isolation, Transaction};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// let people = db.create_keyspace("people", Default::default())?;
+    /// let mut txn = Transaction::begin(&db, Isolation::Serializable);
+    /// if txn.get_in(&people, b"ada")?.is_none() {
+    ///     txn.put_in(&people, b"ada", b"1815");
+    ///     txn.put(b"people", b"1");
+    /// }
+    /// txn.commit(Default::default())?;
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn get_in(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        if let Some(written) = self.own.get(&keyspace.id()).and_then(|own| own.get(key)) {
             return Ok(written);
         }
         if self.isolation == Isolation::Serializable {
-            self.reads.add_key(key);
+            self.reads.add_key_in(keyspace, key);
         }
-        self.db.get_at(&self.snapshot, key)
+        self.db.get_in_at(keyspace, &self.snapshot, key)
     }
 
     /// The first `limit` entries of `range` in key order, the transaction's own writes among them. What it rests on ends with
     /// the last entry that was returned; it is the whole range where there were fewer than `limit`.
     pub fn scan(&mut self, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
-        let entries = scan::merged(self.db, &self.snapshot, &self.own, &range, limit)?;
+        self.scan_in(&self.default.clone(), range, limit)
+    }
+
+    /// The same of a keyspace.
+    pub fn scan_in(&mut self, keyspace: &Keyspace, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+        let below = self.db.iter_in_at(keyspace, &self.snapshot, range.clone())?;
+        let entries = scan::merged(below, self.own.entry(keyspace.id()).or_default(), &range, limit)?;
         if self.isolation == Isolation::Serializable && limit > 0 {
             let walked = match entries.last() {
                 Some((last, _)) if entries.len() == limit => range.up_to(last),
                 _ => range,
             };
-            self.reads.add_range(walked);
+            self.reads.add_range_in(keyspace, walked);
         }
         Ok(entries)
     }
 
     /// Gives `key` this value when the transaction commits. Too large a key or value is the error of [`Transaction::commit`].
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.write(key, Some(Bytes::copy_from_slice(value)));
+        self.put_in(&self.default.clone(), key, value);
+    }
+
+    /// The same for a keyspace.
+    pub fn put_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) {
+        self.write(keyspace.id(), key, Some(Bytes::copy_from_slice(value)));
     }
 
     /// Makes `key` absent when the transaction commits.
     pub fn delete(&mut self, key: &[u8]) {
-        self.write(key, None);
+        self.delete_in(&self.default.clone(), key);
+    }
+
+    /// The same for a keyspace.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: &[u8]) {
+        self.write(keyspace.id(), key, None);
     }
 
     /// Makes all keys from `begin` up to `end` absent when the transaction commits, `end` not among them; until then it sees
@@ -151,18 +192,24 @@ impl<'a> Transaction<'a> {
     /// # Ok::<(), strata::error::Error>(())
     /// ```
     pub fn delete_range(&mut self, begin: &[u8], end: &[u8]) {
+        self.delete_range_in(&self.default.clone(), begin, end);
+    }
+
+    /// The same for a keyspace.
+    pub fn delete_range_in(&mut self, keyspace: &Keyspace, begin: &[u8], end: &[u8]) {
         if begin >= end {
             return;
         }
-        let mut within = self.own.keys.split_off(begin);
-        self.own.keys.append(&mut within.split_off(end));
-        self.own.ranges.push((begin.to_vec(), end.to_vec()));
-        self.undo.push(Undo::Range(within));
+        let own = self.own.entry(keyspace.id()).or_default();
+        let mut within = own.keys.split_off(begin);
+        own.keys.append(&mut within.split_off(end));
+        own.ranges.push((begin.to_vec(), end.to_vec()));
+        self.undo.push(Undo::Range(keyspace.id(), within));
     }
 
-    fn write(&mut self, key: &[u8], value: Option<Bytes>) {
-        let before = self.own.keys.insert(key.to_vec(), value);
-        self.undo.push(Undo::Key(key.to_vec(), before));
+    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Bytes>) {
+        let before = self.own.entry(keyspace).or_default().keys.insert(key.to_vec(), value);
+        self.undo.push(Undo::Key(keyspace, key.to_vec(), before));
     }
 
     /// A point to go back to with [`Transaction::rollback_to`].
@@ -175,23 +222,25 @@ impl<'a> Transaction<'a> {
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         assert!(savepoint.0 <= self.undo.len(), "the savepoint is gone: the transaction went back to one before it");
         for undo in self.undo.drain(savepoint.0..).rev() {
+            let (Undo::Key(keyspace, ..) | Undo::Range(keyspace, _)) = &undo;
+            let own = self.own.get_mut(keyspace).expect("what is taken back was written");
             match undo {
-                Undo::Key(key, Some(value)) => {
-                    self.own.keys.insert(key, value);
+                Undo::Key(_, key, Some(value)) => {
+                    own.keys.insert(key, value);
                 }
-                Undo::Key(key, None) => {
-                    self.own.keys.remove(&key);
+                Undo::Key(_, key, None) => {
+                    own.keys.remove(&key);
                 }
-                Undo::Range(mut within) => {
-                    self.own.ranges.pop();
-                    self.own.keys.append(&mut within);
+                Undo::Range(_, mut within) => {
+                    own.ranges.pop();
+                    own.keys.append(&mut within);
                 }
             }
         }
     }
 
-    /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: range
-    /// deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its
+    /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: keyspace
+    /// by keyspace, range deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its
     /// snapshot and touches nothing.
     ///
     /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
@@ -204,22 +253,24 @@ impl<'a> Transaction<'a> {
     /// [`WriteBatch::seqno`] tells whether they came to the log.
     pub fn commit_as(mut self, batch: &mut WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         batch.clear();
-        if self.own.is_empty() {
+        if self.own.values().all(Writes::is_empty) {
             return Ok(self.snapshot.seqno());
         }
-        for (begin, end) in &self.own.ranges {
-            if self.isolation == Isolation::Snapshot {
-                self.reads.add_range(Range::of(begin.as_slice()..end.as_slice()));
+        for (&keyspace, own) in &self.own {
+            for (begin, end) in &own.ranges {
+                if self.isolation == Isolation::Snapshot {
+                    self.reads.add_range_in(keyspace, Range::of(begin.as_slice()..end.as_slice()));
+                }
+                batch.delete_range_in(keyspace, begin, end);
             }
-            batch.delete_range(begin, end);
-        }
-        for (key, value) in &self.own.keys {
-            if self.isolation == Isolation::Snapshot {
-                self.reads.add_key(key);
-            }
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
+            for (key, value) in &own.keys {
+                if self.isolation == Isolation::Snapshot {
+                    self.reads.add_key_in(keyspace, key);
+                }
+                match value {
+                    Some(value) => batch.put_in(keyspace, key, value),
+                    None => batch.delete_in(keyspace, key),
+                }
             }
         }
         self.db.write_unless_changed(batch, self.reads, &self.snapshot, options)

@@ -1,20 +1,14 @@
 //! What a transaction sees of a range: the snapshot, with its own writes laid over it.
 
 use super::writes::Writes;
-use crate::db::{Db, Range, Snapshot};
+use crate::db::{DbIter, Range};
 use crate::error::Result;
 use bytes::Bytes;
 
-/// The first `limit` entries of the range, in key order.
-pub(super) fn merged(
-    db: &Db,
-    snapshot: &Snapshot,
-    writes: &Writes,
-    range: &Range,
-    limit: usize,
-) -> Result<Vec<(Vec<u8>, Bytes)>> {
+/// The first `limit` entries of the range, in key order: those of `below`, a cursor over the snapshot, and what was written to the
+/// same keyspace.
+pub(super) fn merged(mut below: DbIter, writes: &Writes, range: &Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
     let mut entries = Vec::new();
-    let mut below = db.iter_at(snapshot, range.clone())?;
     below.seek_to_first()?;
     let mut above = writes.keys.iter().filter(|(key, _)| range.contains(key)).peekable();
     while entries.len() < limit {

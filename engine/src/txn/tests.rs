@@ -28,7 +28,7 @@ fn commit(txn: Transaction<'_>) -> Result<SeqNo> {
 
 fn conflict_on(result: Result<SeqNo>) -> Vec<u8> {
     match result {
-        Err(Error::Conflict { key }) => key,
+        Err(Error::Conflict { key, .. }) => key,
         other => panic!("a conflict expected, found {other:?}"),
     }
 }

@@ -1,9 +1,9 @@
-//! What a transaction has written so far, which its own reads see.
+//! What a transaction has written so far to one keyspace, which its own reads see.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// What a transaction has written.
+/// What a transaction has written to a keyspace.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     /// A value, or `None` for a delete. Those that a later range delete holds are not among them.

@@ -1,6 +1,6 @@
 //! Reading and writing keys.
 
-use super::{Store, bytes, open};
+use super::{InKeyspace, Store, bytes, find_keyspace, open};
 use crate::escape::escape;
 use crate::out::{Failure, Out};
 use clap::Args;
@@ -9,12 +9,14 @@ use std::io::BufRead;
 use std::ops::Bound;
 use std::path::PathBuf;
 use strata::batch::WriteBatch;
-use strata::db::{DbIter, Range, WriteOptions};
+use strata::db::{Db, DbIter, Keyspace, Range, WriteOptions};
 
 #[derive(Args)]
 pub(super) struct GetArgs {
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
     /// The key.
     key: String,
     /// Prints the bytes of the value as they are, and nothing else.
@@ -25,7 +27,7 @@ pub(super) struct GetArgs {
 /// An absent key is an answer: nothing is printed, and it is a no.
 pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
     let db = args.store.open()?;
-    let value = db.get(&bytes(&args.key)?)?;
+    let value = db.get_in(&args.within.find(&db)?, &bytes(&args.key)?)?;
     match &value {
         None => {}
         Some(value) if args.raw => out.raw(value)?,
@@ -39,6 +41,8 @@ pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
 pub(super) struct PutArgs {
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
     /// The key.
     key: String,
     /// Its value.
@@ -51,7 +55,7 @@ pub(super) struct PutArgs {
 pub(super) fn put(args: &PutArgs) -> Result<bool, Failure> {
     let (key, value) = (bytes(&args.key)?, bytes(&args.value)?);
     let db = open(&args.store.store, args.create)?;
-    db.put(&key, &value)?;
+    db.put_in(&args.within.find(&db)?, &key, &value)?;
     db.close()?;
     Ok(true)
 }
@@ -60,17 +64,20 @@ pub(super) fn put(args: &PutArgs) -> Result<bool, Failure> {
 pub(super) struct DeleteArgs {
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
     /// The keys; all go at once.
     #[arg(required = true)]
     keys: Vec<String>,
 }
 
 pub(super) fn delete(args: &DeleteArgs) -> Result<bool, Failure> {
+    let db = args.store.open()?;
+    let keyspace = args.within.find(&db)?;
     let mut batch = WriteBatch::new();
     for key in &args.keys {
-        batch.delete(&bytes(key)?);
+        batch.delete_in(&keyspace, &bytes(key)?);
     }
-    let db = args.store.open()?;
     db.write(&mut batch, WriteOptions::default())?;
     db.close()?;
     Ok(true)
@@ -80,6 +87,8 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<bool, Failure> {
 pub(super) struct ScanArgs {
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
     /// The first key, itself included.
     #[arg(long, value_name = "KEY")]
     from: Option<String>,
@@ -111,7 +120,7 @@ pub(super) fn scan(args: &ScanArgs, out: &mut Out) -> Result<bool, Failure> {
         )),
     };
     let db = args.store.open()?;
-    let mut iter = db.iter(range)?;
+    let mut iter = db.iter_in(&args.within.find(&db)?, range)?;
     if args.reverse {
         iter.seek_to_last()?
     } else {
@@ -142,6 +151,8 @@ fn print_entry(iter: &DbIter, only_key: bool, out: &mut Out) -> Result<(), Failu
 pub(super) struct BatchArgs {
     /// The directory of the store.
     store: PathBuf,
+    #[command(flatten)]
+    within: InKeyspace,
     /// Begins a new store where there is none.
     #[arg(long)]
     create: bool,
@@ -152,6 +163,7 @@ pub(super) struct BatchArgs {
 
 pub(super) fn batch(args: &BatchArgs, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Failure> {
     let db = open(&args.store, args.create)?;
+    let keyspace = args.within.find(&db)?;
     let every = args.every.unwrap_or(u64::MAX);
     let (mut batch, mut lines, mut applied) = (WriteBatch::new(), 0u64, 0u64);
     let mut line = String::new();
@@ -166,7 +178,7 @@ pub(super) fn batch(args: &BatchArgs, input: &mut dyn BufRead, out: &mut Out) ->
         if line.is_empty() {
             continue;
         }
-        add_line(&mut batch, line).map_err(|wrong| {
+        add_line(&db, &keyspace, &mut batch, line).map_err(|wrong| {
             Failure::Usage(format!("line {lines} of the input: {wrong}\n{applied} changes were applied before it."))
         })?;
         if u64::from(batch.count()) == every {
@@ -181,13 +193,18 @@ pub(super) fn batch(args: &BatchArgs, input: &mut dyn BufRead, out: &mut Out) ->
     Ok(true)
 }
 
-fn add_line(batch: &mut WriteBatch, line: &str) -> Result<(), String> {
+fn add_line(db: &Db, keyspace: &Keyspace, batch: &mut WriteBatch, line: &str) -> Result<(), String> {
     let fields: Vec<&str> = line.split('\t').collect();
     let unescape = crate::escape::unescape;
     match fields[..] {
-        ["put", key, value] => batch.put(&unescape(key)?, &unescape(value)?),
-        ["delete", key] => batch.delete(&unescape(key)?),
-        ["delete-range", from, to] => batch.delete_range(&unescape(from)?, &unescape(to)?),
+        ["in", name, ..] => {
+            let keyspace = find_keyspace(db, name).map_err(|failure| failure.to_string())?;
+            let rest = line.splitn(3, '\t').nth(2).unwrap_or_default();
+            return add_line(db, &keyspace, batch, rest);
+        }
+        ["put", key, value] => batch.put_in(keyspace, &unescape(key)?, &unescape(value)?),
+        ["delete", key] => batch.delete_in(keyspace, &unescape(key)?),
+        ["delete-range", from, to] => batch.delete_range_in(keyspace, &unescape(from)?, &unescape(to)?),
         _ => {
             return Err(format!(
                 "put, KEY and VALUE, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found {line:?}"

@@ -14,9 +14,10 @@ use strata::env::{Env, File, OpenMode};
 use strata::error::Error;
 use strata::filename::FileKind;
 use strata::iter::InternalIterator;
-use strata::key::{InternalKey, Kind};
+use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind};
 use strata::manifest::VersionEdit;
 use strata::manifest::format::{CURRENT_LEN, Current, IDENTITY_LEN, Identity};
+use strata::options::KeyspaceOptions;
 use strata::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
 use strata::record::{Record, RecordReader};
 use strata::sst::Table;
@@ -114,7 +115,11 @@ fn log_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Failure
             say(out, format!("@{offset} batch of {count} at {seq}, synced up to {synced_offset}"))?;
             for entry in batch::decode(Bytes::copy_from_slice(entries), count) {
                 let entry = entry.ok_or_else(damage)?;
-                say(out, format!("  {}", entry_text(entry.kind, &entry.key, &entry.value)))?;
+                let keyspace = match entry.keyspace {
+                    KEYSPACE_DEFAULT => String::new(),
+                    other => format!("keyspace {other}: "),
+                };
+                say(out, format!("  {keyspace}{}", entry_text(entry.kind, &entry.key, &entry.value)))?;
             }
             Ok(())
         }
@@ -133,6 +138,22 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
     }
 }
 
+/// What a keyspace has otherwise than its store, in a line.
+fn keyspace_options(options: &KeyspaceOptions) -> String {
+    let number = |name: &str, value: Option<u64>| value.map(|value| format!("{name} {value}"));
+    let all = [
+        options.compression.as_ref().map(|levels| format!("compression {levels:?}")),
+        number("block bytes", options.block_bytes.map(|bytes| bytes as u64)),
+        number("restart interval", options.restart_interval.map(|entries| entries as u64)),
+        number("filter bits per key", options.filter_bits_per_key.map(u64::from)),
+        number("level base bytes", options.level_base_bytes),
+        number("level multiplier", options.level_multiplier),
+        number("table bytes", options.table_bytes),
+    ];
+    let named: Vec<String> = all.into_iter().flatten().collect();
+    if named.is_empty() { "with the options of the store".into() } else { named.join(", ") }
+}
+
 fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Failure> {
     let edit =
         VersionEdit::decode(&record.payload).map_err(|expected| Error::corruption(path, record.offset, expected))?;
@@ -143,6 +164,12 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
     lines.extend(number("next file", edit.next_file));
     lines.extend(number("last seqno", edit.last_seqno));
     lines.extend(edit.levels.map(|levels| format!("levels {levels}")));
+    lines.extend(edit.next_keyspace.map(|next| format!("next keyspace {next}")));
+    lines.extend(edit.keyspaces_dropped.iter().map(|id| format!("keyspace {id} dropped")));
+    lines.extend(edit.keyspaces_set.iter().map(|set| {
+        let (id, name) = (set.id, set.name.escape_default());
+        format!("keyspace {id} \"{name}\" set, {}", keyspace_options(&set.options))
+    }));
     lines.extend(edit.wals_added.iter().map(|log| format!("log {log} added")));
     lines.extend(
         edit.wals_closed
@@ -163,8 +190,9 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
     say(
         out,
         format!(
-            "table {number}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
+            "table {number} of keyspace {}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
              {} deletes, {} range deletes, seqnos {} to {}",
+            found.keyspace,
             found.format_version,
             found.data_blocks,
             found.compression,

@@ -3,6 +3,7 @@
 mod copies;
 mod data;
 mod dump;
+mod keyspaces;
 mod upkeep;
 
 use crate::escape::unescape;
@@ -10,8 +11,9 @@ use crate::out::{Failure, Out};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use strata::db::Db;
+use strata::db::{Db, Keyspace};
 use strata::env::Env;
+use strata::key::KEYSPACE_DEFAULT_NAME;
 use strata::options::Options;
 
 /// What the command is told.
@@ -43,8 +45,10 @@ enum Command {
     /// Prints keys and values in order.
     Scan(data::ScanArgs),
     /// Applies puts and deletes from standard input as one. A line says put, KEY and VALUE, delete and KEY, or delete-range, FROM
-    /// and TO (which stays), with tabs between.
+    /// and TO (which stays), with tabs between; in front of it may stand in and the name of a KEYSPACE.
     Batch(data::BatchArgs),
+    /// Lists the keyspaces of a store, creates one or drops one.
+    Keyspaces(keyspaces::KeyspacesArgs),
     /// Prints numbers about a store.
     Stats(Store),
     /// Verifies every checksum and every invariant of a store.
@@ -90,6 +94,28 @@ fn open(path: &Path, create: bool) -> Result<Db, Failure> {
     Ok(Db::open_with(&Env::os(), path, options)?)
 }
 
+/// Which map of a store is meant.
+#[derive(Args)]
+struct InKeyspace {
+    /// The keyspace; without it the default one.
+    #[arg(long, value_name = "NAME")]
+    keyspace: Option<String>,
+}
+
+impl InKeyspace {
+    fn find(&self, db: &Db) -> Result<Keyspace, Failure> {
+        find_keyspace(db, self.keyspace.as_deref().unwrap_or(KEYSPACE_DEFAULT_NAME))
+    }
+}
+
+fn find_keyspace(db: &Db, name: &str) -> Result<Keyspace, Failure> {
+    db.keyspace(name).ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no keyspace {name:?}\n`strata keyspaces` lists those that there are, and creates one."
+        ))
+    })
+}
+
 /// A key or value as it was typed.
 fn bytes(text: &str) -> Result<Vec<u8>, Failure> {
     unescape(text).map_err(Failure::Usage)
@@ -103,6 +129,7 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
         Command::Delete(args) => data::delete(args),
         Command::Scan(args) => data::scan(args, out),
         Command::Batch(args) => data::batch(args, input, out),
+        Command::Keyspaces(args) => keyspaces::keyspaces(args, out),
         Command::Stats(store) => upkeep::stats(store, out),
         Command::Check(store) => upkeep::check(store, out),
         Command::Compact(args) => upkeep::compact(args),

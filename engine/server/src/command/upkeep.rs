@@ -1,6 +1,6 @@
 //! Looking after a store.
 
-use super::{Store, bytes};
+use super::{InKeyspace, Store, bytes};
 use crate::escape::escape;
 use crate::out::{Failure, Out, size};
 use clap::Args;
@@ -137,6 +137,8 @@ pub(super) fn check(store: &Store, out: &mut Out) -> Result<bool, Failure> {
 pub(super) struct CompactArgs {
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
     /// The first key of the range.
     #[arg(long, value_name = "KEY")]
     from: Option<String>,
@@ -149,7 +151,7 @@ pub(super) fn compact(args: &CompactArgs) -> Result<bool, Failure> {
     let given = |text: &Option<String>| text.as_deref().map(bytes).transpose();
     let (from, to) = (given(&args.from)?, given(&args.to)?);
     let db = args.store.open()?;
-    db.compact_range(from.as_deref(), to.as_deref())?;
+    db.compact_range_in(&args.within.find(&db)?, from.as_deref(), to.as_deref())?;
     db.close()?;
     Ok(true)
 }

@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::key::{InternalKey, KEYSPACE_DEFAULT, Kind};
+use crate::manifest::edit::{KeyspaceSet, VersionEdit};
+use crate::options::KeyspaceOptions;
 use std::fmt::Write as _;
 
 fn options() -> Options {
@@ -38,7 +40,7 @@ fn table(text: &str) -> TableMeta {
 }
 
 fn version(levels: &[&str]) -> Version {
-    let mut version = Version::empty(levels.len());
+    let mut version = Version::empty(KEYSPACE_DEFAULT, levels.len());
     for (level, text) in levels.iter().enumerate() {
         version.levels[level] = text.split_whitespace().map(|text| Arc::new(table(text))).collect();
     }
@@ -60,6 +62,29 @@ fn told(plan: Option<Plan>) -> String {
 fn picked(levels: &[&str], running: &[Claim], cursors: &[&[u8]]) -> String {
     let cursors: Vec<Vec<u8>> = cursors.iter().map(|cursor| cursor.to_vec()).collect();
     told(pick(&version(levels), running, &cursors, &options()))
+}
+
+/// The same for a store whose keyspace 1 has these tables of level 0, beside a default one that has others.
+fn picked_of_all(default: &str, other: &str, running: &[Claim]) -> Option<Plan> {
+    let set = KeyspaceSet { id: 1, name: "other".into(), options: KeyspaceOptions::default() };
+    let mut edit = VersionEdit { next_keyspace: Some(2), keyspaces_set: vec![set], ..VersionEdit::default() };
+    for (keyspace, text) in [(KEYSPACE_DEFAULT, default), (1, other)] {
+        edit.added.extend(text.split_whitespace().map(|text| (0, TableMeta { keyspace, ..table(text) })));
+    }
+    let catalog = Catalog::empty(3, &Arc::new(options())).apply(&edit).expect("the picture shows a legal list");
+    pick_of_all(&catalog, running, &BTreeMap::new())
+}
+
+#[test]
+fn of_two_keyspaces_the_one_goes_first_that_asks_for_it_most_and_neither_is_in_the_way_of_the_other() {
+    let told_of_all = |plan: Option<Plan>| plan.map(|plan| (plan.keyspace, told(Some(plan))));
+    let both = ("2[a-c] 1[a-c]", "7[a-c] 6[a-c] 5[a-c]");
+    let first = picked_of_all(both.0, both.1, &[]).expect("both are due");
+    assert_eq!((first.keyspace, told(Some(first.clone())).as_str()), (1, "L0: 7 6 5 -> L1"));
+    let second = picked_of_all(both.0, both.1, &[first.claim()]).expect("the other is due still");
+    assert_eq!((second.keyspace, told(Some(second.clone())).as_str()), (KEYSPACE_DEFAULT, "L0: 2 1 -> L1"));
+    assert_eq!(told_of_all(picked_of_all(both.0, both.1, &[first.claim(), second.claim()])), None);
+    assert_eq!(told_of_all(picked_of_all("2[a-c]", "7[a-c]", &[])), None, "neither has enough of its own");
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! Which keyspaces there are at one moment, with their options and tables: an immutable value, shared by all who read from it.
+//!
+//! C1. The first is the default keyspace, which every store has; the others follow by number. Names differ.
+//!
+//! C2. No number is given to two keyspaces, not even after one was dropped: each is below `next`, which only grows. So an entry
+//! of a log whose keyspace is not here, and has a number below `next`, belonged to one that was dropped; and one with another
+//! number cannot be.
+//!
+//! C3. No table is listed twice, in whatever keyspaces.
+
+use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
+use super::version::Version;
+use crate::key::{KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACES_MAX, KeyspaceId};
+use crate::options::{KeyspaceOptions, Options};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One keyspace.
+#[derive(Clone, Debug)]
+pub struct CatalogEntry {
+    /// Its number.
+    pub id: KeyspaceId,
+    /// What people call it.
+    pub name: Arc<str>,
+    /// What it has otherwise than the store. Nothing, of the default keyspace.
+    pub own: KeyspaceOptions,
+    /// What the options of the store are for it.
+    pub options: Arc<Options>,
+    /// Its tables.
+    pub version: Arc<Version>,
+}
+
+/// All keyspaces.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    entries: Vec<CatalogEntry>,
+    next: KeyspaceId,
+    /// The most tables that any keyspace has in level 0.
+    level_zero_max: usize,
+}
+
+/// Tables that leave and come in one keyspace, each with its level.
+#[derive(Default)]
+struct Moves<'a> {
+    removed: Vec<(usize, u64)>,
+    added: Vec<&'a (usize, TableMeta)>,
+}
+
+impl Catalog {
+    /// The default keyspace without tables, in so many levels. `options` are those of the store.
+    pub fn empty(levels: usize, options: &Arc<Options>) -> Catalog {
+        let default = CatalogEntry {
+            id: KEYSPACE_DEFAULT,
+            name: KEYSPACE_DEFAULT_NAME.into(),
+            own: KeyspaceOptions::default(),
+            options: options.clone(),
+            version: Arc::new(Version::empty(KEYSPACE_DEFAULT, levels)),
+        };
+        Catalog { entries: vec![default], next: KEYSPACE_DEFAULT + 1, level_zero_max: 0 }
+    }
+
+    /// The keyspace that every store has.
+    #[inline]
+    pub fn default_keyspace(&self) -> &CatalogEntry {
+        &self.entries[0]
+    }
+
+    /// The keyspace with this number. Free for the default one.
+    #[inline]
+    pub fn get(&self, id: KeyspaceId) -> Option<&CatalogEntry> {
+        if id == KEYSPACE_DEFAULT {
+            return self.entries.first();
+        }
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok().map(|index| &self.entries[index])
+    }
+
+    /// The keyspace with this name.
+    pub fn named(&self, name: &str) -> Option<&CatalogEntry> {
+        self.entries.iter().find(|entry| &*entry.name == name)
+    }
+
+    /// All keyspaces, the default one first.
+    pub fn entries(&self) -> &[CatalogEntry] {
+        &self.entries
+    }
+
+    /// Every keyspace that ever was has a smaller number.
+    pub fn next_id(&self) -> KeyspaceId {
+        self.next
+    }
+
+    /// Levels of each keyspace.
+    pub fn levels(&self) -> usize {
+        self.default_keyspace().version.levels.len()
+    }
+
+    /// The most tables that any keyspace has in level 0.
+    pub fn level_zero_max(&self) -> usize {
+        self.level_zero_max
+    }
+
+    /// The tables of all keyspaces with their levels.
+    pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
+        self.entries.iter().flat_map(|entry| entry.version.tables())
+    }
+
+    /// The largest sequence number in any table; 0 where there is none.
+    pub fn seqno_max(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.version.seqno_max()).max().unwrap_or(0)
+    }
+
+    /// The same with this keyspace alone, beside a default one that is empty.
+    pub fn only(&self, id: KeyspaceId) -> Catalog {
+        let mut default = self.default_keyspace().clone();
+        default.version = Arc::new(Version::empty(KEYSPACE_DEFAULT, self.levels()));
+        let mut entries = vec![default];
+        entries.extend(self.get(id).filter(|entry| entry.id != KEYSPACE_DEFAULT).cloned());
+        Catalog { entries, next: self.next, level_zero_max: 0 }
+    }
+
+    /// What there is after a change; an error says what in the change does not fit.
+    pub fn apply(&self, edit: &VersionEdit) -> Result<Catalog, String> {
+        let mut next = self.clone();
+        next.next = edit.next_keyspace.unwrap_or(self.next);
+        if next.next < self.next {
+            return Err(format!("the next keyspace had number {}, and cannot have {}", self.next, next.next));
+        }
+        if let Some(levels) = edit.levels {
+            for entry in &mut next.entries {
+                entry.version = Arc::new(entry.version.widened(levels)?);
+            }
+        }
+        edit.keyspaces_set.iter().try_for_each(|set| next.set(set, self.next))?;
+        next.move_tables(edit)?;
+        for &id in &edit.keyspaces_dropped {
+            let index = next.entries.iter().position(|entry| entry.id == id && id != KEYSPACE_DEFAULT);
+            let entry = next.entries.remove(index.ok_or_else(|| format!("keyspace {id} is not there to be dropped"))?);
+            if let Some((level, table)) = entry.version.tables().next() {
+                return Err(format!("keyspace {id} is dropped, and table {} is in its level {level}", table.number));
+            }
+        }
+        next.level_zero_max = next.entries.iter().map(|entry| entry.version.levels[0].len()).max().unwrap_or(0);
+        Ok(next)
+    }
+
+    /// Adds a keyspace, or gives it other options. Before the change the next one had number `next_before`: in the first record
+    /// of a manifest keyspaces come that are older.
+    fn set(&mut self, set: &KeyspaceSet, next_before: KeyspaceId) -> Result<(), String> {
+        let id = set.id;
+        let base = self.default_keyspace().options.clone();
+        let options = if set.options == KeyspaceOptions::default() { base } else { Arc::new(base.with(&set.options)) };
+        match self.entries.binary_search_by_key(&id, |entry| entry.id) {
+            Ok(index) => {
+                let entry = &mut self.entries[index];
+                if *entry.name != *set.name {
+                    return Err(format!("keyspace {id} has the name {:?}, and cannot have {:?}", entry.name, set.name));
+                }
+                entry.own = set.options.clone();
+                entry.options = options;
+            }
+            Err(_) if id < next_before || id >= self.next => {
+                return Err(format!(
+                    "keyspace {id} cannot come: new ones have numbers from {next_before} to below {}",
+                    self.next
+                ));
+            }
+            Err(_) if self.named(&set.name).is_some() => {
+                return Err(format!("keyspace {id} cannot have the name {:?}, which another has", set.name));
+            }
+            Err(_) if self.entries.len() > KEYSPACES_MAX => {
+                return Err(format!(
+                    "there are {KEYSPACES_MAX} keyspaces beside the default one, and {id} is too many"
+                ));
+            }
+            Err(index) => {
+                let (name, own) = (set.name.as_str().into(), set.options.clone());
+                let version = Arc::new(Version::empty(id, self.levels()));
+                self.entries.insert(index, CatalogEntry { id, name, own, options, version });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has tables leave and come, each in its keyspace.
+    fn move_tables(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        let mut moves: BTreeMap<usize, Moves<'_>> = BTreeMap::new();
+        for &(level, number) in &edit.removed {
+            let holds = |entry: &CatalogEntry| {
+                entry.version.levels.get(level).is_some_and(|tables| tables.iter().any(|table| table.number == number))
+            };
+            // One that is nowhere is refused by the default keyspace, like any other.
+            let index = self.entries.iter().position(holds).unwrap_or(0);
+            moves.entry(index).or_default().removed.push((level, number));
+        }
+        for added in &edit.added {
+            let (number, keyspace) = (added.1.number, added.1.keyspace);
+            let index = self.entries.binary_search_by_key(&keyspace, |entry| entry.id);
+            let index = index.map_err(|_| format!("table {number} is of keyspace {keyspace}, which does not exist"))?;
+            moves.entry(index).or_default().added.push(added);
+        }
+        for (index, moves) in moves {
+            let version = self.entries[index].version.apply(&moves.removed, &moves.added)?;
+            self.entries[index].version = Arc::new(version);
+        }
+        if edit.added.is_empty() { Ok(()) } else { self.check_numbers() }
+    }
+
+    /// Whether all invariants hold, those of the tables too; else who breaks them.
+    pub fn check(&self) -> Result<(), String> {
+        self.entries.iter().try_for_each(|entry| entry.version.check())?;
+        let ordered = self.entries.windows(2).all(|pair| pair[0].id < pair[1].id);
+        let names: BTreeSet<&str> = self.entries.iter().map(|entry| &*entry.name).collect();
+        let numbered = self.entries.iter().all(|entry| entry.id < self.next);
+        let default = self.entries.first().is_some_and(|entry| entry.id == KEYSPACE_DEFAULT);
+        if !ordered || !numbered || !default || names.len() != self.entries.len() {
+            return Err(format!("C1, C2: keyspaces by number below {}, found {:?}", self.next, self.entries));
+        }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
+        let mut numbers = BTreeSet::new();
+        for (level, table) in self.tables() {
+            if !numbers.insert(table.number) {
+                return Err(format!("table {} is listed twice, once in level {level}", table.number));
+            }
+        }
+        Ok(())
+    }
+}
