@@ -12,7 +12,7 @@
 //! Comments, strings and everything under `#[cfg(test)]` may name what they like. Not seen: names that come out of a
 //! macro, and an arrow that is hidden behind a trait object, which is what trait objects are for.
 //!
-//! The simulator knows the engine in three files only, so that it can shake others; that is looked at here as well.
+//! The simulator knows the engine in four files only, so that it can shake others; that is looked at here as well.
 //!
 //! The rules of style are for the whole workspace: every file says in `//!` what it is, owes nothing to later, and does
 //! not say `unsafe` unless it stands in [`UNSAFE`].
@@ -455,13 +455,15 @@ fn every_arrow_in_the_engine_points_down() {
 }
 
 #[test]
-fn only_three_files_of_the_simulator_know_the_engine() {
+fn only_four_files_of_the_simulator_know_the_engine() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/src");
     let mut faults = Vec::new();
     // Packaged by itself the engine has no simulator beside it.
     for path in if src.is_dir() { rust_files(&src) } else { Vec::new() } {
         let name = below(&src, &path);
-        if matches!(name.as_str(), "env.rs" | "strata.rs" | "strata/protocol.rs") || name.ends_with("/tests.rs") {
+        if matches!(name.as_str(), "env.rs" | "strata.rs" | "strata/protocol.rs" | "strata/health.rs")
+            || name.ends_with("/tests.rs")
+        {
             continue;
         }
         let (tokens, _) = without_tests(tokens(&fs::read_to_string(&path).expect("a source file")));

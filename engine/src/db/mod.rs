@@ -11,6 +11,7 @@ mod conflict;
 mod deleted;
 mod health;
 mod iter;
+mod memory;
 mod meter;
 mod obsolete;
 mod pin;
@@ -26,6 +27,7 @@ mod write;
 pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
+pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
@@ -128,6 +130,7 @@ impl Db {
 
     fn open_events(env: &Env, path: &Path, options: Options, events: Events) -> Result<Db> {
         let state = Arc::new(recovery::open(env, path, options, events)?);
+        memory::balance(&state, 0);
         let tasks = background::start(&state)?;
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
     }
@@ -219,7 +222,7 @@ impl Db {
         let durability = options.durability.unwrap_or(self.state.options.durability);
         let synced = durability == Durability::Always;
         let operation = if synced { Operation::WriteSynced } else { Operation::WriteUnsynced };
-        let begun = meter::begin(&self.state, operation);
+        let begun = self.state.meters.begin(operation);
         let until =
             options.deadline.map(|deadline| begun.unwrap_or_else(|| self.state.env.now()).saturating_add(deadline));
         let patience = Patience { until, no_wait: options.no_wait };
@@ -230,18 +233,18 @@ impl Db {
         }
         let first = if meters.names_keys() { batch.spans().next().map(|(key, _)| key) } else { None };
         let (result, waited_for) = self.queue.write(&self.state, batch, durability, guard, patience);
-        meter::end(&self.state, operation, begun, &first.unwrap_or_default(), waited_for);
+        self.state.meters.end(operation, begun, &first.unwrap_or_default(), waited_for);
         result?;
         Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
     }
 
     /// Makes every write that was acknowledged before durable, whatever durability it had.
     pub fn sync(&self) -> Result<()> {
-        let begun = meter::begin(&self.state, Operation::Sync);
+        let begun = self.state.meters.begin(Operation::Sync);
         let patience = Patience::default();
         let (result, waited_for) =
             self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always, None, patience);
-        meter::end(&self.state, Operation::Sync, begun, &[], waited_for);
+        self.state.meters.end(Operation::Sync, begun, &[], waited_for);
         result
     }
 
@@ -252,7 +255,7 @@ impl Db {
         let begun = self.begin_get(key);
         let (view, seqno) = self.state.consistent_view();
         let found = read::get(&self.state, &view, key, seqno);
-        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        self.state.meters.end(Operation::Get, begun, key, "tables");
         found
     }
 
@@ -262,13 +265,13 @@ impl Db {
         let begun = self.begin_get(key);
         let (view, _) = self.state.consistent_view();
         let found = read::get(&self.state, &view, key, snapshot.seqno());
-        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        self.state.meters.end(Operation::Get, begun, key, "tables");
         found
     }
 
     #[inline]
     fn begin_get(&self, key: &[u8]) -> Option<Duration> {
-        let begun = meter::begin(&self.state, Operation::Get);
+        let begun = self.state.meters.begin(Operation::Get);
         if begun.is_some() && self.state.meters.counts_keys() {
             self.state.meters.name_keys(std::iter::once(key));
         }
