@@ -72,9 +72,26 @@ impl Lookups {
 /// Blocks of tables, as they are before compression. Shared by all tables of a store.
 pub struct BlockCache {
     shards: Vec<Mutex<Shard>>,
-    capacity: u64,
+    limits: Mutex<Limits>,
+    /// What follows from the limits.
+    capacity: AtomicU64,
     /// Counted here because every table knows its cache.
     pub(crate) lookups: Lookups,
+}
+
+/// How much may be kept.
+struct Limits {
+    /// Never more than this.
+    most: u64,
+    /// Together with what is set aside, no more than this.
+    room: u64,
+    aside: u64,
+}
+
+impl Limits {
+    fn capacity(&self) -> u64 {
+        self.most.min(self.room.saturating_sub(self.aside))
+    }
 }
 
 #[derive(Default)]
@@ -134,7 +151,58 @@ impl BlockCache {
     pub fn new(bytes: u64) -> BlockCache {
         let shards = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let shard = |_| Mutex::new("block cache", Shard { capacity: bytes / shards, ..Shard::default() });
-        BlockCache { shards: (0..shards).map(shard).collect(), capacity: bytes, lookups: Lookups::default() }
+        BlockCache {
+            shards: (0..shards).map(shard).collect(),
+            limits: Mutex::new("limits of the block cache", Limits { most: bytes, room: u64::MAX, aside: 0 }),
+            capacity: AtomicU64::new(bytes),
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// Shares so many bytes with what is [set aside](BlockCache::set_aside). Without this there is no limit but its own.
+    pub fn set_room(&self, bytes: u64) {
+        let mut limits = self.limits.lock();
+        limits.room = bytes;
+        self.resize(&limits);
+    }
+
+    /// Somebody else takes so many bytes of the room: filters and indexes of a table that was opened.
+    pub fn set_aside(&self, bytes: u64) {
+        let mut limits = self.limits.lock();
+        limits.aside += bytes;
+        self.resize(&limits);
+    }
+
+    /// Somebody else gives so many bytes of the room back.
+    pub fn give_back(&self, bytes: u64) {
+        let mut limits = self.limits.lock();
+        limits.aside -= bytes;
+        self.resize(&limits);
+    }
+
+    /// Bytes that others take.
+    pub fn aside(&self) -> u64 {
+        self.limits.lock().aside
+    }
+
+    /// Keeps no more than the limits allow: what is too much goes at once. The number of shards stays.
+    fn resize(&self, limits: &Limits) {
+        let bytes = limits.capacity();
+        if self.capacity.swap(bytes, Ordering::Relaxed) == bytes {
+            return;
+        }
+        for shard in &self.shards {
+            let mut dropped = Vec::new();
+            let mut guard = shard.lock();
+            let shard = &mut *guard;
+            shard.capacity = bytes / self.shards.len() as u64;
+            while shard.bytes > shard.capacity {
+                sometimes!("the cache gives back memory");
+                dropped.extend(shard.turn());
+            }
+            drop(guard);
+            drop(dropped);
+        }
     }
 
     /// What lookups in tables took.
@@ -211,7 +279,7 @@ impl BlockCache {
 
     /// What it has done, and holds.
     pub fn stats(&self) -> CacheStats {
-        let mut stats = CacheStats { capacity: self.capacity, ..CacheStats::default() };
+        let mut stats = CacheStats { capacity: self.capacity.load(Ordering::Relaxed), ..CacheStats::default() };
         for shard in &self.shards {
             let shard = shard.lock();
             stats.hits += shard.hits;
@@ -241,7 +309,7 @@ mod tests {
         #[test]
         fn a_cache_may_forget_but_never_confuses_and_never_outgrows_its_bytes(
             capacity in prop::sample::select(vec![0u64, 100, 1_000, 5_000, 3 << 20]),
-            calls in prop::collection::vec((0u8..10, 0u64..4, 0u64..6, 0usize..600), 1..300),
+            calls in prop::collection::vec((0u8..11, 0u64..4, 0u64..6, 0usize..600), 1..300),
         ) {
             let cache = BlockCache::new(capacity);
             let mut lens = BTreeMap::new();
@@ -257,6 +325,7 @@ mod tests {
                             prop_assert_eq!(Some(found), len.map(|len| block(file, offset, len)));
                         }
                     }
+                    9 => cache.set_room(if offset == 0 { capacity } else { capacity / offset / 2 }),
                     _ => {
                         cache.remove_file(file);
                         lens.retain(|place, _| place.0 != file);
@@ -267,7 +336,8 @@ mod tests {
                 }
                 let stats = cache.stats();
                 prop_assert!(stats.bytes <= stats.capacity);
-                prop_assert!(capacity < 3 << 20 || lens.len() as u64 * BLOCK_OVERHEAD <= stats.bytes);
+                let has_room = capacity == 3 << 20 && stats.capacity >= capacity / 10;
+                prop_assert!(!has_room || lens.len() as u64 * BLOCK_OVERHEAD <= stats.bytes);
             }
         }
     }

@@ -150,6 +150,7 @@ pub const MARKS: &[&str] = &[
     "a block is evicted from the cache",
     "a block in use is spared by the cache",
     "a block is too large for the cache",
+    "the cache gives back memory",
 ];
 
 /// Whether anybody counts. Written before the first simulation of a process, and never in production.

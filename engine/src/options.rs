@@ -45,6 +45,11 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// Bytes of table blocks kept in memory. Default 64 MiB, range 0 (nothing is kept) to 1 TiB.
     pub cache_bytes: u64,
+    /// Bytes of memory for memtables, cached blocks, filters, indexes and compactions together. Default 0 (no such limit), range
+    /// 16 KiB to 1 TiB. Memtables get half of it at most, and are frozen sooner than `memtable_bytes` says where that would be
+    /// more; the cache gets what is left, at most `cache_bytes`. One group of writes may come on top, and filters and indexes of
+    /// open tables where they alone take more than half.
+    pub memory_bytes: u64,
     /// When a write counts as done, unless the write says otherwise. Default [`Durability::Always`].
     pub durability: Durability,
     /// Compression for each level from 0 on; levels beyond the list take its last entry. Default none for levels 0 and 1,
@@ -131,6 +136,7 @@ impl Default for Options {
         Options {
             memtable_bytes: 64 * MIB,
             cache_bytes: 64 * MIB,
+            memory_bytes: 0,
             durability: Durability::Always,
             compression: vec![Compression::None, Compression::None, Compression::Lz4],
             background_tasks: 2,
@@ -172,6 +178,9 @@ impl Options {
         const GIB: u64 = 1024 * 1024 * KIB;
         within("memtable_bytes", self.memtable_bytes, KIB, 4 * GIB)?;
         within("cache_bytes", self.cache_bytes, 0, 1024 * GIB)?;
+        if self.memory_bytes > 0 {
+            within("memory_bytes (where it is not 0)", self.memory_bytes, 16 * KIB, 1024 * GIB)?;
+        }
         within("compression (number of entries)", self.compression.len() as u64, 1, 16)?;
         within("background_tasks", self.background_tasks as u64, 1, 64)?;
         within("background_bytes_per_second", self.background_bytes_per_second, 0, 1024 * GIB)?;

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
-use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
+use strata::db::{Db, DbIter, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
 use strata::event::{Event, Health, LevelShape, Listener};
 use strata::mark;
@@ -48,6 +48,7 @@ struct StrataStore {
     next_snapshot: AtomicU64,
     /// What the store has told of its health.
     health: Arc<HealthLog>,
+    options: Options,
     db: Db,
 }
 
@@ -231,9 +232,9 @@ fn open(
         heard.hear(event);
         listener(event);
     });
-    let db = Db::open_listening(&strata_env(world), Path::new(dir), options, listener).map_err(failure)?;
+    let db = Db::open_listening(&strata_env(world), Path::new(dir), options.clone(), listener).map_err(failure)?;
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, db }))
+    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, options, db }))
 }
 
 fn options_of(table: &toml::Table) -> Result<Options, String> {
@@ -321,6 +322,9 @@ fn batch_of(batch: &[Write]) -> WriteBatch {
     entries
 }
 
+/// A batch that is larger than a group, and what a memtable takes for entries beside their bytes.
+const MEMORY_SLACK: u64 = 24 << 10;
+
 /// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
 /// and restart points usually hold.
 const TURN_FIRST: usize = 3;
@@ -347,6 +351,19 @@ impl StrataStore {
         must_be_at(iter, before, "a seek")?;
         iter.seek_for_prev(last).map_err(failure)?;
         must_be_at(iter, last, "a seek for the previous key")
+    }
+
+    /// What is wrong with the memory that the store holds, where it has a budget: beyond it, or beyond half of it with what cannot
+    /// be refused, there may be one group of writes and the last entry of a full memtable.
+    fn exceeded(&self, stats: &Stats) -> Option<String> {
+        let (memory, budget) = (stats.memory, self.options.memory_bytes);
+        if budget == 0 {
+            return None;
+        }
+        let most = budget.max(budget / 2 + memory.tables + memory.compactions);
+        let slack = 2 * self.options.group_commit_bytes_max + MEMORY_SLACK;
+        (memory.total() > most + slack)
+            .then(|| format!("the store holds {memory:?}, {} bytes in all, with a budget of {budget}", memory.total()))
     }
 
     fn held(&self, id: SnapshotId) -> Result<Arc<Snapshot>, Failure> {
@@ -521,6 +538,10 @@ impl Store for StrataStore {
         let cache = self.db.stats().cache;
         if cache.bytes > cache.capacity {
             let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);
+            return Err(Failure { kind: FailureKind::Other, message, file: None });
+        }
+        let stats = self.db.stats();
+        if let Some(message) = self.exceeded(&stats) {
             return Err(Failure { kind: FailureKind::Other, message, file: None });
         }
         self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;

@@ -12,9 +12,8 @@ use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::rate::Urgency;
 use crate::db::check::shape;
 use crate::db::health::Part;
-use crate::db::meter;
+use crate::db::memory;
 use crate::db::obsolete;
-use crate::db::reserve;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
 use crate::env::TaskHandle;
@@ -129,13 +128,13 @@ fn flush_task(state: &State) {
         work.flushing = !takes_reserve;
         drop(work);
         if takes_reserve {
-            reserve::take(state);
+            state.reserve.take(&state.vitals, &|| state.work.lock().shutting_down);
             continue;
         }
 
         let result = flush_all(state);
         obsolete::remove(state);
-        let again = result.as_ref().is_err_and(|error| reserve::give_up(state, error));
+        let again = result.as_ref().is_err_and(|error| state.reserve.give_up(&state.vitals, error));
 
         let mut work = state.work.lock();
         work.flushing = false;
@@ -182,9 +181,9 @@ fn flush_all(state: &State) -> Result<()> {
 
 fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
     let drawn = Drawn::new(state);
-    let begun = meter::begin(state, Operation::Flush);
+    let begun = state.meters.begin(Operation::Flush);
     let result = flush_and_install(state, frozen, &drawn);
-    meter::end(state, Operation::Flush, begun, &[], "its table and the manifest");
+    state.meters.end(Operation::Flush, begun, &[], "its table and the manifest");
     if result.is_err() {
         drawn.abandon();
     }
@@ -238,7 +237,7 @@ fn compaction_task(state: &State) {
             if held.is_none() && work.manual_waiting == 0 {
                 let catalog = state.view.load().catalog.clone();
                 if let Some(plan) = picker::pick_of_all(&catalog, &work.running, &work.cursors) {
-                    let claim = begin(&mut work, &plan);
+                    let claim = begin(state, &mut work, &plan);
                     break (plan, claim);
                 }
                 if work.compaction_failure.is_some() && work.running.is_empty() {
@@ -258,7 +257,7 @@ fn compaction_task(state: &State) {
 }
 
 /// Marks a plan as running.
-fn begin(work: &mut Work, plan: &Plan) -> Claim {
+fn begin(state: &State, work: &mut Work, plan: &Plan) -> Claim {
     let claim = plan.claim();
     work.running.push(claim.clone());
     sometimes!("two compactions run at once", if work.running.len() > 1);
@@ -266,6 +265,7 @@ fn begin(work: &mut Work, plan: &Plan) -> Claim {
         "two keyspaces are compacted at once",
         if work.running.iter().any(|running| running.keyspace != plan.keyspace)
     );
+    memory::balance(state, work.running.len());
     let (level, tables) = &plan.inputs[0];
     if let Some(largest) = tables.iter().map(|table| user_key(&table.largest)).max() {
         let cursors = work.cursors.entry(plan.keyspace).or_default();
@@ -278,9 +278,10 @@ fn begin(work: &mut Work, plan: &Plan) -> Claim {
 /// Takes the mark away. Says whether it failed for lack of space and there is more now, so that it should be tried again.
 fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
     obsolete::remove(state);
-    let again = error.as_ref().is_some_and(|error| reserve::give_up(state, error));
+    let again = error.as_ref().is_some_and(|error| state.reserve.give_up(&state.vitals, error));
     let mut work = state.work.lock();
     work.running.retain(|running| running != claim);
+    memory::balance(state, work.running.len());
     if again {
         sometimes!("a compaction is tried again with the space of the reserve");
     } else {
@@ -319,9 +320,9 @@ fn pay(state: &State, bytes: u64, urgency: &dyn Fn() -> Urgency) -> bool {
 /// Runs a plan that is marked as running, and installs its result.
 fn compact(state: &State, plan: &Plan) -> Result<()> {
     let drawn = Drawn::new(state);
-    let begun = meter::begin(state, Operation::Compaction);
+    let begun = state.meters.begin(Operation::Compaction);
     let result = compact_and_install(state, plan, &drawn);
-    meter::end(state, Operation::Compaction, begun, &[], "its tables and the manifest");
+    state.meters.end(Operation::Compaction, begun, &[], "its tables and the manifest");
     if !matches!(result, Ok(true)) {
         drawn.abandon();
     }
@@ -423,7 +424,7 @@ fn begin_manual(
         let claim = plan.claim();
         if work.running.iter().all(|other| claim.is_compatible(other)) {
             sometimes!("a manual compaction rewrites the last level in place", if plan.output_level == plan.level());
-            break Ok(Some((plan.clone(), begin(&mut work, &plan))));
+            break Ok(Some((plan.clone(), begin(state, &mut work, &plan))));
         }
         sometimes!("a manual compaction waits for another");
         state.work_changed.wait(&mut work);

@@ -9,7 +9,6 @@
 //! of the key that is shown. A change of direction seeks.
 
 use crate::db::deleted::DeletedRanges;
-use crate::db::meter;
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Operation;
@@ -306,14 +305,14 @@ impl DbIter {
         direction: Direction,
         step: impl FnOnce(&mut DbIter) -> Result<()>,
     ) -> Result<()> {
-        let begun = meter::begin(&self.state, operation);
+        let begun = self.state.meters.begin(operation);
         self.direction = direction;
         self.valid = false;
         self.failure = None;
         self.value = Bytes::new();
         let result = step(self);
         if begun.is_some() {
-            meter::end(&self.state, operation, begun, &self.key, "tables");
+            self.state.meters.end(operation, begun, &self.key, "tables");
         }
         if let Err(error) = &result {
             sometimes!("an iterator ends with an error");

@@ -7,8 +7,8 @@
 //!
 //! Recording waits for nobody, but for the sketch of hot keys, which is off unless asked for.
 
-use crate::db::state::State;
-use crate::event::{Event, Operation};
+use crate::env::Env;
+use crate::event::{Event, Events, Operation};
 use crate::histogram::{Histogram, Latency};
 use crate::hot::{HotKey, HotKeys};
 use crate::options::Options;
@@ -21,6 +21,8 @@ const KEY_BYTES_MAX: usize = 64;
 
 /// All measurements of one store.
 pub(crate) struct Meters {
+    env: Env,
+    events: Events,
     operations: Vec<Meter>,
     levels: Vec<LevelMeter>,
     slow: Option<Duration>,
@@ -72,10 +74,12 @@ const fn passed_over(operation: Operation) -> u64 {
 }
 
 impl Meters {
-    pub(crate) fn new(options: &Options) -> Meters {
+    pub(crate) fn new(env: &Env, events: &Events, options: &Options) -> Meters {
         let slow = Some(Duration::from_millis(options.slow_operation_ms)).filter(|slow| !slow.is_zero());
         let hot = Some(options.hot_keys).filter(|&count| count > 0);
         Meters {
+            env: env.clone(),
+            events: events.clone(),
             operations: Operation::ALL
                 .iter()
                 .map(|_| Meter { calls: AtomicU64::new(0), latency: Histogram::new() })
@@ -146,34 +150,34 @@ impl Meters {
     pub(crate) fn hot_keys(&self) -> Vec<HotKey> {
         self.hot.as_ref().map_or_else(Vec::new, |hot| hot.lock().top())
     }
-}
 
-/// A call begins. Where it is one that is timed: when.
-#[inline]
-pub(crate) fn begin(state: &State, operation: Operation) -> Option<Duration> {
-    let nth = state.meters.of(operation).calls.fetch_add(1, Ordering::Relaxed);
-    (nth & passed_over(operation) == 0 || state.meters.slow.is_some()).then(|| state.env.now())
-}
-
-/// A call has ended, well or not. `waited_for` is what took it longest, for people.
-#[inline]
-pub(crate) fn end(state: &State, operation: Operation, begun: Option<Duration>, key: &[u8], waited_for: &'static str) {
-    if let Some(begun) = begun {
-        record(state, operation, state.env.now().saturating_sub(begun), key, waited_for);
+    /// A call begins. Where it is one that is timed: when.
+    #[inline]
+    pub(crate) fn begin(&self, operation: Operation) -> Option<Duration> {
+        let nth = self.of(operation).calls.fetch_add(1, Ordering::Relaxed);
+        (nth & passed_over(operation) == 0 || self.slow.is_some()).then(|| self.env.now())
     }
-}
 
-/// A call that took so long, which nobody has counted yet.
-pub(crate) fn note(state: &State, operation: Operation, took: Duration, waited_for: &'static str) {
-    state.meters.of(operation).calls.fetch_add(1, Ordering::Relaxed);
-    record(state, operation, took, &[], waited_for);
-}
+    /// A call has ended, well or not. `waited_for` is what took it longest, for people.
+    #[inline]
+    pub(crate) fn end(&self, operation: Operation, begun: Option<Duration>, key: &[u8], waited_for: &'static str) {
+        if let Some(begun) = begun {
+            self.record(operation, self.env.now().saturating_sub(begun), key, waited_for);
+        }
+    }
 
-/// Something took so long.
-fn record(state: &State, operation: Operation, took: Duration, key: &[u8], waited_for: &'static str) {
-    state.meters.of(operation).latency.record(took);
-    if state.meters.slow.is_some_and(|slow| took >= slow) {
-        let key = key[..key.len().min(KEY_BYTES_MAX)].to_vec();
-        state.events.tell(|| Event::SlowOperation { operation, key, took, waited_for });
+    /// A call that took so long, which nobody has counted yet.
+    pub(crate) fn note(&self, operation: Operation, took: Duration, waited_for: &'static str) {
+        self.of(operation).calls.fetch_add(1, Ordering::Relaxed);
+        self.record(operation, took, &[], waited_for);
+    }
+
+    /// Something took so long.
+    fn record(&self, operation: Operation, took: Duration, key: &[u8], waited_for: &'static str) {
+        self.of(operation).latency.record(took);
+        if self.slow.is_some_and(|slow| took >= slow) {
+            let key = key[..key.len().min(KEY_BYTES_MAX)].to_vec();
+            self.events.tell(|| Event::SlowOperation { operation, key, took, waited_for });
+        }
     }
 }

@@ -12,6 +12,7 @@ mod deleted;
 mod health;
 mod iter;
 mod keyspace;
+mod memory;
 mod meter;
 mod obsolete;
 mod pin;
@@ -28,6 +29,7 @@ pub use check::CheckReport;
 pub use conflict::ReadSet;
 pub use iter::{DbIter, Entries, Range};
 pub use keyspace::{Keyspace, KeyspaceStats};
+pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
@@ -131,6 +133,7 @@ impl Db {
 
     fn open_events(env: &Env, path: &Path, options: Options, events: Events) -> Result<Db> {
         let state = Arc::new(recovery::open(env, path, options, events)?);
+        memory::balance(&state, 0);
         let tasks = background::start(&state)?;
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
     }
@@ -222,7 +225,7 @@ impl Db {
         let durability = options.durability.unwrap_or(self.state.options.durability);
         let synced = durability == Durability::Always;
         let operation = if synced { Operation::WriteSynced } else { Operation::WriteUnsynced };
-        let begun = meter::begin(&self.state, operation);
+        let begun = self.state.meters.begin(operation);
         let until =
             options.deadline.map(|deadline| begun.unwrap_or_else(|| self.state.env.now()).saturating_add(deadline));
         let patience = Patience { until, no_wait: options.no_wait };
@@ -233,18 +236,18 @@ impl Db {
         }
         let first = if meters.names_keys() { batch.spans().next().map(|(_, key, _)| key) } else { None };
         let (result, waited_for) = self.queue.write(&self.state, batch, durability, guard, patience);
-        meter::end(&self.state, operation, begun, &first.unwrap_or_default(), waited_for);
+        self.state.meters.end(operation, begun, &first.unwrap_or_default(), waited_for);
         result?;
         Ok(batch.seqno().unwrap_or_else(|| self.state.visible.load(Ordering::Acquire)))
     }
 
     /// Makes every write that was acknowledged before durable, whatever durability it had.
     pub fn sync(&self) -> Result<()> {
-        let begun = meter::begin(&self.state, Operation::Sync);
+        let begun = self.state.meters.begin(Operation::Sync);
         let patience = Patience::default();
         let (result, waited_for) =
             self.queue.write(&self.state, &mut WriteBatch::new(), Durability::Always, None, patience);
-        meter::end(&self.state, Operation::Sync, begun, &[], waited_for);
+        self.state.meters.end(Operation::Sync, begun, &[], waited_for);
         result
     }
 
@@ -274,12 +277,12 @@ impl Db {
 
     #[inline]
     fn metered_get(&self, key: &[u8], get: impl FnOnce() -> Result<Option<Bytes>>) -> Result<Option<Bytes>> {
-        let begun = meter::begin(&self.state, Operation::Get);
+        let begun = self.state.meters.begin(Operation::Get);
         if begun.is_some() && self.state.meters.counts_keys() {
             self.state.meters.name_keys(std::iter::once(key));
         }
         let found = get();
-        meter::end(&self.state, Operation::Get, begun, key, "tables");
+        self.state.meters.end(Operation::Get, begun, key, "tables");
         found
     }
 

@@ -20,7 +20,6 @@ use crate::batch;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
 use crate::db::check::shape;
-use crate::db::meter;
 use crate::db::obsolete;
 use crate::db::reserve::{self, Reserve};
 use crate::db::state::{Opened, State};
@@ -45,7 +44,7 @@ use std::sync::Arc;
 pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
     let begun = env.now();
     let state = open_locked(env, dir, options, events)?;
-    meter::note(&state, Operation::Open, env.now().saturating_sub(begun), "the replay of its logs");
+    state.meters.note(Operation::Open, env.now().saturating_sub(begun), "the replay of its logs");
     Ok(state)
 }
 
@@ -96,7 +95,7 @@ fn recover(
     let found = files_in(env, dir)?;
     let reserve_bytes = options.space_reserve_bytes;
     let found_reserve = reserve_bytes > 0 && env.file_len(&FileKind::Reserve.path(dir))? == Some(reserve_bytes);
-    let reserve = Reserve::new(reserve_bytes, found_reserve, spent);
+    let reserve = Reserve::new(env, dir, events, options, found_reserve, spent);
     Recovery { env, dir, options: options.clone(), events: events.clone(), versions, found, reserve }.run(lock)
 }
 

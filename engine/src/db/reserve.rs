@@ -18,15 +18,15 @@
 //! It is no part of what the store is made of: no manifest names it, copies do not have it, and libraries that do not know it
 //! leave it alone.
 
-use crate::db::health::Part;
-use crate::db::state::State;
+use crate::db::health::{Part, Vitals};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Events};
 use crate::filename::FileKind;
 use crate::mark::sometimes;
+use crate::options::Options;
 use crate::sync::Mutex;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes that are written at once.
@@ -34,7 +34,11 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Where the reserve is.
 pub(crate) struct Reserve {
+    env: Env,
+    dir: PathBuf,
+    events: Events,
     bytes: u64,
+    retry: Duration,
     place: Mutex<Place>,
 }
 
@@ -51,13 +55,28 @@ enum Place {
 
 impl Reserve {
     /// Of a store that is opened: whether it is on disk, and why recovery has given it up.
-    pub(crate) fn new(bytes: u64, found: bool, spent: Option<Error>) -> Reserve {
+    pub(crate) fn new(
+        env: &Env,
+        dir: &Path,
+        events: &Events,
+        options: &Options,
+        found: bool,
+        spent: Option<Error>,
+    ) -> Reserve {
+        let bytes = options.space_reserve_bytes;
         let place = match (bytes, found) {
             (0, _) => Place::Off,
             (_, true) => Place::Held,
             (_, false) => Place::Gone { retry_at: Duration::ZERO, spent },
         };
-        Reserve { bytes, place: Mutex::new("the reserve of space", place) }
+        Reserve {
+            env: env.clone(),
+            dir: dir.to_path_buf(),
+            events: events.clone(),
+            bytes,
+            retry: options.retry(),
+            place: Mutex::new("the reserve of space", place),
+        }
     }
 
     /// Bytes that are kept in reserve now.
@@ -85,31 +104,87 @@ impl Reserve {
     pub(crate) fn is_held(&self) -> bool {
         matches!(*self.place.lock(), Place::Held)
     }
-}
 
-/// Something failed. Where it did for lack of space and there is a reserve, that is given up, and what failed may succeed now:
-/// then the answer is yes. Makes a call of the file system: no lock but that of the log may be held. The caller announces a
-/// change of the work afterwards, so that the reserve is not forgotten.
-pub(crate) fn give_up(state: &State, error: &Error) -> bool {
-    if !error.is_out_of_space() {
-        return false;
-    }
-    {
-        let mut place = state.reserve.place.lock();
-        if !matches!(*place, Place::Held) {
+    /// Something failed. Where it did for lack of space and there is a reserve, that is given up, and what failed may succeed now:
+    /// then the answer is yes. Makes a call of the file system: no lock but that of the log may be held. The caller announces a
+    /// change of the work afterwards, so that the reserve is not forgotten.
+    pub(crate) fn give_up(&self, vitals: &Vitals, error: &Error) -> bool {
+        if !error.is_out_of_space() {
             return false;
         }
-        // Before the call: nobody else gives it up meanwhile, and nobody takes it before it is due.
-        *place = Place::Gone { retry_at: state.env.now() + state.options.retry(), spent: Some(error.clone()) };
-        state.vitals.report(&state.events, Part::Space, Some(error));
-        state.events.tell(|| Event::ReserveChanged { held: false, bytes: state.reserve.bytes });
+        {
+            let mut place = self.place.lock();
+            if !matches!(*place, Place::Held) {
+                return false;
+            }
+            // Before the call: nobody else gives it up meanwhile, and nobody takes it before it is due.
+            *place = Place::Gone { retry_at: self.env.now() + self.retry, spent: Some(error.clone()) };
+            vitals.report(&self.events, Part::Space, Some(error));
+            self.events.tell(|| Event::ReserveChanged { held: false, bytes: self.bytes });
+        }
+        if let Err(error) = self.env.remove_file(&FileKind::Reserve.path(&self.dir)) {
+            // It may be there or not: taking it anew replaces it in any case.
+            self.tell_failure("giving up the reserve of space", &error);
+        }
+        sometimes!("the reserve of space is given up");
+        true
     }
-    if let Err(error) = state.env.remove_file(&FileKind::Reserve.path(&state.dir)) {
-        // It may be there or not: taking it anew replaces it in any case.
-        state.tell_failure("giving up the reserve of space", &error);
+
+    /// Takes the reserve, where there is space for it. To be called when it is [due](Reserve::due), by one task only.
+    pub(crate) fn take(&self, vitals: &Vitals, is_closing: &dyn Fn() -> bool) {
+        let taken = self.write(is_closing);
+        let mut place = self.place.lock();
+        let Place::Gone { retry_at, spent } = &mut *place else { unreachable!("V2: only one task takes it") };
+        *retry_at = self.env.now() + self.retry;
+        match taken {
+            Ok(true) => {
+                sometimes!("the reserve of space is taken again", if spent.is_some());
+                *place = Place::Held;
+                vitals.report(&self.events, Part::Space, None);
+                self.events.tell(|| Event::ReserveChanged { held: true, bytes: self.bytes });
+            }
+            Ok(false) => {
+                sometimes!("there is no space for the reserve");
+            }
+            Err(error) => {
+                drop(place);
+                if !matches!(error, Error::Closed) {
+                    self.tell_failure("taking the reserve of space", &error);
+                }
+                // It must not keep what it could not have. Where it stays, the next try replaces it.
+                let _ = self.env.remove_file(&FileKind::ReserveTemp.path(&self.dir));
+            }
+        }
     }
-    sometimes!("the reserve of space is given up");
-    true
+
+    /// Whether there was space.
+    fn write(&self, is_closing: &dyn Fn() -> bool) -> Result<bool> {
+        let (env, bytes) = (&self.env, self.bytes);
+        // As much must stay free: a reserve that fills the disk would be given up at once.
+        if env.bytes_free(&self.dir)? < 2 * bytes {
+            return Ok(false);
+        }
+        let temp = FileKind::ReserveTemp.path(&self.dir);
+        let file = env.create_anew(&temp)?;
+        let piece = filler();
+        let mut offset = 0;
+        while offset < bytes {
+            if is_closing() {
+                return Err(Error::Closed);
+            }
+            let len = piece.len().min((bytes - offset) as usize);
+            file.write_all_at(&piece[..len], offset)?;
+            offset += len as u64;
+        }
+        file.sync_data()?;
+        env.rename(&temp, &FileKind::Reserve.path(&self.dir))?;
+        Ok(true)
+    }
+
+    /// Tells of a failure that changes nothing but the reserve.
+    fn tell_failure(&self, during: &'static str, error: &Error) {
+        self.events.tell(|| Event::Failed { during, error: error.to_string() });
+    }
 }
 
 /// Removes the reserve of a store that cannot be opened for lack of space. Whether that made any.
@@ -117,57 +192,6 @@ pub(crate) fn give_up_while_opening(env: &Env, dir: &Path) -> bool {
     let removed = env.remove_file(&FileKind::Reserve.path(dir)).is_ok();
     sometimes!("the reserve of space is given up by recovery", if removed);
     removed
-}
-
-/// Takes the reserve, where there is space for it. To be called when it is [due](Reserve::due), by one task only.
-pub(crate) fn take(state: &State) {
-    let taken = write(state);
-    let mut place = state.reserve.place.lock();
-    let Place::Gone { retry_at, spent } = &mut *place else { unreachable!("V2: only one task takes it") };
-    *retry_at = state.env.now() + state.options.retry();
-    match taken {
-        Ok(true) => {
-            sometimes!("the reserve of space is taken again", if spent.is_some());
-            *place = Place::Held;
-            state.vitals.report(&state.events, Part::Space, None);
-            state.events.tell(|| Event::ReserveChanged { held: true, bytes: state.reserve.bytes });
-        }
-        Ok(false) => {
-            sometimes!("there is no space for the reserve");
-        }
-        Err(error) => {
-            drop(place);
-            if !matches!(error, Error::Closed) {
-                state.tell_failure("taking the reserve of space", &error);
-            }
-            // It must not keep what it could not have. Where it stays, the next try replaces it.
-            let _ = state.env.remove_file(&FileKind::ReserveTemp.path(&state.dir));
-        }
-    }
-}
-
-/// Whether there was space.
-fn write(state: &State) -> Result<bool> {
-    let (env, bytes) = (&state.env, state.reserve.bytes);
-    // As much must stay free: a reserve that fills the disk would be given up at once.
-    if env.bytes_free(&state.dir)? < 2 * bytes {
-        return Ok(false);
-    }
-    let temp = FileKind::ReserveTemp.path(&state.dir);
-    let file = env.create_anew(&temp)?;
-    let piece = filler();
-    let mut offset = 0;
-    while offset < bytes {
-        if state.work.lock().shutting_down {
-            return Err(Error::Closed);
-        }
-        let len = piece.len().min((bytes - offset) as usize);
-        file.write_all_at(&piece[..len], offset)?;
-        offset += len as u64;
-    }
-    file.sync_data()?;
-    env.rename(&temp, &FileKind::Reserve.path(&state.dir))?;
-    Ok(true)
 }
 
 /// Bytes that no file system makes less of.
@@ -188,10 +212,11 @@ mod tests {
     use crate::batch::WriteBatch;
     use crate::db::recovery;
     use crate::db::stall::Patience;
+    use crate::db::state::State;
     use crate::db::write::{self, CommitQueue};
     use crate::env::testing::{Call, MemoryFs, memory_env};
-    use crate::event::{Events, Health, Trouble};
-    use crate::options::{Durability, Options};
+    use crate::event::{Health, Trouble};
+    use crate::options::Durability;
     use std::io::ErrorKind;
     use std::sync::Arc;
 
@@ -213,6 +238,14 @@ mod tests {
         batch.delete(b"key");
         batch.delete_range(b"a", b"b");
         CommitQueue::new().write(state, &mut batch, Durability::Always, None, Patience::default()).0
+    }
+
+    fn take(state: &State) {
+        state.reserve.take(&state.vitals, &|| false);
+    }
+
+    fn give_up(state: &State, error: &Error) -> bool {
+        state.reserve.give_up(&state.vitals, error)
     }
 
     fn reserve_on_disk(fs: &Arc<MemoryFs>) -> Option<u64> {

@@ -8,6 +8,7 @@
 
 use crate::compaction::picker;
 use crate::db::check::shape;
+use crate::db::memory;
 use crate::db::state::{ReadView, State, Work};
 use crate::error::{Error, Result};
 use crate::event::Operation;
@@ -103,7 +104,10 @@ pub(crate) fn wait_while_stalled(state: &State, cause: Cause, until: Option<Dura
         }
         let view = state.view.load();
         let over = match cause {
-            Cause::Memtables(_) => view.frozen.len() + 1 < state.options.memtables_max,
+            Cause::Memtables(_) => {
+                let too_large = memory::is_half_full(&state.options, &view) && !view.frozen.is_empty();
+                view.frozen.len() + 1 < state.options.memtables_max && !too_large
+            }
             Cause::LevelZero(_) => view.catalog.level_zero_max() < state.options.l0_stop_trigger,
         };
         if over {

@@ -240,7 +240,7 @@ impl State {
             reads_from: 0,
         };
         let state = State {
-            meters: Meters::new(&opened.options),
+            meters: Meters::new(&opened.env, &opened.events, &opened.options),
             rate: Some(opened.options.background_bytes_per_second)
                 .filter(|&rate| rate > 0)
                 .map(|rate| Mutex::new("the rate of background work", Bucket::new(rate, opened.env.now()))),

@@ -3,6 +3,7 @@
 use crate::cache::{CacheStats, LookupStats};
 use crate::compaction::picker;
 use crate::db::check::shape;
+use crate::db::memory::{self, Memory};
 use crate::db::meter::{LevelWork, OperationStats};
 use crate::db::state::State;
 use crate::error::Error;
@@ -28,6 +29,8 @@ pub struct Stats {
     pub reserve_bytes: u64,
     /// Tables and bytes of each level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
+    /// What is in memory, by what it is for.
+    pub memory: Memory,
     /// Bytes in the active memtables of all keyspaces.
     pub memtable_bytes: u64,
     /// Bytes in memtables that wait for their flush, and how many these are.
@@ -108,12 +111,16 @@ impl fmt::Display for Stats {
         writeln!(f, "\nnewest write      {}", self.seqno)?;
         writeln!(
             f,
-            "memory            {:.1} MiB in the memtable, {:.1} MiB in {} that wait, {:.1} of {:.1} MiB of cache",
-            mib(self.memtable_bytes),
-            mib(self.frozen_bytes),
+            "memory            {:.1} MiB: {:.1} in the memtable, {:.1} in {} that wait, {:.1} of {:.1} of cache, {:.1} of open \
+             tables, {:.1} for compactions",
+            mib(self.memory.total()),
+            mib(self.memory.memtable),
+            mib(self.memory.frozen),
             self.frozen,
-            mib(self.cache.bytes),
-            mib(self.cache.capacity)
+            mib(self.memory.cache),
+            mib(self.cache.capacity),
+            mib(self.memory.tables),
+            mib(self.memory.compactions)
         )?;
         writeln!(
             f,
@@ -172,6 +179,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         work.flush_failure.as_ref().map(|failure| failure.error.clone()),
         work.compaction_failure.as_ref().map(|failure| failure.error.clone()),
     );
+    let memory = memory::held(state, &view, work.running.len());
     drop(work);
     let (health, health_cause, health_changes) = state.vitals.look();
     Stats {
@@ -181,6 +189,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
         levels: shape(&view.catalog),
+        memory,
         memtable_bytes: view.memtable.bytes(),
         frozen_bytes: view.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum(),
         frozen: view.frozen.len(),

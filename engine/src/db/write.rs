@@ -16,8 +16,7 @@
 use crate::batch::WriteBatch;
 use crate::db::conflict::{Guard, Written};
 use crate::db::health::Part;
-use crate::db::meter;
-use crate::db::reserve;
+use crate::db::memory;
 use crate::db::stall::{Cause, Patience, wait_until, wait_while_stalled};
 use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
@@ -385,7 +384,7 @@ fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bo
         let begun = state.env.now();
         wal.sync()?;
         Counters::add(&state.counters.syncs, 1);
-        meter::note(state, Operation::LogSync, state.env.now().saturating_sub(begun), "the disk");
+        state.meters.note(Operation::LogSync, state.env.now().saturating_sub(begun), "the disk");
         group.iter_mut().for_each(|request| request.waited_for = "a sync of the log");
     }
     if sync {
@@ -485,7 +484,7 @@ pub(super) fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     commit.failure = Some(error.clone());
     state.vitals.report(&state.events, Part::Log, Some(error));
     freeze(state, commit);
-    reserve::give_up(state, error);
+    state.reserve.give_up(&state.vitals, error);
     state.work.lock().resume_due = true;
     state.work_changed.notify_all();
 }
@@ -638,6 +637,7 @@ fn is_full(state: &State, view: &ReadView) -> bool {
     let options = &state.options;
     let wal_share = options.wal_bytes_max / options.memtables_max as u64;
     view.memtable.is_full(options.memtable_bytes)
+        || (memory::is_half_full(options, view) && !view.memtable.is_empty())
         || (state.wal_bytes.load(Ordering::Relaxed) > wal_share && !view.memtable.is_empty())
 }
 
@@ -646,7 +646,8 @@ fn pace(state: &State, view: &ReadView, slept: bool) -> Pace {
     let options = &state.options;
     let full = is_full(state, view);
     let tables = view.catalog.level_zero_max();
-    if full && view.frozen.len() + 1 >= options.memtables_max {
+    let too_many = view.frozen.len() + 1 >= options.memtables_max;
+    if full && (too_many || (memory::is_half_full(options, view) && !view.frozen.is_empty())) {
         return Pace::Wait(Cause::Memtables(view.frozen.len()));
     }
     if tables >= options.l0_stop_trigger {
@@ -696,10 +697,10 @@ fn make_room(state: &State, patience: Patience, stall: &mut dyn FnMut(Cause)) ->
                 }
                 sometimes!("a writer is slowed by level 0");
                 stall(cause);
-                let begun = meter::begin(state, Operation::Slowdown);
+                let begun = state.meters.begin(Operation::Slowdown);
                 let left = patience.until.map(|until| until.saturating_sub(state.env.now()));
                 state.env.sleep(left.map_or(duration, |left| left.min(duration)));
-                meter::end(state, Operation::Slowdown, begun, &[], "level 0");
+                state.meters.end(Operation::Slowdown, begun, &[], "level 0");
                 waited += duration;
                 slept = true;
                 if left.is_some_and(|left| left <= duration) {
@@ -719,7 +720,7 @@ fn make_room(state: &State, patience: Patience, stall: &mut dyn FnMut(Cause)) ->
                 let begun = state.env.now();
                 let result = wait_while_stalled(state, cause, patience.until);
                 let stalled = state.env.now().saturating_sub(begun);
-                meter::note(state, cause.operation(), stalled, "background work that is behind");
+                state.meters.note(cause.operation(), stalled, "background work that is behind");
                 waited += stalled;
                 result?;
             }

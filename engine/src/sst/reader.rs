@@ -94,6 +94,11 @@ impl Table {
         &self.ends.properties
     }
 
+    /// Bytes that it keeps in memory while it is open, about: filter, index and range deletes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.bytes - self.ends.data_end
+    }
+
     /// Its range deletes.
     pub fn fragments(&self) -> &Arc<Fragments> {
         &self.ends.fragments

@@ -34,12 +34,19 @@ impl TableCache {
         }
         let file = self.env.open(&FileKind::Sst(number).path(&self.dir), OpenMode::Read)?;
         let table = Arc::new(Table::open(file, number, bytes, self.blocks.clone())?);
-        Ok(self.open.lock().entry(number).or_insert(table).clone())
+        let opened = self.open.lock().entry(number).or_insert(table.clone()).clone();
+        if Arc::ptr_eq(&opened, &table) {
+            self.blocks.set_aside(table.memory_bytes());
+        }
+        Ok(opened)
     }
 
     /// Forgets a table that no version names any more. Those who read it go on.
     pub fn evict(&self, number: u64) {
-        self.open.lock().remove(&number);
+        let closed = self.open.lock().remove(&number);
+        if let Some(closed) = closed {
+            self.blocks.give_back(closed.memory_bytes());
+        }
         self.blocks.remove_file(number);
     }
 
