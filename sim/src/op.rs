@@ -16,6 +16,7 @@
 //! get k3 at s1                       from snapshot 1
 //! scan >=k3 <k9 reverse limit 10
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
+//! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
 //!
 //! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
@@ -31,6 +32,9 @@ pub type KeyId = u32;
 
 /// The identity of a written value; see [`Value`].
 pub type Stamp = u32;
+
+/// The number of a keyspace is less than this: it is one digit.
+pub const KEYSPACES_END: u8 = 10;
 
 /// In place of a stamp: the key was deleted.
 pub const TOMBSTONE: Stamp = 0;
@@ -185,6 +189,14 @@ impl Keys {
     /// The bytes of a key.
     pub fn bytes(&self, key: KeyId) -> &[u8] {
         &self.sorted[key as usize]
+    }
+
+    /// Those of a keyspace, where there are several: their first byte is its number, as a digit.
+    pub fn of_keyspace(&self, keyspace: u8) -> Range<KeyId> {
+        let first = b'0' + keyspace;
+        let start = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte < first));
+        let end = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte <= first));
+        start as KeyId..end as KeyId
     }
 
     /// The number of a key, by its bytes.
@@ -444,6 +456,11 @@ pub enum Op {
         /// The range, of which the bounds are taken as inclusive.
         bounds: Bounds,
     },
+    /// Drops a keyspace, and with it all its keys, durably.
+    DropKeyspace {
+        /// Its number, which is not 0.
+        keyspace: u8,
+    },
     /// Copies the store of one moment into a directory of its own, to be opened and looked at later.
     Checkpoint,
     /// Backs the store of one moment up beside earlier backups, to be restored and looked at later, and prunes the oldest.
@@ -483,6 +500,9 @@ pub enum OpKind {
     Flush,
     /// [`Op::Compact`]
     Compact,
+    /// [`Op::DropKeyspace`]
+    #[serde(rename = "drop-keyspace")]
+    DropKeyspace,
     /// [`Op::Checkpoint`]
     Checkpoint,
     /// [`Op::Backup`]
@@ -508,6 +528,7 @@ impl Op {
             Op::Sync => OpKind::Sync,
             Op::Flush => OpKind::Flush,
             Op::Compact { .. } => OpKind::Compact,
+            Op::DropKeyspace { .. } => OpKind::DropKeyspace,
             Op::Checkpoint => OpKind::Checkpoint,
             Op::Backup => OpKind::Backup,
             Op::Reopen => OpKind::Reopen,
@@ -645,6 +666,7 @@ impl fmt::Display for Op {
             Op::Sync => f.write_str("sync"),
             Op::Flush => f.write_str("flush"),
             Op::Compact { bounds } => write!(f, "compact{bounds}"),
+            Op::DropKeyspace { keyspace } => write!(f, "drop-keyspace {keyspace}"),
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Backup => f.write_str("backup"),
             Op::Reopen => f.write_str("reopen"),
@@ -840,6 +862,15 @@ impl<'a> Words<'a> {
             "sync" => Op::Sync,
             "flush" => Op::Flush,
             "compact" => Op::Compact { bounds: self.bounds()? },
+            "drop-keyspace" => {
+                const EXPECTED: &str = "a keyspace such as 2";
+                let word = self.next(EXPECTED)?;
+                let keyspace = self.number(word, "", EXPECTED)?;
+                if !(1..KEYSPACES_END).contains(&keyspace) {
+                    return Err(format!("{:?}: {EXPECTED} expected, found {keyspace}", self.line));
+                }
+                Op::DropKeyspace { keyspace }
+            }
             "checkpoint" => Op::Checkpoint,
             "backup" => Op::Backup,
             "reopen" => Op::Reopen,
@@ -876,6 +907,7 @@ mod tests {
             "flush",
             "compact",
             "compact >=k1 <=k9",
+            "drop-keyspace 2",
             "checkpoint",
             "backup",
             "reopen",
@@ -894,6 +926,7 @@ mod tests {
         insta::assert_snapshot!(message("put k3 = #5:3"), @r##""put k3 = #5:3": "#5:3" is no value: stamps start at 2, lengths lie in 4..=65536"##);
         insta::assert_snapshot!(message("get 3"), @r#""get 3": a key such as k3 expected, found "3""#);
         insta::assert_snapshot!(message("batch []"), @r#""batch []": a batch writes something"#);
+        insta::assert_snapshot!(message("drop-keyspace 0"), @r#""drop-keyspace 0": a keyspace such as 2 expected, found 0"#);
         insta::assert_snapshot!(message("sync now"), @r#""sync now": nothing more expected, found "now""#);
     }
 

@@ -1064,10 +1064,29 @@ impl Run {
                 let result = self.world.within(Phase::Compacting, || store.compact(ends[0], ends[1]));
                 self.heard(&result, "compact", |()| 0)
             }
+            Op::DropKeyspace { keyspace } => self.drop_keyspace(store, *keyspace, label),
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
             Op::Reopen | Op::Check => Ok(()),
         }
+    }
+
+    /// To the oracle, the deletion of all keys of the keyspace. No log holds it, and all that was acknowledged before must be
+    /// durable with it.
+    fn drop_keyspace(&self, store: &dyn Store, keyspace: u8, label: Label) -> Result<(), LifeEnd> {
+        let keys = self.plan.keys.of_keyspace(keyspace);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let entry = Entry { key: keys.start, value: None, end: Some(keys.end) };
+        let ticket = self.oracle.lock().begin_write([entry], label);
+        let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
+        let commit = store.drop_keyspace(keyspace);
+        let result = self.conclude(ticket, commit, 0, SyncMode::Always, label)?;
+        if result.is_ok() {
+            self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
+        }
+        Ok(())
     }
 
     fn end_sync(&self, ticket: SyncTicket) {

@@ -15,12 +15,13 @@
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
 //! other list of choices, or a value; what the options mean, only the store knows. Everything but `about` has a default.
-//! The operations are those of [`OpKind`]; `delete-range`, `transaction` and `hurry` are in no workload that does not name them.
+//! The operations are those of [`OpKind`]; `delete-range`, `transaction`, `hurry` and `drop-keyspace` are in no workload that does
+//! not name them. With `keyspaces = 3` the keys lie in so many keyspaces, of which the last has one key only.
 //! Unknown fields are refused, with the line and the nearest name that is known.
 
 use crate::disk::Profile;
 use crate::fault::FaultRule;
-use crate::op::OpKind;
+use crate::op::{KEYSPACES_END, OpKind};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -186,6 +187,9 @@ pub struct Scenario {
     /// Different keys.
     #[serde(default = "keys")]
     pub keys: Span,
+    /// Keyspaces that they lie in.
+    #[serde(default = "keyspaces")]
+    pub keyspaces: Span,
     /// The longest value.
     #[serde(default = "value_bytes")]
     pub value_bytes: Span,
@@ -224,6 +228,10 @@ fn ops() -> Span {
 
 fn keys() -> Span {
     Span::of(4, 120)
+}
+
+fn keyspaces() -> Span {
+    Span::just(1)
 }
 
 fn value_bytes() -> Span {
@@ -267,6 +275,12 @@ impl Scenario {
         }
         if zero(scenario.ops) || zero(scenario.keys) || scenario.keys.high > 100_000 {
             return Err(bad("ops and keys must be at least 1, and keys at most 100000".into()));
+        }
+        if zero(scenario.keyspaces) || scenario.keyspaces.high > u64::from(KEYSPACES_END) {
+            return Err(bad(format!("keyspaces must lie within 1 and {KEYSPACES_END}")));
+        }
+        if scenario.keyspaces.low == 1 && scenario.workload.iter().any(|work| work.op == OpKind::DropKeyspace) {
+            return Err(bad("keyspaces must be at least 2 where one is dropped".into()));
         }
         if scenario.workload.iter().all(|work| work.weight == 0) {
             return Err(bad("the workload has no operation with a weight".into()));
@@ -382,7 +396,7 @@ mod tests {
           |
         2 | client = 3
           | ^^^^^^
-        unknown field `client`, expected one of `about`, `store`, `profile`, `seeds`, `clients`, `ops`, `keys`, `value_bytes`, `swarm`, `options`, `workload`, `faults`, `checks`
+        unknown field `client`, expected one of `about`, `store`, `profile`, `seeds`, `clients`, `ops`, `keys`, `keyspaces`, `value_bytes`, `swarm`, `options`, `workload`, `faults`, `checks`
         did you mean `clients`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nworkload = [{ op = 'putt' }]"), @r"
@@ -390,7 +404,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `backup`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `drop-keyspace`, `checkpoint`, `backup`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

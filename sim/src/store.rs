@@ -17,6 +17,9 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The option, in the table that [`StoreKind::open`] gets, that says how many keyspaces there are where there are several.
+pub const KEYSPACES: &str = "keyspaces";
+
 /// One change within a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -295,6 +298,12 @@ pub trait Store: Send + Sync {
         Ok(CheckReport::default())
     }
 
+    /// Drops a keyspace with all its keys, as one write of which the acknowledgement says that it is durable. What is written to
+    /// it later finds it empty. See [`StoreKind::has_keyspaces`].
+    fn drop_keyspace(&self, _keyspace: u8) -> Commit {
+        Commit { seq: None, result: Err(Failure::not_offered("keyspaces")) }
+    }
+
     /// Ends all tasks of the store and lets go of its files. Later calls fail with [`FailureKind::Closed`]. There are none
     /// where nothing has to be ended: then dropping the store closes it.
     fn close(&self) -> Result<(), Failure> {
@@ -347,6 +356,12 @@ pub trait StoreKind: Send + Sync {
 
     /// Whether it offers [`Store::write_hurried`]. Scenarios with such writes are meant for such stores only.
     fn has_hurried_writes(&self) -> bool {
+        false
+    }
+
+    /// Whether it can hold several maps in one, which come and go: then the option [`KEYSPACES`] may say how many. The first byte
+    /// of each key is the number of its keyspace, as a digit, and no range delete goes over several. Keyspace 0 is never dropped.
+    fn has_keyspaces(&self) -> bool {
         false
     }
 

@@ -1,21 +1,24 @@
 //! Strata as a system under test. Beside `env.rs`, the only file that knows Strata; its folder has what its files say.
 
 mod health;
+mod keyspaces;
 mod protocol;
 
 use crate::env::strata_env;
 use crate::fault::FileClass;
+use crate::op::KEYSPACES_END;
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind, SyncMode,
-    Transacted, Write,
+    CheckReport, Commit, Failure, FailureKind, KEYSPACES, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind,
+    SyncMode, Transacted, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
 use health::HealthLog;
+use keyspaces::{Keyspaces, Part};
 use parking_lot::Mutex;
 use protocol::StrataProtocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -24,9 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
-use strata::db::{Db, DbIter, Range, Snapshot, Stats, WriteOptions};
+use strata::db::{Db, DbIter, Keyspace, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
 use strata::event::{Event, Health, LevelShape, Listener};
+use strata::key::KEY_LEN_MAX;
 use strata::mark;
 use strata::options::{Compression, Durability, Options};
 use strata::txn::{Isolation, Transaction};
@@ -49,6 +53,7 @@ struct StrataStore {
     /// What the store has told of its health.
     health: Arc<HealthLog>,
     options: Options,
+    keyspaces: Arc<Keyspaces>,
     db: Db,
 }
 
@@ -79,21 +84,22 @@ impl StoreKind for StrataKind {
 
     fn open(&self, world: &World, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
         let teller = world.clone();
-        let listener: Listener = Arc::new(move |event| {
+        let listener = move |event: &Event| {
             if let Some(levels) = levels_of(event) {
                 let level = |level: &LevelShape| Level { tables: level.tables as u64, bytes: level.bytes };
                 teller.tell_levels(levels.iter().map(level).collect());
             }
             teller.note(0, || format!("strata: {}", words_of(event)));
-        });
+        };
         open(world, DIR, options_of(options), listener)
     }
 
     /// A copy has what it was made from, so there is nothing to be created. Its levels are not those of the store.
     fn open_copy(&self, world: &World, dir: &str, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
         let teller = world.clone();
-        let listener: Listener = Arc::new(move |event| teller.note(0, || format!("strata: {}", words_of(event))));
-        let options = options_of(options).map(|options| Options { create_if_missing: false, ..options });
+        let listener = move |event: &Event| teller.note(0, || format!("strata: {}", words_of(event)));
+        let options =
+            options_of(options).map(|(count, options)| (count, Options { create_if_missing: false, ..options }));
         open(world, dir, options, listener)
     }
 
@@ -154,6 +160,10 @@ impl StoreKind for StrataKind {
     }
 
     fn has_hurried_writes(&self) -> bool {
+        true
+    }
+
+    fn has_keyspaces(&self) -> bool {
         true
     }
 
@@ -222,25 +232,39 @@ fn verified(backups: &Backups, number: u64) -> Result<(), Error> {
 fn open(
     world: &World,
     dir: &str,
-    options: Result<Options, String>,
-    listener: Listener,
+    options: Result<(u8, Options), String>,
+    listener: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Result<Arc<dyn Store>, Failure> {
-    let options = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
-    let health = Arc::new(HealthLog::default());
-    let heard = health.clone();
+    let (count, options) = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
+    let (health, keyspaces) = (Arc::new(HealthLog::default()), Arc::new(Keyspaces::new(count)));
+    let (heard, known) = (health.clone(), keyspaces.clone());
     let listener: Listener = Arc::new(move |event| {
         heard.hear(event);
+        if let Event::KeyspaceDropping { keyspace, seqno } = event {
+            known.dropping(*keyspace, Some(*seqno));
+        }
         listener(event);
     });
     let db = Db::open_listening(&strata_env(world), Path::new(dir), options.clone(), listener).map_err(failure)?;
+    keyspaces.opened(&db);
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, options, db }))
+    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, options, keyspaces, db }))
 }
 
-fn options_of(table: &toml::Table) -> Result<Options, String> {
-    let options: Options = table.clone().try_into().map_err(|error: toml::de::Error| error.message().to_string())?;
+/// How many keyspaces there are, and the options of the engine.
+fn options_of(table: &toml::Table) -> Result<(u8, Options), String> {
+    let mut table = table.clone();
+    let count = match table.remove(KEYSPACES) {
+        None => 1,
+        Some(count) => count
+            .as_integer()
+            .and_then(|count| u8::try_from(count).ok())
+            .filter(|count| (1..=KEYSPACES_END).contains(count))
+            .ok_or_else(|| format!("option {KEYSPACES} is {count}, and must be within 1 and {KEYSPACES_END}"))?,
+    };
+    let options: Options = table.try_into().map_err(|error: toml::de::Error| error.message().to_string())?;
     options.validate().map_err(|error| error.to_string())?;
-    Ok(options)
+    Ok((count, options))
 }
 
 fn table_of(options: &Options) -> toml::Table {
@@ -310,18 +334,6 @@ fn as_durable_as(sync: SyncMode) -> WriteOptions {
     WriteOptions { durability, ..WriteOptions::default() }
 }
 
-fn batch_of(batch: &[Write]) -> WriteBatch {
-    let mut entries = WriteBatch::new();
-    for write in batch {
-        match write {
-            Write::Put { key, value } => entries.put(key, value),
-            Write::Delete { key } => entries.delete(key),
-            Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
-        }
-    }
-    entries
-}
-
 /// A batch that is larger than a group, and what a memtable takes for entries beside their bytes.
 const MEMORY_SLACK: u64 = 24 << 10;
 
@@ -374,6 +386,106 @@ impl StrataStore {
         })
     }
 
+    /// Adds a write to a batch; the keyspace that it is for is created if it is not there.
+    /// Writes a batch, again where a keyspace of it was dropped in between. One that is given up must be as it was.
+    fn commit(&self, batch: &[Write], options: WriteOptions) -> Commit {
+        let mut tries = 0;
+        loop {
+            let mut entries = WriteBatch::new();
+            let added = batch.iter().try_for_each(|write| self.add(&mut entries, write));
+            let may_give_up = options.no_wait || options.deadline.is_some();
+            let before = may_give_up.then(|| entries.payload().to_vec());
+            let result = added.and_then(|()| self.db.write(&mut entries, options));
+            tries += 1;
+            match result {
+                Err(Error::NoSuchKeyspace { .. }) if tries < TRIES_MAX => {}
+                Err(Error::Stalled { .. } | Error::TimedOut { .. })
+                    if before.as_deref().is_some_and(|was| was != entries.payload()) =>
+                {
+                    let message = "a write that was given up has not left its batch as it was".into();
+                    return Commit {
+                        seq: None,
+                        result: Err(Failure { kind: FailureKind::Other, message, file: None }),
+                    };
+                }
+                result => return Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) },
+            }
+        }
+    }
+
+    fn add(&self, batch: &mut WriteBatch, write: &Write) -> Result<(), Error> {
+        let (number, key) = self.keyspaces.split(write.key());
+        let keyspace = &self.keyspaces.current_or_new(&self.db, number)?;
+        match write {
+            Write::Put { value, .. } => batch.put_in(keyspace, key, value),
+            Write::Delete { .. } => batch.delete_in(keyspace, key),
+            Write::DeleteRange { end, .. } => batch.delete_range_in(keyspace, key, &self.end_in(number, end)),
+        }
+        Ok(())
+    }
+
+    /// The end of a range in a keyspace. One that is the first key of the next keyspace is behind all keys of this one.
+    fn end_in(&self, number: u8, end: &[u8]) -> Vec<u8> {
+        match self.keyspaces.split(end) {
+            (other, key) if other == number => key.to_vec(),
+            _ => vec![0xff; KEY_LEN_MAX],
+        }
+    }
+
+    /// What a part of a range holds at a sequence number, at which `snapshot` is held.
+    fn walk_part(
+        &self,
+        (number, from, to): Part<'_>,
+        snapshot: &Snapshot,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<Entries, Failure> {
+        let Some(keyspace) = self.keyspaces.at(&self.db, number, snapshot.seqno()) else { return Ok(Vec::new()) };
+        let iter = self.db.iter_in_at(&keyspace, snapshot, Range::of((from, to))).map_err(failure)?;
+        let entries = StrataStore::walk(iter, reverse, limit)?;
+        Ok(entries.into_iter().map(|(key, value)| (self.keyspaces.join(number, &key), value)).collect())
+    }
+
+    /// The same for a range over several keyspaces.
+    fn walk_parts(
+        &self,
+        mut parts: Vec<Part<'_>>,
+        snapshot: &Snapshot,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<ScanResult, Failure> {
+        if reverse {
+            parts.reverse();
+        }
+        let mut entries = Vec::new();
+        for part in parts {
+            if entries.len() < limit {
+                entries.extend(self.walk_part(part, snapshot, reverse, limit - entries.len())?);
+            }
+        }
+        Ok(ScanResult { at: Some(snapshot.seqno()), entries })
+    }
+
+    /// The keyspaces of everything that a transaction names, as they are at its sequence number. `None` where one was dropped
+    /// since it was made sure that it is there.
+    fn named_by(&self, script: &Script<'_>, txn: &Transaction<'_>) -> Option<BTreeMap<u8, Keyspace>> {
+        let numbers = self.numbers_of(script);
+        numbers.into_iter().map(|number| Some((number, self.keyspaces.at(&self.db, number, txn.seqno())?))).collect()
+    }
+
+    fn numbers_of(&self, script: &Script<'_>) -> BTreeSet<u8> {
+        let keys = script.reads.iter().copied().chain(script.writes.iter().map(Write::key));
+        let mut numbers: BTreeSet<u8> = keys.map(|key| self.keyspaces.split(key).0).collect();
+        let parts = script.scan.iter().flat_map(|scan| self.keyspaces.parts(scan.from, scan.to));
+        numbers.extend(parts.map(|(number, ..)| number));
+        numbers
+    }
+
+    /// A key that a transaction read in a keyspace.
+    fn first_read_in(&self, script: &Script<'_>, number: u8) -> Option<Vec<u8>> {
+        script.reads.iter().find(|key| self.keyspaces.split(key).0 == number).map(|key| key.to_vec())
+    }
+
     fn walk(mut iter: DbIter, reverse: bool, limit: usize) -> Result<Entries, Failure> {
         let mut entries = Vec::new();
         if limit == 0 {
@@ -400,47 +512,62 @@ fn writes_one(write: &Write, key: &[u8]) -> bool {
     !matches!(write, Write::DeleteRange { .. }) && write.key() == key
 }
 
+/// How often something is tried again because somebody dropped a keyspace in between: no run has so many drops.
+const TRIES_MAX: usize = 1000;
+
 impl Store for StrataStore {
     fn write(&self, batch: &[Write], sync: SyncMode) -> Commit {
-        let mut entries = batch_of(batch);
-        let result = self.db.write(&mut entries, as_durable_as(sync));
-        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+        self.commit(batch, as_durable_as(sync))
     }
 
     fn write_hurried(&self, batch: &[Write], sync: SyncMode, within: Option<Duration>) -> Commit {
-        let mut entries = batch_of(batch);
-        let options = WriteOptions { deadline: within, no_wait: within.is_none(), ..as_durable_as(sync) };
-        let result = self.db.write(&mut entries, options);
-        let refused = matches!(result, Err(Error::Stalled { .. } | Error::TimedOut { .. }));
-        if refused && entries.payload() != batch_of(batch).payload() {
-            let message = "a write that was given up has not left its batch as it was".into();
-            return Commit { seq: None, result: Err(Failure { kind: FailureKind::Other, message, file: None }) };
-        }
-        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+        self.commit(batch, WriteOptions { deadline: within, no_wait: within.is_none(), ..as_durable_as(sync) })
     }
 
     fn transact(&self, script: &Script<'_>) -> Result<Transacted, Failure> {
         let isolation = if script.serializable { Isolation::Serializable } else { Isolation::Snapshot };
-        let mut txn = Transaction::begin(&self.db, isolation);
+        let (mut txn, keyspaces) = loop {
+            for number in self.numbers_of(script) {
+                self.keyspaces.current_or_new(&self.db, number).map_err(failure)?;
+            }
+            let txn = Transaction::begin(&self.db, isolation);
+            if let Some(keyspaces) = self.named_by(script, &txn) {
+                break (txn, keyspaces);
+            }
+        };
         let begun_at = txn.seqno();
+        let split = |key| -> (&Keyspace, &[u8]) {
+            let (number, key) = self.keyspaces.split(key);
+            (&keyspaces[&number], key)
+        };
         let mut values = Vec::new();
         for key in &script.reads {
-            values.push(txn.get(key).map_err(failure)?.map(|value| value.to_vec()));
+            let (keyspace, key) = split(key);
+            values.push(txn.get_in(keyspace, key).map_err(failure)?.map(|value| value.to_vec()));
         }
         let mut entries = Vec::new();
         if let Some(ScriptScan { from, to, limit }) = script.scan {
-            let found = txn.scan(Range::of((from, to)), limit).map_err(failure)?;
-            entries = found.into_iter().map(|(key, value)| (key, value.to_vec())).collect();
+            for (number, from, to) in self.keyspaces.parts(from, to) {
+                let left = limit - entries.len();
+                let found = txn.scan_in(&keyspaces[&number], Range::of((from, to)), left).map_err(failure)?;
+                for (key, value) in found {
+                    entries.push((self.keyspaces.join(number, &key), value.to_vec()));
+                }
+            }
         }
         let start = txn.savepoint();
         // Everything is written, taken back and written again: what a savepoint forgets would be missing, or too much.
         for _ in 0..2 {
             txn.rollback_to(start);
             for write in script.writes {
+                let (keyspace, key) = split(write.key());
                 match write {
-                    Write::Put { key, value } => txn.put(key, value),
-                    Write::Delete { key } => txn.delete(key),
-                    Write::DeleteRange { begin, end } => txn.delete_range(begin, end),
+                    Write::Put { value, .. } => txn.put_in(keyspace, key, value),
+                    Write::Delete { .. } => txn.delete_in(keyspace, key),
+                    Write::DeleteRange { end, .. } => {
+                        let end = self.end_in(self.keyspaces.split(write.key()).0, end);
+                        txn.delete_range_in(keyspace, key, &end);
+                    }
                 }
             }
         }
@@ -453,23 +580,54 @@ impl Store for StrataStore {
                 }
                 Write::DeleteRange { begin, .. } => (begin, None),
             };
-            if txn.get(key).map_err(failure)?.as_deref() != expected {
+            let (keyspace, own) = split(key);
+            if txn.get_in(keyspace, own).map_err(failure)?.as_deref() != expected {
                 let message = format!("a transaction does not read its own write of {}", key.escape_ascii());
                 return Err(Failure { kind: FailureKind::Other, message, file: None });
             }
         }
         let mut batch = WriteBatch::new();
         let result = txn.commit_as(&mut batch, as_durable_as(script.sync));
-        let conflict = match &result {
-            Err(Error::Conflict { key, .. }) => Some(key.clone()),
-            _ => None,
+        let (result, conflict) = match result {
+            Ok(_) => (Ok(()), None),
+            Err(Error::Conflict { keyspace: id, key }) => {
+                let found = keyspaces.iter().find(|(_, keyspace)| keyspace.id() == id);
+                let conflict = match found {
+                    // All its keys went with it; the engine names one that it was asked for.
+                    Some((number, keyspace)) if self.keyspaces.dropped_at(keyspace).is_some() => {
+                        self.first_read_in(script, *number)
+                    }
+                    Some((number, _)) => Some(self.keyspaces.join(*number, &key)),
+                    None => None,
+                };
+                (Err(failure(Error::Conflict { keyspace: id, key })), conflict)
+            }
+            // A keyspace that it writes to was dropped, which is a write of others to all its keys.
+            Err(error @ Error::NoSuchKeyspace { .. }) => {
+                let gone = |write: &&Write| {
+                    let (number, _) = self.keyspaces.split(write.key());
+                    self.keyspaces.dropped_at(&keyspaces[&number]).is_some()
+                };
+                let conflict = script.writes.iter().find(gone).map(|write| write.key().to_vec());
+                (Err(Failure { kind: FailureKind::Conflict, ..failure(error) }), conflict)
+            }
+            Err(error) => (Err(failure(error)), None),
         };
-        let commit = Commit { seq: batch.seqno(), result: result.map(|_| ()).map_err(failure) };
-        Ok(Transacted { begun_at, values, entries, conflict, commit })
+        Ok(Transacted { begun_at, values, entries, conflict, commit: Commit { seq: batch.seqno(), result } })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-        self.db.get(key).map(|value| value.map(|value| value.to_vec())).map_err(failure)
+        let (number, key) = self.keyspaces.split(key);
+        let found = match self.keyspaces.current(&self.db, number) {
+            Some(_) if number == 0 => self.db.get(key),
+            Some(keyspace) => match self.db.get_in(&keyspace, key) {
+                // Dropped since.
+                Err(Error::NoSuchKeyspace { .. }) => Ok(None),
+                found => found,
+            },
+            None => Ok(None),
+        };
+        found.map(|value| value.map(|value| value.to_vec())).map_err(failure)
     }
 
     fn scan(
@@ -480,6 +638,12 @@ impl Store for StrataStore {
         reverse: bool,
         limit: usize,
     ) -> Result<ScanResult, Failure> {
+        if self.keyspaces.are_many() {
+            let parts = self.keyspaces.parts(from, to);
+            let now = || Arc::new(self.db.snapshot());
+            let snapshot = at.map_or_else(|| Ok(now()), |id| self.held(id))?;
+            return self.walk_parts(parts, &snapshot, reverse, limit);
+        }
         let range = Range::of((from, to));
         let iter = match at {
             Some(id) => self.db.iter_at(self.held(id)?.as_ref(), range),
@@ -501,7 +665,13 @@ impl Store for StrataStore {
 
     fn get_at(&self, snapshot: SnapshotId, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         let snapshot = self.held(snapshot)?;
-        self.db.get_at(&snapshot, key).map(|value| value.map(|value| value.to_vec())).map_err(failure)
+        let (number, key) = self.keyspaces.split(key);
+        let found = match self.keyspaces.at(&self.db, number, snapshot.seqno()) {
+            Some(_) if number == 0 => self.db.get_at(&snapshot, key),
+            Some(keyspace) => self.db.get_in_at(&keyspace, &snapshot, key),
+            None => Ok(None),
+        };
+        found.map(|value| value.map(|value| value.to_vec())).map_err(failure)
     }
 
     fn release(&self, snapshot: SnapshotId) {
@@ -519,7 +689,41 @@ impl Store for StrataStore {
     }
 
     fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure> {
-        self.db.compact_range(from, to).map_err(failure)
+        if !self.keyspaces.are_many() {
+            return self.db.compact_range(from, to).map_err(failure);
+        }
+        let [from, to] = [from, to].map(|key| key.map_or(Bound::Unbounded, Bound::Included));
+        for (number, from, to) in self.keyspaces.parts(from, to) {
+            let key = |bound| match bound {
+                Bound::Included(key) => Some(key),
+                _ => None,
+            };
+            let Some(keyspace) = self.keyspaces.current(&self.db, number) else { continue };
+            match self.db.compact_range_in(&keyspace, key(from), key(to)) {
+                Err(Error::NoSuchKeyspace { .. }) => {}
+                done => done.map_err(failure)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_keyspace(&self, number: u8) -> Commit {
+        loop {
+            let keyspace = match self.keyspaces.current_or_new(&self.db, number) {
+                Ok(keyspace) => keyspace,
+                Err(error) => return Commit { seq: None, result: Err(failure(error)) },
+            };
+            match self.db.drop_keyspace(&keyspace) {
+                Ok(seqno) => return Commit { seq: Some(seqno), result: Ok(()) },
+                // Somebody else was first.
+                Err(Error::NoSuchKeyspace { .. }) => {}
+                Err(error) => {
+                    let seq = self.keyspaces.dropped_at(&keyspace);
+                    self.keyspaces.dropping(keyspace.id(), None);
+                    return Commit { seq, result: Err(failure(error)) };
+                }
+            }
+        }
     }
 
     fn checkpoint(&self, dir: &str) -> Result<Option<u64>, Failure> {
@@ -535,6 +739,7 @@ impl Store for StrataStore {
 
     fn check(&self) -> Result<CheckReport, Failure> {
         let report = self.db.check().map_err(failure)?;
+        self.keyspaces.check(&self.db)?;
         let cache = self.db.stats().cache;
         if cache.bytes > cache.capacity {
             let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);

@@ -37,6 +37,9 @@ pub fn transfer(mut scenario: Scenario, kind: &dyn StoreKind) -> Result<Transfer
     if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
         return Err(format!("{} has no range deletes", kind.name()));
     }
+    if !kind.has_keyspaces() && scenario.keyspaces.high > 1 {
+        return Err(format!("{} has no keyspaces", kind.name()));
+    }
     if let Some(rule) = scenario.faults.iter().find(|rule| !kind.withstands(rule.kind())) {
         return Err(format!("{} promises nothing where a {} strikes", kind.name(), rule.kind().name()));
     }

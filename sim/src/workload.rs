@@ -16,8 +16,8 @@ use crate::op::{
 use crate::rng::{Decisions, Site};
 use crate::scenario::{Check, Scenario, Span, Swarm, WORKLOAD, Work, nearest};
 use crate::scheduler::Policy;
-use crate::store::{StoreKind, SyncMode};
-use std::ops::Bound;
+use crate::store::{KEYSPACES, StoreKind, SyncMode};
+use std::ops::{Bound, Range};
 
 /// A run before it happens.
 #[derive(Clone, Debug)]
@@ -175,14 +175,21 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     if is_wild && kind.check_options(&options).is_err() {
         options = kind.default_options();
     }
+    // A site of its own, which is not asked where there is one keyspace: other scenarios are what they were.
+    let site = decisions.site("plan.keyspaces");
+    let keyspaces = Dice { decisions, site }.span(scenario.keyspaces) as u8;
+    if keyspaces > 1 {
+        options.insert(KEYSPACES.into(), toml::Value::Integer(keyspaces.into()));
+    }
     let site = decisions.site("plan.shape");
     let mut dice = Dice { decisions, site };
     let keys = if is_wild { draw_wild_keys(scenario.keys, &mut dice) } else { draw_keys(scenario.keys, &mut dice) };
+    let keys = if keyspaces > 1 { spread(&keys, keyspaces) } else { keys };
     let clients = dice.span(scenario.clients) as usize;
     let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
     let policy = draw_policy(ops, &mut dice);
     let mix = if is_wild { Mix::wild(scenario, &mut dice) } else { Mix::of(scenario, &mut dice) };
-    let mut writer = Author::new(scenario, &keys, &mut dice);
+    let mut writer = Author::new(scenario, &keys, keyspaces, &mut dice);
     let site = decisions.site("plan.ops");
     let mut dice = Dice { decisions, site };
     let mut lists = vec![Vec::with_capacity(ops as usize / clients + 1); clients];
@@ -241,6 +248,9 @@ fn draw_options(options: &toml::Table, dice: &mut Dice<'_>) -> toml::Table {
 
 /// Refuses a scenario whose options its store would refuse: each choice, and both ends of each range, are tried.
 pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
+    if !kind.has_keyspaces() && scenario.keyspaces.high > 1 {
+        return Err(format!("the store {} has no keyspaces", kind.name()));
+    }
     if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
         return Err(format!("the store {} has no range deletes", kind.name()));
     }
@@ -314,6 +324,15 @@ fn draw_keys(count: Span, dice: &mut Dice<'_>) -> Keys {
     Keys::new(keys)
 }
 
+/// The same keys in several keyspaces: each but the last has the first so many of them, so that one key is in each, and the last
+/// has one alone.
+fn spread(keys: &Keys, keyspaces: u8) -> Keys {
+    let of = |keyspace: u8, key: KeyId| [&[b'0' + keyspace], keys.bytes(key)].concat();
+    let busy = u32::from(keyspaces - 1);
+    let spread = (0..keys.count() as u32).map(|number| of((number % busy) as u8, number / busy));
+    Keys::new(spread.chain([of(keyspaces - 1, 0)]).collect())
+}
+
 /// Lengths beside which something begins: a sector, a page, a block of a log.
 const EDGES: [u64; 3] = [512, 4096, 32 << 10];
 
@@ -351,6 +370,8 @@ struct Author {
     /// Keys in an order of this seed: the first ones are hot.
     shuffled: Vec<KeyId>,
     hot: u64,
+    /// The keys of each keyspace; none where there is one.
+    keyspaces: Vec<Range<KeyId>>,
     stamp: Stamp,
     value_bytes: u64,
     slots: u64,
@@ -360,7 +381,7 @@ struct Author {
 }
 
 impl Author {
-    fn new(scenario: &Scenario, keys: &Keys, dice: &mut Dice<'_>) -> Author {
+    fn new(scenario: &Scenario, keys: &Keys, keyspaces: u8, dice: &mut Dice<'_>) -> Author {
         let mut shuffled: Vec<KeyId> = (0..keys.count() as KeyId).collect();
         for i in (1..shuffled.len()).rev() {
             shuffled.swap(i, dice.below(i as u64 + 1) as usize);
@@ -373,7 +394,8 @@ impl Author {
             _ => value_bytes.min(u64::from(VALUE_BYTES_MAX)),
         };
         let (slots, sync, is_wild) = (1 + dice.below(3), dice.below(2), scenario.swarm == Swarm::Wild);
-        Author { shuffled, hot, stamp: STAMP_FIRST, value_bytes, slots, sync, is_wild }
+        let keyspaces = (0..keyspaces).filter(|_| keyspaces > 1).map(|keyspace| keys.of_keyspace(keyspace)).collect();
+        Author { shuffled, hot, keyspaces, stamp: STAMP_FIRST, value_bytes, slots, sync, is_wild }
     }
 
     fn key(&mut self, keys: Option<u64>, dice: &mut Dice<'_>) -> KeyId {
@@ -425,12 +447,14 @@ impl Author {
         }
     }
 
-    /// The deletion of a range: of a few keys, or of any part of all.
+    /// The deletion of a range: of a few keys, or of any part of all in one keyspace.
     fn range(&mut self, dice: &mut Dice<'_>) -> Entry {
         let count = self.shuffled.len() as u64;
         let start = dice.below(count);
         let len = if dice.once_in(3) { 1 + dice.below(count) } else { 1 + dice.below(4) };
-        Entry::range(start as KeyId, (start + len).min(count - 1) as KeyId)
+        let own = self.keyspaces.iter().find(|keys| keys.contains(&(start as KeyId)));
+        let end_max = own.map_or(count - 1, |keys| u64::from(keys.end).min(count - 1));
+        Entry::range(start as KeyId, (start + len).min(end_max) as KeyId)
     }
 
     fn bounds(&mut self, dice: &mut Dice<'_>) -> Bounds {
@@ -526,6 +550,10 @@ impl Author {
             OpKind::Sync => Op::Sync,
             OpKind::Flush => Op::Flush,
             OpKind::Compact => Op::Compact { bounds: self.bounds(dice) },
+            OpKind::DropKeyspace => {
+                let others = (self.keyspaces.len() as u64).saturating_sub(1).max(1);
+                Op::DropKeyspace { keyspace: 1 + dice.below(others) as u8 }
+            }
             OpKind::Checkpoint => Op::Checkpoint,
             OpKind::Backup => Op::Backup,
             OpKind::Reopen => Op::Reopen,
@@ -573,6 +601,32 @@ mod tests {
             });
         }
         assert!(stamps.len() > 500);
+    }
+
+    #[test]
+    fn keys_lie_in_as_many_keyspaces_as_the_scenario_says_and_no_range_delete_goes_over_two() {
+        let text = "about = 'A'\nkeyspaces = [2, 4]\nkeys = 30\n\
+                    workload = [{ op = 'put' }, { op = 'delete-range' }, { op = 'drop-keyspace' }]";
+        let mut counts = BTreeSet::new();
+        for seed in 0..20 {
+            let plan = make(text, seed);
+            let count = plan.options[KEYSPACES].as_integer().expect("a number") as u8;
+            counts.insert(count);
+            let of = |key: KeyId| plan.keys.bytes(key)[0] - b'0';
+            let all: Vec<u8> = (0..plan.keys.count() as KeyId).map(of).collect();
+            assert_eq!(all.iter().copied().collect::<BTreeSet<u8>>(), (0..count).collect());
+            assert_eq!(plan.keys.of_keyspace(count - 1).len(), 1, "the last one is nearly idle");
+            for op in plan.clients.iter().flatten() {
+                assert_eq!(Op::parse(&op.to_string()).as_ref(), Ok(op));
+                op.each_entry(|entry| {
+                    let touched: BTreeSet<u8> = entry.touches().map(of).collect();
+                    assert_eq!(touched.len(), 1, "{entry}");
+                });
+                assert!(!matches!(op, Op::DropKeyspace { keyspace } if !(1..count).contains(keyspace)), "{op}");
+            }
+        }
+        assert_eq!(counts.len(), 3);
+        assert!(!make("about = 'A'", 1).options.contains_key(KEYSPACES));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! of its keyspace, and is in the list before the entry can be visible: who finds none at a seqno that it was told to read at
 //! misses nothing.
 
-use super::Memtable;
+use super::entries::Memtable;
 use crate::batch::BatchEntry;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, Lookup, SeqNo};
 use arc_swap::ArcSwap;

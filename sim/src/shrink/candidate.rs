@@ -8,7 +8,7 @@ use crate::disk::{CrashKind, CrashReport, LENGTH, LISTED, LOSE};
 use crate::op::{Bounds, Entry, KeyId, Keys, Op, VALUE_BYTES_MIN, Value};
 use crate::rng::Decision;
 use crate::runner::{RunReport, Start};
-use crate::store::SyncMode;
+use crate::store::{KEYSPACES, SyncMode};
 use crate::workload::Plan;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -285,9 +285,14 @@ pub(super) fn with_used_keys(plan: &Plan) -> Plan {
 /// Keys of one letter in the same order; the empty key stays what it is. `None` where there are more than letters.
 pub(super) fn with_plain_keys(plan: &Plan) -> Option<Plan> {
     let count = plan.keys.count();
+    // The first byte of a key may be the number of its keyspace.
+    let kept = usize::from(plan.options.contains_key(KEYSPACES));
     let plain: Vec<Vec<u8>> = (0..count)
         .zip(b'a'..=b'z')
-        .map(|(key, letter)| if plan.keys.bytes(key as u32).is_empty() { Vec::new() } else { vec![letter] })
+        .map(|(key, letter)| {
+            let (keyspace, key) = plan.keys.bytes(key as u32).split_at(kept);
+            if key.is_empty() { keyspace.to_vec() } else { [keyspace, &[letter]].concat() }
+        })
         .collect();
     (plain.len() == count).then(|| Plan { keys: Keys::new(plain), ..plan.clone() })
 }
