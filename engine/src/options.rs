@@ -67,6 +67,11 @@ pub struct Options {
     /// range 4 KiB to 1 TiB. Bounds disk use and recovery time.
     pub wal_bytes_max: u64,
 
+    // --- Time -----------------------------------------------------------------------------------------------------------
+    /// Milliseconds for which a value is kept that is put without a word about its lifetime, from when it is written. Default 0,
+    /// which is for ever. Values that are there already keep what they were written with.
+    pub default_ttl_ms: u64,
+
     // --- Levels ---------------------------------------------------------------------------------------------------------
     /// Tables in level 0 at which they are compacted. Default 4, range 1 to 1000.
     pub l0_compaction_trigger: usize,
@@ -119,6 +124,7 @@ impl Default for Options {
             memtables_max: 4,
             group_commit_bytes_max: MIB,
             wal_bytes_max: 512 * MIB,
+            default_ttl_ms: 0,
             l0_compaction_trigger: 4,
             l0_slowdown_trigger: 12,
             l0_stop_trigger: 24,

@@ -17,6 +17,7 @@ use strata::checksum::Checksum;
 use strata::coding::{Decoder, put_u32, put_u64, put_varint};
 use strata::compaction::job::{self, Surroundings};
 use strata::compaction::plan::Plan;
+use strata::compaction::readers::Readers;
 use strata::env::OpenMode;
 use strata::error::Result;
 use strata::iter::InternalIterator;
@@ -150,6 +151,7 @@ fn compact(file: Vec<u8>) {
         entries: said.entries,
         deletes: said.deletes,
         range_deletes: said.range_deletes,
+        expiring: said.expiring,
         smallest: said.smallest.clone(),
         largest: said.largest.clone(),
         seqno_min: said.seqno_min,
@@ -174,15 +176,15 @@ fn compact(file: Vec<u8>) {
         new_file_number: &new_file_number,
         cancelled: &cancelled,
     };
-    let plan = Plan { inputs: vec![(1, vec![Arc::new(meta)])], output_level: 2, trivial_move: false };
-    match job::run(&around, &version, &plan, Vec::new()) {
+    let plan = Plan { inputs: vec![(1, vec![Arc::new(meta)])], output_level: 2, trivial_move: false, expired: false };
+    match job::run(&around, &version, &plan, Readers::new(Vec::new(), 1 << 40)) {
         Err(error) => assert_says_what_is_wrong(&error),
         Ok(edit) => drop(version.apply(&edit.expect("nobody cancels")).expect("J1: what is written fits the list")),
     }
 }
 
 fn lookup(kind: Kind, value: &Bytes) -> Lookup {
-    if kind == Kind::Put { Lookup::Found(value.clone()) } else { Lookup::Deleted }
+    Lookup::of(kind, || value.clone()).expect("verified")
 }
 
 /// Behind every key that a block is likely to hold.
@@ -222,6 +224,7 @@ fn table_around(compression: u8, stored: &[u8]) -> Vec<u8> {
         entries: keys.len().max(1) as u64,
         deletes: keys.iter().filter(|key| key.kind == Kind::Delete).count() as u64,
         range_deletes: 0,
+        expiring: None,
         range_offset: 0,
         range_bytes: 0,
         data_blocks: 1,

@@ -13,6 +13,7 @@
 mod transaction;
 
 use crate::answers::{Answers, Difference};
+use crate::clock::ClockMark;
 use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
@@ -20,8 +21,8 @@ use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
-    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket,
-    WriteTicket,
+    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, ReadTicket, Recovered, Restart, SnapshotMark,
+    SyncTicket, WriteTicket,
 };
 use crate::rng::{Decision, Decisions, Recording};
 use crate::sanitizer::Sanitizer;
@@ -366,6 +367,8 @@ struct Court {
     slots: Vec<Vec<Snapshot>>,
     pause: Option<Pause>,
     restart: Restart,
+    /// When the store began to be opened.
+    opening: Option<ClockMark>,
     ops: u64,
     crashes: u64,
     recoveries: Vec<Recovery>,
@@ -406,6 +409,7 @@ impl Run {
         let stamps = Stamps::of(&plan.clients);
         let stamps_end = stamps.end().max(STAMP_FIRST);
         let mut oracle = Oracle::new(plan.keys.clone(), stamps, plan.may_lie());
+        oracle.set_default_ttl(kind.default_ttl_ms(&plan.options));
         if !kind.tells_sequence_numbers() {
             oracle.count_writes();
         }
@@ -414,6 +418,7 @@ impl Run {
             slots: vec![vec![None; usize::from(Slot::MAX) + 1]; plan.clients.len()],
             pause: None,
             restart: Restart::Close,
+            opening: None,
             ops: 0,
             crashes: 0,
             recoveries: Vec::new(),
@@ -627,6 +632,8 @@ impl Run {
             if self.court.lock().crashes_in_a_row >= CRASHES_IN_A_ROW_MAX {
                 self.world.set_faults_enabled(false);
             }
+            let clock = self.world.clock_mark();
+            self.court.lock().opening = Some(clock);
             let result = self.world.within(Phase::Opening, || self.kind.open(&self.world, &self.plan.options));
             if self.crashed() {
                 if let Ok(store) = result {
@@ -752,20 +759,22 @@ impl Run {
     /// Compares what the store shows with what it must show.
     fn verify(&self, store: &Arc<dyn Store>) -> Result<Verified, LifeEnd> {
         let restart = self.court.lock().restart;
+        let clock = self.court.lock().opening.unwrap_or_else(|| self.world.clock_mark());
         let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
-        let observed = match scan {
+        let mut observed = match scan {
             Ok(result) => {
                 let digest = self.oracle.lock().digest(&result.entries, Label::HARNESS);
-                Observed { digest: self.judge(digest)?, unreadable: Vec::new() }
+                Observed { digest: self.judge(digest)?, ..Observed::default() }
             }
             Err(failure) => {
                 self.accept(&failure, "the scan after open")?;
                 self.read_one_by_one(store)?
             }
         };
+        observed.timing = Some(self.world.timing(clock));
         // A failed sync may have thrown away what the operating system had been given.
         let dubious = self
             .world
@@ -862,7 +871,7 @@ impl Run {
     }
 
     fn compare_reads(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
-        let result = check_reads(store.as_ref(), &self.oracle);
+        let result = check_reads(&self.world, store.as_ref(), &self.oracle);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
@@ -982,11 +991,12 @@ impl Run {
                 self.transact(store, reads, *scan, entries, *serializable, *sync, label)
             }
             Op::Get { key, at: None } => {
-                let ticket = self.oracle.lock().begin_read(label);
+                let (clock, ticket) = self.begin_read(label);
                 let result = store.get(self.plan.keys.bytes(*key));
                 self.heard(&result, "get", |value| value.as_deref().map_or(0, hash_bytes))?;
                 if let Ok(value) = result {
                     self.answer(label, || value.as_deref().map_or(0, hash_bytes));
+                    let ticket = ticket.timed(self.world.timing(clock));
                     let judged = self.oracle.lock().end_get(ticket, *key, value.as_deref());
                     self.judge(judged)?;
                 }
@@ -1007,11 +1017,12 @@ impl Run {
             Op::Scan { bounds, reverse, limit, at } => self.scan(store, (*bounds, *reverse, *limit), *at, label),
             Op::Snapshot { slot } => {
                 self.release(store, *slot, label);
-                let ticket = self.oracle.lock().begin_read(label);
+                let (clock, ticket) = self.begin_read(label);
                 let result = store.snapshot();
                 self.heard(&result, "snapshot", |(_, at)| at.unwrap_or(0))?;
                 if let Ok((id, at)) = result {
                     self.answer_alone(label, || at.unwrap_or(0));
+                    let ticket = ticket.timed(self.world.timing(clock));
                     let judged = self.oracle.lock().end_snapshot(ticket, at);
                     let mark = self.judge(judged)?;
                     self.court.lock().slots[label.client as usize][usize::from(*slot)] = Some((id, mark));
@@ -1058,8 +1069,16 @@ impl Run {
             }
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
+            Op::Wait { ms } => {
+                self.world.sleep(Duration::from_millis(u64::from(*ms)));
+                Ok(())
+            }
             Op::Reopen | Op::Check => Ok(()),
         }
+    }
+
+    fn begin_read(&self, label: Label) -> (ClockMark, ReadTicket) {
+        (self.world.clock_mark(), self.oracle.lock().begin_read(label))
     }
 
     fn end_sync(&self, ticket: SyncTicket) {
@@ -1072,7 +1091,10 @@ impl Run {
     fn write_of(&self, entry: &Entry) -> Write {
         let key = self.plan.keys.bytes(entry.key).to_vec();
         match (entry.value, entry.end) {
-            (Some(value), _) => Write::Put { key, value: value.to_bytes() },
+            (Some(value), _) => match entry.lifetime {
+                Some(lifetime) => Write::PutExpiring { key, value: value.to_bytes(), lifetime },
+                None => Write::Put { key, value: value.to_bytes() },
+            },
             (None, Some(end)) => Write::DeleteRange { begin: key, end: self.plan.keys.bytes(end).to_vec() },
             (None, None) => Write::Delete { key },
         }
@@ -1086,9 +1108,10 @@ impl Run {
         sync: SyncMode,
         label: Label,
     ) -> Result<Result<(), Failure>, LifeEnd> {
+        let clock = self.world.clock_mark();
         let ticket = self.oracle.lock().begin_write(entries.iter().copied(), label);
         let commit = store.write(batch, sync);
-        self.conclude(ticket, commit, batch.len() as u64, sync, label)
+        self.conclude((clock, ticket), commit, batch.len() as u64, sync, label)
     }
 
     /// Whether a fault that struck before the crash explains this error, of which the writer hears only now: such a write may
@@ -1101,7 +1124,7 @@ impl Run {
     /// A write has returned: the oracle hears of it, a crash ends the client, an error must be explained.
     fn conclude(
         &self,
-        ticket: WriteTicket,
+        (clock, ticket): (ClockMark, WriteTicket),
         commit: Commit,
         count: u64,
         sync: SyncMode,
@@ -1125,7 +1148,8 @@ impl Run {
         let judged = {
             let mut oracle = self.oracle.lock();
             oracle.tell_time(calls);
-            oracle.end_write(ticket, commit.seq, outcome)
+            let told = oracle.tell_written(&ticket, commit.written_ms, self.world.timing(clock));
+            told.and_then(|()| oracle.end_write(ticket, commit.seq, outcome))
         };
         self.judge(judged)?;
         if crashed {
@@ -1164,12 +1188,13 @@ impl Run {
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let mut successor = Vec::new();
         let (from, to) = bounds.to_bytes(&self.plan.keys, &mut successor);
-        let ticket = self.oracle.lock().begin_read(label);
+        let (clock, ticket) = self.begin_read(label);
         let result = store.scan(snapshot.map(|(id, _)| id), from, to, reverse, limit);
         self.heard(&result, "scan", |result| result.entries.len() as u64)?;
         let Ok(result) = result else { return Ok(()) };
         self.answer_alone(label, || hash_entries(&result.entries));
         let asked = (bounds, reverse, limit);
+        let ticket = ticket.timed(self.world.timing(clock));
         let judged = match snapshot {
             Some((_, mark)) => self.oracle.lock().end_scan_at(ticket, mark, asked, &result.entries),
             None => self.oracle.lock().end_scan(ticket, asked, result.at, &result.entries),

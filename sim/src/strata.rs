@@ -2,8 +2,10 @@
 
 mod protocol;
 
+use crate::clock::EPOCH_MS;
 use crate::env::strata_env;
 use crate::fault::FileClass;
+use crate::op::Lifetime;
 use crate::sanitizer::Protocol;
 use crate::store::{
     CheckReport, Commit, Failure, FailureKind, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind, SyncMode,
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
-use strata::batch::WriteBatch;
+use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Range, Snapshot, WriteOptions};
 use strata::error::Error;
 use strata::event::{Event, LevelShape, Listener};
@@ -144,6 +146,19 @@ impl StoreKind for StrataKind {
 
     fn has_range_deletes(&self) -> bool {
         true
+    }
+
+    fn has_expiry(&self) -> bool {
+        true
+    }
+
+    fn default_ttl_ms(&self, options: &toml::Table) -> Option<u32> {
+        let ms = options.get("default_ttl_ms")?.as_integer()?;
+        u32::try_from(ms).ok().filter(|&ms| ms > 0)
+    }
+
+    fn drop_default_ttl(&self, options: &mut toml::Table) {
+        options.remove("default_ttl_ms");
     }
 
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
@@ -348,6 +363,13 @@ impl StrataStore {
     }
 }
 
+fn expiry(lifetime: Lifetime) -> Expiry {
+    match lifetime {
+        Lifetime::For(ms) => Expiry::After(Duration::from_millis(u64::from(ms))),
+        Lifetime::Until(_) => Expiry::At(lifetime.ends_at(EPOCH_MS as u64)),
+    }
+}
+
 /// Whether a write is of this key alone.
 fn writes_one(write: &Write, key: &[u8]) -> bool {
     !matches!(write, Write::DeleteRange { .. }) && write.key() == key
@@ -359,12 +381,13 @@ impl Store for StrataStore {
         for write in batch {
             match write {
                 Write::Put { key, value } => entries.put(key, value),
+                Write::PutExpiring { key, value, lifetime } => entries.put_expiring(key, value, expiry(*lifetime)),
                 Write::Delete { key } => entries.delete(key),
                 Write::DeleteRange { begin, end } => entries.delete_range(begin, end),
             }
         }
         let result = self.db.write(&mut entries, as_durable_as(sync));
-        Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) }
+        Commit { seq: entries.seqno(), written_ms: entries.written_ms(), result: result.map(|_| ()).map_err(failure) }
     }
 
     fn transact(&self, script: &Script<'_>) -> Result<Transacted, Failure> {
@@ -387,6 +410,7 @@ impl Store for StrataStore {
             for write in script.writes {
                 match write {
                     Write::Put { key, value } => txn.put(key, value),
+                    Write::PutExpiring { key, value, lifetime } => txn.put_expiring(key, value, expiry(*lifetime)),
                     Write::Delete { key } => txn.delete(key),
                     Write::DeleteRange { begin, end } => txn.delete_range(begin, end),
                 }
@@ -395,6 +419,9 @@ impl Store for StrataStore {
         for write in script.writes {
             let (key, expected) = match write {
                 Write::Put { key, value } => (key, Some(value.as_slice())),
+                // It may have expired already, by a time that only the store knows.
+                Write::PutExpiring { lifetime: Lifetime::Until(_), .. } => continue,
+                Write::PutExpiring { key, value, .. } => (key, Some(value.as_slice())),
                 Write::Delete { key } => (key, None),
                 Write::DeleteRange { begin, .. } if script.writes.iter().any(|write| writes_one(write, begin)) => {
                     continue;
@@ -412,7 +439,8 @@ impl Store for StrataStore {
             Err(Error::Conflict { key }) => Some(key.clone()),
             _ => None,
         };
-        let commit = Commit { seq: batch.seqno(), result: result.map(|_| ()).map_err(failure) };
+        let commit =
+            Commit { seq: batch.seqno(), written_ms: batch.written_ms(), result: result.map(|_| ()).map_err(failure) };
         Ok(Transacted { begun_at, values, entries, conflict, commit })
     }
 

@@ -19,9 +19,11 @@ use crate::event::Event;
 use crate::filename::FileKind;
 use crate::key::user_key;
 use crate::manifest::edit::VersionEdit;
+use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Starts the tasks of a store.
@@ -178,9 +180,12 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
     if !frozen.memtable.is_empty() {
         let number = drawn.draw();
-        let snapshots = state.snapshot_seqnos();
+        let readers = state.readers();
         state.env.yield_point("flush: snapshots listed, nothing merged");
-        let table = flush(&state.env, &state.dir, number, &frozen.memtable, snapshots, &state.options)?;
+        if frozen.memtable.has_expiring() {
+            edit.time_ms = Some(readers.now_ms());
+        }
+        let table = flush(&state.env, &state.dir, number, &frozen.memtable, readers, &state.options)?;
         if let Some(table) = table {
             // The table's name must be durable before the manifest names it.
             state.env.sync_dir(&state.dir)?;
@@ -202,20 +207,37 @@ fn compaction_task(state: &State) {
             if work.shutting_down {
                 return;
             }
-            let held = held_back(state, work.compaction_failure.as_ref());
-            if held.is_none() && work.manual_waiting == 0 {
+            let mut until = held_back(state, work.compaction_failure.as_ref());
+            if until.is_none() && work.manual_waiting == 0 {
+                // Let go of before the wait: it would hold the files of a version that is gone.
                 let version = state.view.load().version.clone();
-                if let Some(plan) = picker::pick(&version, &work.running, &work.cursors, &state.options) {
+                let (expired, next) = expired(state, &version, &work);
+                let due = || picker::pick(&version, &work.running, &work.cursors, &state.options);
+                if let Some(plan) = expired.or_else(due) {
                     let claim = begin(&mut work, &plan);
                     break (plan, claim);
                 }
+                until = next;
             }
-            wait(state, &mut work, held);
+            wait(state, &mut work, until);
         };
         drop(work);
         let result = compact(state, &plan);
         end(state, &claim, result.err());
     }
+}
+
+/// The tables that can go because all that they hold has expired, or when, by the monotonic clock, there will be some.
+fn expired(state: &State, version: &Version, work: &Work) -> (Option<Plan>, Option<Duration>) {
+    if !version.has_expiring() {
+        return (None, None);
+    }
+    // Before the snapshots are listed: one that is let go of after that sees it.
+    state.sweep_waits.store(true, Ordering::Release);
+    let (now, readers) = (state.env.now(), state.readers());
+    let plan = picker::pick_expired(version, &work.running, &readers);
+    let next_ms = picker::next_expiry_ms(version, readers.now_ms());
+    (plan, next_ms.and_then(|next_ms| now.checked_add(Duration::from_millis(next_ms - readers.now_ms()))))
 }
 
 /// Marks a plan as running.
@@ -263,15 +285,16 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
     // What lies below the output level cannot change under a running plan but for what others compact out of its claim.
     let version = state.view.load().version.clone();
     // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
-    let snapshots = state.snapshot_seqnos();
+    let readers = state.readers();
     state.env.yield_point("compaction: snapshots listed, nothing merged");
-    let Some(edit) = job::run(&around, &version, plan, snapshots)? else {
+    let Some(edit) = job::run(&around, &version, plan, readers)? else {
         sometimes!("a compaction is cancelled by closing");
         return Ok(false);
     };
     let outputs = edit.added.len();
     sometimes!("a table moves down as it is", if plan.trivial_move);
     sometimes!("a compaction leaves no table", if outputs == 0);
+    sometimes!("tables that have expired go unread", if plan.expired);
     sometimes!("a compaction writes several tables", if outputs > 1);
     if !plan.trivial_move && outputs > 0 {
         state.env.sync_dir(&state.dir)?;

@@ -12,11 +12,13 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
+use crate::compaction::readers::{Reader, Readers};
+use crate::db::time::StoreTime;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::filename::FileKind;
-use crate::key::SeqNo;
+use crate::key::{KeyspaceId, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::set::{FileNumbers, VersionSet};
 use crate::manifest::version::Version;
@@ -52,7 +54,10 @@ pub(crate) struct State {
     pub(crate) work: Mutex<Work>,
     /// Announces every change of `work` and of the view.
     pub(crate) work_changed: Condvar,
-    pub(crate) snapshots: Mutex<BTreeMap<SeqNo, usize>>,
+    pub(crate) snapshots: Mutex<BTreeMap<Reader, usize>>,
+    pub(crate) time: StoreTime,
+    /// Whether tables that have expired wait for a snapshot to go.
+    pub(crate) sweep_waits: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) closed: AtomicBool,
     /// Held until the store is closed.
@@ -159,6 +164,7 @@ pub(crate) struct Opened {
     pub(crate) events: Events,
     pub(crate) tables: Arc<TableCache>,
     pub(crate) versions: VersionSet,
+    pub(crate) time: StoreTime,
     pub(crate) wal: WalWriter,
     pub(crate) last_seqno: SeqNo,
     pub(crate) lock: Box<dyn FileLock>,
@@ -203,6 +209,8 @@ impl State {
             ),
             work_changed: Condvar::new("a change in background work"),
             snapshots: Mutex::new("snapshots", BTreeMap::new()),
+            time: opened.time,
+            sweep_waits: AtomicBool::new(false),
             counters: Counters::default(),
             closed: AtomicBool::new(false),
             lock: Mutex::new("the store's lock", Some(opened.lock)),
@@ -251,9 +259,26 @@ impl State {
         Ok(())
     }
 
-    /// The seqnos at which somebody reads. To be called after the inputs of a merge have been fixed.
-    pub(crate) fn snapshot_seqnos(&self) -> Vec<SeqNo> {
-        self.snapshots.lock().keys().copied().collect()
+    /// Who reads, now and later. To be called after the inputs of a merge have been fixed.
+    pub(crate) fn readers(&self) -> Readers {
+        let list = self.snapshots.lock();
+        // Read under the lock: for a snapshot that is not listed it is this time or later.
+        Readers::new(list.keys().copied().collect(), self.now_ms())
+    }
+
+    /// The store's time, in milliseconds since the Unix epoch. A reader asks when it has its view (M3).
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.time.now_ms(&self.env)
+    }
+
+    /// Whether plain puts into any keyspace last for a time only.
+    pub(crate) fn has_default_ttl(&self) -> bool {
+        self.options.default_ttl_ms > 0
+    }
+
+    /// How long a plain put into this keyspace lasts, if not for ever.
+    pub(crate) fn default_ttl_ms(&self, _keyspace: KeyspaceId) -> Option<u64> {
+        Some(self.options.default_ttl_ms).filter(|&ttl_ms| ttl_ms > 0)
     }
 
     /// Refuses to go on once the store is closed.

@@ -103,9 +103,21 @@ impl CommitQueue {
         batch.set_seqno(None);
         batch.check()?;
         state.ensure_open()?;
+        let mut given = None;
+        if state.has_default_ttl() && batch.puts_plainly_into(|keyspace| state.default_ttl_ms(keyspace).is_some()) {
+            let with_default = batch.with_default_ttl(|keyspace| state.default_ttl_ms(keyspace));
+            with_default.check()?;
+            given = Some(std::mem::replace(batch, with_default));
+        }
+        batch.begin_lifetimes(|| state.now_ms());
         let request = Request { batch: std::mem::take(batch), durability, guard, refusal: None };
         let (request, result) = self.commit(state, request);
         *batch = request.batch;
+        if let Some(mut given) = given.filter(|_| result.is_err()) {
+            // As it was before.
+            given.note_attempt(batch);
+            *batch = given;
+        }
         result
     }
 

@@ -8,19 +8,20 @@
 //! tag 2    last seqno      varint                       tag 6    log closed     number, bytes, last seqno: varints
 //! tag 3    levels          varint                       tag 7    log removed    number varint
 //! tag 4    reserved: a keyspace                         tag 8    table removed  level, number: varints
-//!                                                       tag 9    table added    see below
+//! tag 10   time            ms since 1970 varint         tag 9    table added    see below
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
-//!               and only where there are any: range deletes varint
+//!               and only where there are range deletes, or entries that expire: range deletes varint
+//!               and only where entries expire: how many, first expiry, last expiry: varints
 //! ```
 //!
-//! Tags 1 to 3 appear at most once, and are absent where the edit does not say anything of the kind: a value that
+//! Tags 1 to 3 and 10 appear at most once, and are absent where the edit does not say anything of the kind: a value that
 //! happens to be the default is written like any other. The other tags repeat. A tag that is not known makes the edit
 //! unreadable, for skipping a change that one does not understand would be a wrong list.
 
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
-use crate::key::{self, InternalKey, KeyspaceId, SEQNO_MAX, SeqNo};
+use crate::key::{self, Expiries, InternalKey, KeyspaceId, SEQNO_MAX, SeqNo};
 use crate::wal::ClosedWal;
 use std::cmp::Ordering;
 use std::fmt;
@@ -36,6 +37,10 @@ const TAG_WAL_CLOSED: u64 = 6;
 const TAG_WAL_REMOVED: u64 = 7;
 const TAG_TABLE_REMOVED: u64 = 8;
 const TAG_TABLE_ADDED: u64 = 9;
+const TAG_TIME: u64 = 10;
+
+/// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
+pub const TIME_MS_MAX: u64 = 1 << 60;
 
 /// What the manifest knows of a table.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct TableMeta {
     pub deletes: u64,
     /// Range deletes in it, which are cut so that they lie within its bounds. There is at least one of these or an entry.
     pub range_deletes: u64,
+    /// Entries that expire, if there are any, and when.
+    pub expiring: Option<Expiries>,
     /// The first internal key.
     pub smallest: Vec<u8>,
     /// The last internal key, or the [end](key::range_end) of its last range delete: then its user key lies behind the table.
@@ -105,6 +112,10 @@ impl TableMeta {
             let (entries, deletes) = (self.entries, self.deletes);
             return Err(format!("table {} has {entries} entries, and {deletes} of them delete", self.number));
         }
+        if let Some(expiring) = self.expiring.filter(|expiring| !expiring.can_be_among(self.entries - self.deletes)) {
+            let (number, entries, deletes) = (self.number, self.entries, self.deletes);
+            return Err(format!("table {number} has {entries} entries, of which {deletes} delete, and {expiring:?}"));
+        }
         Ok(())
     }
 }
@@ -128,7 +139,10 @@ impl fmt::Debug for TableMeta {
             self.deletes,
             self.range_deletes,
             self.bytes
-        )
+        )?;
+        self.expiring.map_or(Ok(()), |Expiries { count, first_ms, last_ms }| {
+            write!(f, ", {count} expire within {first_ms} and {last_ms} ms")
+        })
     }
 }
 
@@ -141,6 +155,9 @@ pub struct VersionEdit {
     pub last_seqno: Option<SeqNo>,
     /// How many levels there are.
     pub levels: Option<usize>,
+    /// The store's time, in milliseconds since the Unix epoch, for which the tables that were added were written: what had
+    /// expired by then may be gone, so it never goes back behind this.
+    pub time_ms: Option<u64>,
     /// Logs that count from now on.
     pub wals_added: Vec<u64>,
     /// Logs that nothing will be added to.
@@ -179,6 +196,9 @@ impl VersionEdit {
         if let Some(levels) = self.levels {
             field(TAG_LEVELS, &|body| numbers(body, &[levels as u64]));
         }
+        if let Some(time_ms) = self.time_ms {
+            field(TAG_TIME, &|body| numbers(body, &[time_ms]));
+        }
         for &number in &self.wals_added {
             field(TAG_WAL_ADDED, &|body| numbers(body, &[number]));
         }
@@ -199,8 +219,11 @@ impl VersionEdit {
                 put_u32(body, table.checksum);
                 put_bytes(body, &table.smallest);
                 put_bytes(body, &table.largest);
-                if table.range_deletes > 0 {
+                if table.range_deletes > 0 || table.expiring.is_some() {
                     put_varint(body, table.range_deletes);
+                }
+                if let Some(expiring) = &table.expiring {
+                    expiring.encode_into(body);
                 }
             });
         }
@@ -243,6 +266,7 @@ impl VersionEdit {
                 let fits = (1..=LEVELS_MAX as u64).contains(&levels);
                 self.levels.replace(fits.then_some(levels as usize)?).is_some()
             }
+            TAG_TIME => self.time_ms.replace(body.varint().filter(|&time_ms| time_ms <= TIME_MS_MAX)?).is_some(),
             TAG_WAL_ADDED => {
                 self.wals_added.push(body.varint()?);
                 false
@@ -294,9 +318,13 @@ fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
         smallest: body.bytes()?.to_vec(),
         largest: body.bytes()?.to_vec(),
         range_deletes: 0,
+        expiring: None,
     };
     if !body.is_empty() {
-        table.range_deletes = body.varint().filter(|&range_deletes| range_deletes > 0)?;
+        table.range_deletes = body.varint()?;
+        if table.range_deletes == 0 || !body.is_empty() {
+            table.expiring = Some(Expiries::decode(body)?);
+        }
     }
     Some(table)
 }
@@ -326,6 +354,7 @@ mod tests {
                 entries,
                 deletes: entries / 2,
                 range_deletes: entries / 3,
+                expiring: (entries > 2).then(|| Expiries::of(bytes).and(number)),
                 smallest: InternalKey::new(x.as_slice().min(&y), a.max(b), Kind::Put).encode(),
                 largest: InternalKey::new(x.as_slice().max(&y), a.min(b), Kind::Delete).encode(),
                 seqno_min: a.min(b),
@@ -346,6 +375,7 @@ mod tests {
             proptest::option::of(number()),
             proptest::option::of(seqno()),
             proptest::option::of(1..=LEVELS_MAX),
+            proptest::option::of(0..=TIME_MS_MAX),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
             proptest::collection::vec(number(), 0..3),
@@ -353,15 +383,18 @@ mod tests {
             proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
         )
             .prop_map(
-                |(next_file, last_seqno, levels, wals_added, wals_closed, wals_removed, removed, added)| VersionEdit {
-                    next_file,
-                    last_seqno,
-                    levels,
-                    wals_added,
-                    wals_closed,
-                    wals_removed,
-                    removed,
-                    added,
+                |(next_file, last_seqno, levels, time_ms, wals_added, wals_closed, wals_removed, removed, added)| {
+                    VersionEdit {
+                        next_file,
+                        last_seqno,
+                        levels,
+                        time_ms,
+                        wals_added,
+                        wals_closed,
+                        wals_removed,
+                        removed,
+                        added,
+                    }
                 },
             )
     }
@@ -405,6 +438,7 @@ mod tests {
             entries: 2,
             deletes: 0,
             range_deletes: 0,
+            expiring: None,
             smallest: put(b"a"),
             largest: put(b"b"),
             seqno_min: 5,

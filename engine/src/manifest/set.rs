@@ -140,12 +140,20 @@ struct Installed {
     /// Logs that count, by number; those that nothing will be added to with what is known of them.
     wals: BTreeMap<u64, Option<ClosedWal>>,
     last_seqno: SeqNo,
+    /// See [`VersionEdit::time_ms`].
+    time_ms: u64,
     next_file: u64,
 }
 
 impl Installed {
     fn empty(levels: usize) -> Installed {
-        Installed { version: Arc::new(Version::empty(levels)), wals: BTreeMap::new(), last_seqno: 0, next_file: 1 }
+        Installed {
+            version: Arc::new(Version::empty(levels)),
+            wals: BTreeMap::new(),
+            last_seqno: 0,
+            time_ms: 0,
+            next_file: 1,
+        }
     }
 
     /// What counts after an edit; an error says what in the edit does not fit.
@@ -185,7 +193,8 @@ impl Installed {
         let in_tables = edit.added.iter().map(|(_, table)| table.seqno_max);
         let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
         let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
-        Ok(Installed { version, wals, last_seqno, next_file })
+        let time_ms = self.time_ms.max(edit.time_ms.unwrap_or(0));
+        Ok(Installed { version, wals, last_seqno, time_ms, next_file })
     }
 
     /// Itself, if a store can go on from here; an error says what has run out. Only damage gets here: a store refuses writes
@@ -206,6 +215,7 @@ impl Installed {
             next_file: Some(self.next_file),
             last_seqno: Some(self.last_seqno),
             levels: Some(self.version.levels.len()),
+            time_ms: (self.time_ms > 0).then_some(self.time_ms),
             wals_added: self.wals.keys().copied().collect(),
             wals_closed: self.wals.values().flatten().copied().collect(),
             wals_removed: Vec::new(),
@@ -403,6 +413,11 @@ impl VersionSet {
     /// Makes sure that `number`, which was found on disk, will not be drawn.
     pub fn bump_past(&self, number: u64) {
         self.numbers.bump_past(number);
+    }
+
+    /// The latest time that an edit has noted, in milliseconds since the Unix epoch; 0 where none has.
+    pub fn time_ms(&self) -> u64 {
+        self.installed.time_ms
     }
 
     /// The largest sequence number that the list knows of. Logs may hold larger ones.

@@ -14,13 +14,13 @@ mod scan;
 mod tests;
 mod writes;
 
-use crate::batch::WriteBatch;
+use crate::batch::{Expiry, WriteBatch};
 use crate::db::{Db, Range, ReadSet, Snapshot, WriteOptions};
 use crate::error::Result;
 use crate::key::SeqNo;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use writes::Writes;
+use writes::{Writes, Written};
 
 /// What a transaction is protected from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,9 +70,9 @@ pub struct Transaction<'a> {
 #[derive(Debug)]
 enum Undo {
     /// The key, and what had been written to it before.
-    Key(Vec<u8>, Option<Option<Bytes>>),
+    Key(Vec<u8>, Option<Written>),
     /// The last range delete, and the writes to its keys before it.
-    Range(BTreeMap<Vec<u8>, Option<Bytes>>),
+    Range(BTreeMap<Vec<u8>, Written>),
 }
 
 /// A point inside a transaction that it can go back to.
@@ -99,7 +99,7 @@ impl<'a> Transaction<'a> {
 
     /// The value of `key`: what this transaction wrote last, else what was there when it began.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(written) = self.own.get(key) {
+        if let Some(written) = self.own.get(key, self.snapshot.time_ms()) {
             return Ok(written);
         }
         if self.isolation == Isolation::Serializable {
@@ -124,12 +124,18 @@ impl<'a> Transaction<'a> {
 
     /// Gives `key` this value when the transaction commits. Too large a key or value is the error of [`Transaction::commit`].
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.write(key, Some(Bytes::copy_from_slice(value)));
+        self.write(key, Written::Put(Bytes::copy_from_slice(value)));
+    }
+
+    /// Gives `key` this value for a time when the transaction commits: see [`Db::put_expiring`]. A lifetime begins when the
+    /// transaction commits; until then it reads the value itself. That what it has read expires meanwhile is no conflict.
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) {
+        self.write(key, Written::Expiring(Bytes::copy_from_slice(value), expiry.into()));
     }
 
     /// Makes `key` absent when the transaction commits.
     pub fn delete(&mut self, key: &[u8]) {
-        self.write(key, None);
+        self.write(key, Written::Delete);
     }
 
     /// Makes all keys from `begin` up to `end` absent when the transaction commits, `end` not among them; until then it sees
@@ -160,8 +166,8 @@ impl<'a> Transaction<'a> {
         self.undo.push(Undo::Range(within));
     }
 
-    fn write(&mut self, key: &[u8], value: Option<Bytes>) {
-        let before = self.own.keys.insert(key.to_vec(), value);
+    fn write(&mut self, key: &[u8], written: Written) {
+        let before = self.own.keys.insert(key.to_vec(), written);
         self.undo.push(Undo::Key(key.to_vec(), before));
     }
 
@@ -176,8 +182,8 @@ impl<'a> Transaction<'a> {
         assert!(savepoint.0 <= self.undo.len(), "the savepoint is gone: the transaction went back to one before it");
         for undo in self.undo.drain(savepoint.0..).rev() {
             match undo {
-                Undo::Key(key, Some(value)) => {
-                    self.own.keys.insert(key, value);
+                Undo::Key(key, Some(written)) => {
+                    self.own.keys.insert(key, written);
                 }
                 Undo::Key(key, None) => {
                     self.own.keys.remove(&key);
@@ -213,14 +219,11 @@ impl<'a> Transaction<'a> {
             }
             batch.delete_range(begin, end);
         }
-        for (key, value) in &self.own.keys {
+        for (key, written) in &self.own.keys {
             if self.isolation == Isolation::Snapshot {
                 self.reads.add_key(key);
             }
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
+            written.add_to(batch, key);
         }
         self.db.write_unless_changed(batch, self.reads, &self.snapshot, options)
     }

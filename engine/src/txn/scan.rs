@@ -30,11 +30,11 @@ pub(super) fn merged(
             below.next()?;
             continue;
         }
-        let (key, value) = above.next().expect("peeked at");
+        let (key, written) = above.next().expect("peeked at");
         if below.valid() && below.key() == key.as_slice() {
             below.next()?;
         }
-        if let Some(value) = value {
+        if let Some(value) = written.value(snapshot.time_ms()) {
             entries.push((key.clone(), value.clone()));
         }
     }

@@ -14,7 +14,7 @@ use strata::env::{Env, File, OpenMode};
 use strata::error::Error;
 use strata::filename::FileKind;
 use strata::iter::InternalIterator;
-use strata::key::{InternalKey, Kind};
+use strata::key::{EXPIRES_NEVER, EXPIRY_LEN, InternalKey, Kind, expiry_of};
 use strata::manifest::VersionEdit;
 use strata::manifest::format::{CURRENT_LEN, Current, IDENTITY_LEN, Identity};
 use strata::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
@@ -127,6 +127,11 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
     match kind {
         Kind::Put => format!("put {}\t{}", escape(key), escape(value)),
         Kind::Delete => format!("delete {}", escape(key)),
+        Kind::PutExpiring if value.len() >= EXPIRY_LEN => {
+            let (expiry, value) = value.split_at(EXPIRY_LEN);
+            let expires_ms = expiry_of(expiry).unwrap_or(EXPIRES_NEVER);
+            format!("put until {expires_ms} {}\t{}", escape(key), escape(value))
+        }
         Kind::RangeDelete => format!("delete-range {}\t{}", escape(key), escape(value)),
         kind => format!("{kind:?} {}\t{}", escape(key), escape(value)),
     }
@@ -142,6 +147,7 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
     lines.extend(number("next file", edit.next_file));
     lines.extend(number("last seqno", edit.last_seqno));
     lines.extend(edit.levels.map(|levels| format!("levels {levels}")));
+    lines.extend(number("time", edit.time_ms));
     lines.extend(edit.wals_added.iter().map(|log| format!("log {log} added")));
     lines.extend(
         edit.wals_closed
@@ -163,7 +169,7 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
         out,
         format!(
             "table {number}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
-             {} deletes, {} range deletes, seqnos {} to {}",
+             {} deletes, {} range deletes, {} that expire, seqnos {} to {}",
             found.format_version,
             found.data_blocks,
             found.compression,
@@ -171,6 +177,7 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
             found.entries,
             found.deletes,
             found.range_deletes,
+            found.expiring.map_or(0, |expiring| expiring.count),
             found.seqno_min,
             found.seqno_max
         ),
