@@ -5,7 +5,11 @@
 //! entry    kind u8 | keyspace varint | key length varint | key | value length varint | value     kind 1, put
 //!          kind u8 | keyspace varint | key length varint | key                                   kind 0, delete
 //!          kind u8 | keyspace varint | begin length varint | begin | end length varint | end     kind 2, range delete
+//!          kind u8 | keyspace varint | key length varint | key | length varint | expiry u64, big-endian | value   kind 3, put
+//!                                                                                       until a time; length counts both
 //! ```
+//!
+//! A lifetime becomes an expiry when the batch is written, since a batch has no clock.
 //!
 //! How many entries there are is told beside the payload. Entry i of a batch has the batch's sequence number plus i.
 //!
@@ -14,11 +18,46 @@
 
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, Result};
-use crate::key::{KEY_LEN_MAX, KEYSPACE_DEFAULT, KeyspaceId, Kind, SeqNo, VALUE_LEN_MAX};
+use crate::key::{EXPIRES_NEVER, EXPIRY_LEN, KEY_LEN_MAX, KEYSPACE_DEFAULT, KeyspaceId, Kind, SeqNo, VALUE_LEN_MAX};
 use bytes::Bytes;
+use std::time::Duration;
 
 /// The longest payload of a batch, in bytes: a record of a log holds it whole.
 pub const BATCH_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// How long a key keeps a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// For so long after the batch is written, by the [store's time](crate::db#time), rounded up to milliseconds. No time at
+    /// all means that the key is absent at once. A time too far away to be told is never.
+    After(Duration),
+    /// Until this moment of the store's time, in milliseconds since the Unix epoch. One that has passed makes the key absent.
+    At(u64),
+    /// For ever, whatever the store's [default](crate::options::Options::default_ttl_ms) is.
+    Never,
+}
+
+impl From<Duration> for Expiry {
+    fn from(lifetime: Duration) -> Expiry {
+        Expiry::After(lifetime)
+    }
+}
+
+impl Expiry {
+    /// The moment, for a batch that is written at `now_ms`.
+    pub fn at(self, now_ms: u64) -> u64 {
+        match self {
+            Expiry::After(lifetime) => now_ms.saturating_add(millis_of(lifetime)),
+            Expiry::At(expires_ms) => expires_ms,
+            Expiry::Never => EXPIRES_NEVER,
+        }
+    }
+}
+
+/// Rounded up.
+fn millis_of(lifetime: Duration) -> u64 {
+    u64::try_from(lifetime.as_nanos().div_ceil(1_000_000)).unwrap_or(EXPIRES_NEVER)
+}
 
 /// Puts, deletes and range deletes that are applied together or not at all, in whatever keyspaces. Later entries win over
 /// earlier ones of the same key.
@@ -42,6 +81,9 @@ pub struct WriteBatch {
     keyspaces: Vec<KeyspaceId>,
     refused: Option<String>,
     seqno: Option<SeqNo>,
+    written_ms: Option<u64>,
+    /// Where expiries lie in the payload that are lifetimes yet, and how long these are, in milliseconds.
+    lifetimes: Vec<(usize, u64)>,
 }
 
 impl WriteBatch {
@@ -76,6 +118,36 @@ impl WriteBatch {
             ));
         } else if self.begin(Kind::Put, keyspace.into(), key, value.len()) {
             put_bytes(&mut self.payload, value);
+        }
+    }
+
+    /// Gives `key` this value for a time, and makes it absent then. See [`Db::put_expiring`](crate::db::Db::put_expiring).
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) {
+        self.put_expiring_in(KEYSPACE_DEFAULT, key, value, expiry);
+    }
+
+    /// Gives `key` of this keyspace this value for a time.
+    pub fn put_expiring_in(
+        &mut self,
+        keyspace: impl Into<KeyspaceId>,
+        key: &[u8],
+        value: &[u8],
+        expiry: impl Into<Expiry>,
+    ) {
+        if value.len() > VALUE_LEN_MAX {
+            self.refuse(format!(
+                "the value of entry {} has {} bytes, and must have at most {VALUE_LEN_MAX}",
+                self.count,
+                value.len()
+            ));
+        } else if self.begin(Kind::PutExpiring, keyspace.into(), key, EXPIRY_LEN + value.len()) {
+            put_varint(&mut self.payload, (EXPIRY_LEN + value.len()) as u64);
+            let expiry = expiry.into();
+            if let Expiry::After(lifetime) = expiry {
+                self.lifetimes.push((self.payload.len(), millis_of(lifetime)));
+            }
+            self.payload.extend_from_slice(&expiry.at(0).to_be_bytes());
+            self.payload.extend_from_slice(value);
         }
     }
 
@@ -118,12 +190,66 @@ impl WriteBatch {
         self.count = 0;
         self.keyspaces.clear();
         self.refused = None;
+        self.lifetimes.clear();
     }
 
     /// The sequence number of the first entry, as the last attempt to write the batch gave it: also after an attempt
     /// that failed, since what failed may still be found after a crash. `None` where the batch never came to a log.
     pub fn seqno(&self) -> Option<SeqNo> {
         self.seqno
+    }
+
+    /// What the store's time was when the last attempt to write the batch began, in milliseconds since the Unix epoch: what
+    /// lifetimes are counted from. `None` where nothing in the batch expires.
+    pub fn written_ms(&self) -> Option<u64> {
+        self.written_ms
+    }
+
+    /// Begins an attempt to write the batch: counts lifetimes from the time that `now_ms` tells, which is asked only if there
+    /// are any.
+    pub(crate) fn begin_lifetimes(&mut self, now_ms: impl FnOnce() -> u64) {
+        self.written_ms = (!self.lifetimes.is_empty()).then(now_ms);
+        let Some(now_ms) = self.written_ms else { return };
+        for &(place, ttl_ms) in &self.lifetimes {
+            let expires_ms = now_ms.saturating_add(ttl_ms);
+            self.payload[place..place + EXPIRY_LEN].copy_from_slice(&expires_ms.to_be_bytes());
+        }
+    }
+
+    /// Whether it puts anything into a keyspace of this kind without a lifetime.
+    pub(crate) fn puts_plainly_into(&self, is_meant: impl Fn(KeyspaceId) -> bool) -> bool {
+        let mut decoder = Decoder::new(&self.payload);
+        std::iter::from_fn(|| next_entry(&mut decoder))
+            .any(|(keyspace, kind, _, _)| kind == Kind::Put && is_meant(keyspace))
+    }
+
+    /// The same batch with a lifetime for each plain put into a keyspace that has one by default.
+    pub(crate) fn with_default_ttl(&self, default_ttl_ms: impl Fn(KeyspaceId) -> Option<u64>) -> WriteBatch {
+        let mut made =
+            WriteBatch { refused: self.refused.clone(), keyspaces: self.keyspaces.clone(), ..WriteBatch::default() };
+        let mut lifetimes = self.lifetimes.iter().peekable();
+        let mut decoder = Decoder::new(&self.payload);
+        let mut at = 0;
+        while let Some((keyspace, kind, key, value)) = next_entry(&mut decoder) {
+            let end = self.payload.len() - decoder.rest().len();
+            if let Some(ttl_ms) = default_ttl_ms(keyspace).filter(|_| kind == Kind::Put) {
+                made.put_expiring_in(keyspace, key, value, Duration::from_millis(ttl_ms));
+            } else {
+                while let Some((place, ttl_ms)) = lifetimes.next_if(|(place, _)| *place < end) {
+                    made.lifetimes.push((place - at + made.payload.len(), *ttl_ms));
+                }
+                made.payload.extend_from_slice(&self.payload[at..end]);
+                made.count += 1;
+            }
+            at = end;
+        }
+        made
+    }
+
+    /// Takes over what an attempt to write this batch under another form has told.
+    pub(crate) fn note_attempt(&mut self, attempt: &WriteBatch) {
+        self.seqno = attempt.seqno;
+        self.written_ms = attempt.written_ms;
     }
 
     /// Notes what an attempt to write the batch made of it.
@@ -156,6 +282,7 @@ impl WriteBatch {
 
     /// Takes the entries out, without copying their bytes. The batch is empty then, and keeps its sequence number.
     pub(crate) fn take_entries(&mut self) -> Decode {
+        self.lifetimes.clear();
         let count = std::mem::take(&mut self.count);
         self.keyspaces.clear();
         decode(std::mem::take(&mut self.payload).into(), count)
@@ -220,11 +347,11 @@ impl WriteBatch {
 pub struct BatchEntry {
     /// Where.
     pub keyspace: KeyspaceId,
-    /// What: [`Kind::Put`], [`Kind::Delete`] or [`Kind::RangeDelete`].
+    /// What: [`Kind::Put`], [`Kind::Delete`], [`Kind::RangeDelete`] or [`Kind::PutExpiring`].
     pub kind: Kind,
     /// The user key; of a range delete the first.
     pub key: Bytes,
-    /// The value; empty for a delete, and the key behind the last for a range delete.
+    /// The value; empty for a delete, the key behind the last for a range delete, and with its expiry before it where it expires.
     pub value: Bytes,
 }
 
@@ -278,12 +405,12 @@ fn next_entry<'a>(decoder: &mut Decoder<'a>) -> Option<(KeyspaceId, Kind, &'a [u
     let keyspace = decoder.varint_u32()?;
     let key = decoder.bytes()?;
     let value = match kind {
-        Kind::Put => decoder.bytes()?,
+        Kind::Put | Kind::PutExpiring => decoder.bytes()?,
         Kind::Delete => &[],
         Kind::RangeDelete => decoder.bytes().filter(|end| key < *end && end.len() <= KEY_LEN_MAX)?,
         _ => return None,
     };
-    (key.len() <= KEY_LEN_MAX && value.len() <= VALUE_LEN_MAX).then_some((keyspace, kind, key, value))
+    (key.len() <= KEY_LEN_MAX && kind.admits_value(value.len())).then_some((keyspace, kind, key, value))
 }
 
 #[cfg(test)]
@@ -310,6 +437,8 @@ mod tests {
                     None => batch.delete_in(*keyspace, key),
                 }
             }
+            let same = batch.with_default_ttl(|_| None);
+            prop_assert_eq!(same.payload(), batch.payload());
             prop_assert!(batch.check().is_ok());
             prop_assert!(is_valid(batch.payload(), batch.count()));
             let count = batch.count();
@@ -334,6 +463,45 @@ mod tests {
             let read: Option<Vec<BatchEntry>> = decode(Bytes::from(bytes.clone()), count).collect();
             prop_assert_eq!(read.is_some(), is_valid(&bytes, count));
         }
+    }
+
+    #[test]
+    fn lifetimes_are_counted_from_each_attempt_and_defaults_go_to_plain_puts_alone() {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(b"after", b"1", Duration::from_micros(1_500));
+        batch.put(b"plain", b"2");
+        batch.put_expiring(b"at", b"3", Expiry::At(77));
+        batch.delete(b"gone");
+        batch.put_expiring(b"lasts", b"4", Expiry::Never);
+        batch.put_expiring_in(9u32, b"far", b"5", Duration::MAX);
+        batch.put_in(9u32, b"elsewhere", b"6");
+        let expiries = |batch: &WriteBatch| -> Vec<(Vec<u8>, Option<u64>)> {
+            let entries = decode(batch.clone().into_bytes(), batch.count()).map(|entry| entry.expect("whole"));
+            let expiry = |entry: &BatchEntry| {
+                (entry.kind == Kind::PutExpiring).then(|| crate::key::expiry_of(&entry.value).expect("long enough"))
+            };
+            entries.map(|entry| (entry.key.to_vec(), expiry(&entry))).collect()
+        };
+        let told = |first: Option<u64>, plain: Option<u64>| -> Vec<(Vec<u8>, Option<u64>)> {
+            let expiries: [(&[u8], Option<u64>); 7] = [
+                (b"after", first),
+                (b"plain", plain),
+                (b"at", Some(77)),
+                (b"gone", None),
+                (b"lasts", Some(EXPIRES_NEVER)),
+                (b"far", Some(EXPIRES_NEVER)),
+                (b"elsewhere", None),
+            ];
+            expiries.into_iter().map(|(key, expiry)| (key.to_vec(), expiry)).collect()
+        };
+        batch.begin_lifetimes(|| 1000);
+        assert_eq!((expiries(&batch), batch.written_ms()), (told(Some(1002), None), Some(1000)));
+        batch.begin_lifetimes(|| 2000);
+        assert_eq!(expiries(&batch), told(Some(2002), None));
+        let mut with_default = batch.with_default_ttl(|keyspace| (keyspace == KEYSPACE_DEFAULT).then_some(5));
+        with_default.begin_lifetimes(|| 3000);
+        assert_eq!(expiries(&with_default), told(Some(3002), Some(3005)));
+        assert_eq!(with_default.count(), batch.count());
     }
 
     #[test]

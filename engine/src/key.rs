@@ -8,8 +8,16 @@
 //! The complement makes newer writes sort first among those of one user key, by plain comparison of the eight bytes. User
 //! keys are compared first and on their own: one can be a prefix of another.
 //!
+//! ```text
+//! value of kind 3   | expiry: 8 bytes, big-endian, milliseconds since the Unix epoch | the value that the user knows |
+//! ```
+//!
+//! An entry of kind 3 says of its key what a put says, until the store's time has come to its expiry, and what a delete says
+//! from then on: whatever lies further down stays hidden. The largest expiry never comes.
+//!
 //! U1. No two entries of one keyspace have the same user key, seqno and kind.
 
+use crate::coding::{Decoder, put_varint};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::fmt;
@@ -44,6 +52,12 @@ pub const KEY_LEN_MAX: usize = 64 * 1024;
 /// The longest value, in bytes.
 pub const VALUE_LEN_MAX: usize = 1024 * 1024 * 1024;
 
+/// Bytes before the value of an entry of kind 3.
+pub const EXPIRY_LEN: usize = 8;
+
+/// The expiry, in milliseconds since the Unix epoch, that never comes.
+pub const EXPIRES_NEVER: u64 = u64::MAX;
+
 /// What an entry says of its key. The numbers are on disk for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -54,7 +68,7 @@ pub enum Kind {
     Put = 1,
     /// All keys from this one up to another are absent.
     RangeDelete = 2,
-    /// Reserved: the key has this value until a time.
+    /// The key has this value until a time, and is absent from then on.
     PutExpiring = 3,
     /// Reserved: an operand to be merged with what is below.
     Merge = 4,
@@ -82,7 +96,15 @@ impl Kind {
     /// Whether this version of the library writes and understands it as an entry of one key. A store that holds others, but
     /// for range deletes in the places that are made for them, is newer.
     pub fn is_point(self) -> bool {
-        matches!(self, Kind::Delete | Kind::Put)
+        matches!(self, Kind::Delete | Kind::Put | Kind::PutExpiring)
+    }
+
+    /// Whether the value of an entry of this kind, as it is stored, can have so many bytes.
+    pub fn admits_value(self, len: usize) -> bool {
+        match self {
+            Kind::PutExpiring => (EXPIRY_LEN..=EXPIRY_LEN + VALUE_LEN_MAX).contains(&len),
+            _ => len <= VALUE_LEN_MAX,
+        }
     }
 }
 
@@ -96,6 +118,97 @@ pub enum Lookup {
     Found(Bytes),
     /// The key was deleted: it is absent, whatever lies further down.
     Deleted,
+    /// The key has this value until the store's time has come to `expires_ms`, and is absent then, whatever lies further down.
+    Expiring {
+        /// In milliseconds since the Unix epoch.
+        expires_ms: u64,
+        /// The value.
+        value: Bytes,
+    },
+}
+
+impl Lookup {
+    /// What a stored entry of one key says. `None` where it is of a kind that says nothing of one key, or where its value is
+    /// none of that kind.
+    #[inline]
+    pub fn of(kind: Kind, value: impl FnOnce() -> Bytes) -> Option<Lookup> {
+        match kind {
+            Kind::Put => Some(Lookup::Found(value())),
+            Kind::Delete => Some(Lookup::Deleted),
+            Kind::PutExpiring => {
+                let mut value = value();
+                let expires_ms = expiry_of(&value)?;
+                Some(Lookup::Expiring { expires_ms, value: value.split_off(EXPIRY_LEN) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The value that a reader sees, for whom it is `now_ms`; that is asked for only where it matters.
+    #[inline]
+    pub fn value_at(self, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
+        match self {
+            Lookup::Found(value) => Some(value),
+            Lookup::Deleted => None,
+            Lookup::Expiring { expires_ms, value } => (!has_expired(expires_ms, now_ms())).then_some(value),
+        }
+    }
+}
+
+/// Whether an expiry has come.
+#[inline]
+pub fn has_expired(expires_ms: u64, now_ms: u64) -> bool {
+    expires_ms <= now_ms && expires_ms != EXPIRES_NEVER
+}
+
+/// When a stored value of kind 3 expires; `None` where it is too short.
+#[inline]
+pub fn expiry_of(stored: &[u8]) -> Option<u64> {
+    stored.first_chunk().map(|expiry| u64::from_be_bytes(*expiry))
+}
+
+/// What is known together of entries that expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiries {
+    /// How many there are; at least 1.
+    pub count: u64,
+    /// When the first of them expires, in milliseconds since the Unix epoch.
+    pub first_ms: u64,
+    /// When the last of them does.
+    pub last_ms: u64,
+}
+
+impl Expiries {
+    /// Of one entry.
+    pub fn of(expires_ms: u64) -> Expiries {
+        Expiries { count: 1, first_ms: expires_ms, last_ms: expires_ms }
+    }
+
+    /// With one more.
+    pub fn and(self, expires_ms: u64) -> Expiries {
+        Expiries {
+            count: self.count + 1,
+            first_ms: self.first_ms.min(expires_ms),
+            last_ms: self.last_ms.max(expires_ms),
+        }
+    }
+
+    /// Whether this can be said of some of so many entries.
+    pub fn can_be_among(self, entries: u64) -> bool {
+        (1..=entries).contains(&self.count) && self.first_ms <= self.last_ms
+    }
+
+    /// Appends the encoded form: three varints.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        for number in [self.count, self.first_ms, self.last_ms] {
+            put_varint(out, number);
+        }
+    }
+
+    /// Reads the encoded form.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Option<Expiries> {
+        Some(Expiries { count: decoder.varint()?, first_ms: decoder.varint()?, last_ms: decoder.varint()? })
+    }
 }
 
 /// The internal key at which a range of keys ends that does not hold `end` itself: before every entry of `end`.
@@ -228,6 +341,24 @@ mod tests {
                 None => prop_assert!(prefix.iter().all(|&byte| byte == 0xff)),
             }
         }
+    }
+
+    #[test]
+    fn an_entry_that_expires_is_a_put_before_its_time_and_a_delete_from_then_on() {
+        let stored = |expires_ms: u64| Bytes::from([&expires_ms.to_be_bytes()[..], b"value"].concat());
+        let seen = |expires_ms, now_ms| {
+            let lookup = Lookup::of(Kind::PutExpiring, || stored(expires_ms)).expect("long enough");
+            lookup.value_at(|| now_ms)
+        };
+        assert_eq!(seen(100, 99).as_deref(), Some(&b"value"[..]));
+        assert_eq!((seen(100, 100), seen(0, 0), seen(100, u64::MAX)), (None, None, None));
+        assert!(seen(EXPIRES_NEVER, u64::MAX).is_some());
+        assert_eq!(Lookup::of(Kind::PutExpiring, || Bytes::from_static(b"7 bytes")), None);
+        assert_eq!(Lookup::of(Kind::Merge, Bytes::new), None);
+        assert!(Kind::PutExpiring.admits_value(EXPIRY_LEN) && !Kind::PutExpiring.admits_value(EXPIRY_LEN - 1));
+        assert!(
+            Kind::PutExpiring.admits_value(VALUE_LEN_MAX + EXPIRY_LEN) && !Kind::Put.admits_value(VALUE_LEN_MAX + 1)
+        );
     }
 
     #[test]

@@ -79,6 +79,11 @@ pub struct Options {
     /// range 4 KiB to 1 TiB. Bounds disk use and recovery time.
     pub wal_bytes_max: u64,
 
+    // --- Time -----------------------------------------------------------------------------------------------------------
+    /// Milliseconds for which a value is kept that is put without a word about its lifetime, from when it is written. Default 0,
+    /// which is for ever. Values that are there already keep what they were written with.
+    pub default_ttl_ms: u64,
+
     // --- Levels ---------------------------------------------------------------------------------------------------------
     /// Tables in level 0 at which they are compacted. Default 4, range 1 to 1000.
     pub l0_compaction_trigger: usize,
@@ -146,6 +151,7 @@ impl Default for Options {
             memtables_max: 4,
             group_commit_bytes_max: MIB,
             wal_bytes_max: 512 * MIB,
+            default_ttl_ms: 0,
             l0_compaction_trigger: 4,
             l0_slowdown_trigger: 12,
             l0_stop_trigger: 24,
@@ -218,6 +224,7 @@ impl Options {
             level_base_bytes: keyspace.level_base_bytes.unwrap_or(self.level_base_bytes),
             level_multiplier: keyspace.level_multiplier.unwrap_or(self.level_multiplier),
             table_bytes: keyspace.table_bytes.unwrap_or(self.table_bytes),
+            default_ttl_ms: keyspace.default_ttl_ms.unwrap_or(self.default_ttl_ms),
             ..self.clone()
         }
     }
@@ -244,7 +251,7 @@ impl Options {
 /// What a keyspace has otherwise than its store; `None` is what the store's [`Options`] say at the time. Each has the meaning
 /// and the range of the option of that name. Written down when they are set, so that they need not be named at each open.
 ///
-/// Only what shapes tables and levels is here: the log, the memory and the pace of writers are shared by all keyspaces.
+/// Only what shapes tables and levels is here, and how long values last: the log, the memory and the pace of writers are shared by all keyspaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeyspaceOptions {
@@ -262,6 +269,8 @@ pub struct KeyspaceOptions {
     pub level_multiplier: Option<u64>,
     /// See [`Options::table_bytes`].
     pub table_bytes: Option<u64>,
+    /// See [`Options::default_ttl_ms`]. 0 keeps values for ever, whatever the store says.
+    pub default_ttl_ms: Option<u64>,
 }
 
 impl KeyspaceOptions {
@@ -287,10 +296,12 @@ mod tests {
             level_base_bytes: Some(2048),
             level_multiplier: Some(3),
             table_bytes: None,
+            default_ttl_ms: Some(5),
         };
         assert!(own.validate().is_ok());
         let both = store.with(&own);
         assert_eq!((both.block_bytes, both.table_bytes, both.level_bytes(2)), (128, 4096, 3 * 2048));
+        assert_eq!(both.default_ttl_ms, 5);
         let wrong = KeyspaceOptions { restart_interval: Some(0), ..own };
         let message = wrong.validate().expect_err("no restart points at all").to_string();
         insta::assert_snapshot!(message, @"option restart_interval is 0, and must be within 1 and 1024");

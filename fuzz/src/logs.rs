@@ -8,10 +8,10 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
-use strata::batch::{self, BatchEntry, WriteBatch};
+use strata::batch::{self, BatchEntry, Expiry, WriteBatch};
 use strata::event::Events;
 use strata::filename::FileKind;
-use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, SEQNO_MAX, SeqNo};
+use strata::key::{EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, SEQNO_MAX, SeqNo};
 use strata::manifest::edit::{KeyspaceSet, LEVELS_MAX};
 use strata::manifest::format::{Current, FORMAT_VERSION, Identity};
 use strata::manifest::log::{self, ManifestWriter};
@@ -43,6 +43,12 @@ pub fn batch(data: &[u8]) {
             Kind::Put => again.put_in(entry.keyspace, &entry.key, &entry.value),
             Kind::Delete => again.delete_in(entry.keyspace, &entry.key),
             Kind::RangeDelete => again.delete_range_in(entry.keyspace, &entry.key, &entry.value),
+            Kind::PutExpiring => {
+                let (expiry, value) =
+                    entry.value.split_first_chunk::<EXPIRY_LEN>().expect("an expiry before the value");
+                let expiry = Expiry::At(u64::from_be_bytes(*expiry));
+                again.put_expiring_in(entry.keyspace, &entry.key, value, expiry);
+            }
             other => panic!("a batch held an entry of kind {other:?}"),
         }
     }
@@ -338,6 +344,7 @@ fn manifest_of_bytes(file: Vec<u8>) {
                 entries: 1,
                 deletes: 0,
                 range_deletes: 0,
+                expiring: None,
                 smallest: only.clone(),
                 largest: only,
                 seqno_min: seqno,
@@ -442,6 +449,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         entries: 12,
         deletes: 1,
         range_deletes: 0,
+        expiring: None,
         smallest: key(b"beam", 9),
         largest: key(b"wall", 2),
         seqno_min: 1,

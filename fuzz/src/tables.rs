@@ -17,6 +17,7 @@ use strata::checksum::Checksum;
 use strata::coding::{Decoder, put_u32, put_u64, put_varint};
 use strata::compaction::job::{self, Surroundings};
 use strata::compaction::plan::Plan;
+use strata::compaction::readers::Readers;
 use strata::env::OpenMode;
 use strata::error::Result;
 use strata::fragments::Fragments;
@@ -155,6 +156,7 @@ fn compact(file: Vec<u8>) {
         entries: said.entries,
         deletes: said.deletes,
         range_deletes: said.range_deletes,
+        expiring: said.expiring,
         smallest: said.smallest.clone(),
         largest: said.largest.clone(),
         seqno_min: said.seqno_min,
@@ -183,8 +185,8 @@ fn compact(file: Vec<u8>) {
         written: &|_| true,
     };
     let inputs = vec![(1, vec![Arc::new(meta)])];
-    let plan = Plan { keyspace: KEYSPACE_DEFAULT, inputs, output_level: 2, trivial_move: false };
-    match job::run(&around, &version, &plan, Vec::new()) {
+    let plan = Plan { keyspace: KEYSPACE_DEFAULT, inputs, output_level: 2, trivial_move: false, expired: false };
+    match job::run(&around, &version, &plan, Readers::new(Vec::new(), 1 << 40)) {
         Err(error) => assert_says_what_is_wrong(&error),
         Ok(edit) => {
             let edit = edit.expect("nobody cancels");
@@ -201,7 +203,7 @@ fn ends_of(fragments: &Fragments) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 fn lookup(kind: Kind, value: &Bytes) -> Lookup {
-    if kind == Kind::Put { Lookup::Found(value.clone()) } else { Lookup::Deleted }
+    Lookup::of(kind, || value.clone()).expect("verified")
 }
 
 /// Behind every key that a block is likely to hold.
@@ -241,6 +243,7 @@ fn table_around(compression: u8, stored: &[u8]) -> Vec<u8> {
         entries: keys.len().max(1) as u64,
         deletes: keys.iter().filter(|key| key.kind == Kind::Delete).count() as u64,
         range_deletes: 0,
+        expiring: None,
         range_offset: 0,
         range_bytes: 0,
         data_blocks: 1,

@@ -41,7 +41,7 @@ fn subject(ops: u64, keys: u64, options: &str) -> Subject {
     let scenario = measure::scenario(&format!("ops = {ops}\nkeys = {keys}\n{WORKLOAD}{options}"));
     let kind: Arc<dyn StoreKind> = Arc::new(StrataKind);
     let plan = workload::plan(&scenario, kind.as_ref(), &mut Decisions::from_seed(1));
-    Subject { plan: Arc::new(quiet(&plan)), seed: 1, kind, torn: false }
+    Subject { plan: Arc::new(quiet(&plan, kind.as_ref())), seed: 1, kind, torn: false }
 }
 
 fn main() -> ExitCode {

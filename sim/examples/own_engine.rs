@@ -55,7 +55,7 @@ impl Store for OpenOwn {
             self.0.sync_dir("db", at)
         };
         let result = replace().map(|()| *self.1.lock() = map).map_err(Failure::from);
-        Commit { seq: None, result }
+        Commit::new(None, result)
     }
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         Ok(self.1.lock().get(key).cloned())

@@ -100,14 +100,15 @@ pub fn check_quiet(
 }
 
 /// I5. Called from a task, with no other call running. An error that the store reports is left to the caller to judge.
-pub fn check_reads(store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(), Failure>, Finding> {
+pub fn check_reads(world: &World, store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(), Failure>, Finding> {
     let label = Label::HARNESS;
     for reverse in [false, true] {
-        let ticket = oracle.lock().begin_read(label);
+        let (clock, ticket) = (world.clock_mark(), oracle.lock().begin_read(label));
         let result = match store.scan(None, Bound::Unbounded, Bound::Unbounded, reverse, usize::MAX) {
             Ok(result) => result,
             Err(failure) => return Ok(Err(failure)),
         };
+        let ticket = ticket.timed(world.timing(clock));
         oracle.lock().end_scan(ticket, (Bounds::ALL, reverse, usize::MAX), result.at, &result.entries)?;
     }
     let count = oracle.lock().keys().count();
@@ -116,8 +117,9 @@ pub fn check_reads(store: &dyn Store, oracle: &Mutex<Oracle>) -> Result<Result<(
             let mut oracle = oracle.lock();
             (oracle.begin_read(label), oracle.keys().bytes(key).to_vec())
         };
+        let clock = world.clock_mark();
         match store.get(&bytes) {
-            Ok(value) => oracle.lock().end_get(ticket, key, value.as_deref())?,
+            Ok(value) => oracle.lock().end_get(ticket.timed(world.timing(clock)), key, value.as_deref())?,
             Err(failure) => return Ok(Err(failure)),
         }
     }

@@ -13,14 +13,17 @@
 //! hurry k3 = #17:512 within 5ms  a put that is given up when it has waited so long, or with no-wait, where it would have to
 //! delete k3
 //! batch [k3 = #18:64, k5 deleted, k7..k9 deleted] buffered       k9 is not among those that are deleted
+//! batch [k3 = #19:64 for 250ms, k5 = #20:64 until 900ms]         from when it is written; from the beginning of the world
 //! get k3 at s1                       from snapshot 1
 //! scan >=k3 <k9 reverse limit 10
+//! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
 //!
 //! Nothing here knows how operations are chosen (`workload`) or judged (`oracle`).
 
+use crate::clock::EPOCH_MS;
 use crate::store::SyncMode;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -316,6 +319,34 @@ impl fmt::Display for Bounds {
     }
 }
 
+/// How long a key keeps a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For so many milliseconds after it is written.
+    For(u32),
+    /// Until so many milliseconds after the wall clock showed the first moment of the world.
+    Until(u32),
+}
+
+impl Lifetime {
+    /// The moment, in milliseconds since the Unix epoch, for a value that is written at this one.
+    pub fn ends_at(self, written_ms: u64) -> u64 {
+        match self {
+            Lifetime::For(ms) => written_ms + u64::from(ms),
+            Lifetime::Until(ms) => EPOCH_MS as u64 + u64::from(ms),
+        }
+    }
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lifetime::For(ms) => write!(f, "for {ms}ms"),
+            Lifetime::Until(ms) => write!(f, "until {ms}ms"),
+        }
+    }
+}
+
 /// One change within a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -325,17 +356,24 @@ pub struct Entry {
     pub value: Option<Value>,
     /// For a deletion of a range the key behind the last, which is behind `key`.
     pub end: Option<KeyId>,
+    /// How long the key keeps a new value, if not for ever.
+    pub lifetime: Option<Lifetime>,
 }
 
 impl Entry {
     /// Of one key.
     pub fn new(key: KeyId, value: Option<Value>) -> Entry {
-        Entry { key, value, end: None }
+        Entry { key, value, end: None, lifetime: None }
     }
 
     /// The deletion of all keys from `key` up to `end`; of one key alone where `end` is not behind it.
     pub fn range(key: KeyId, end: KeyId) -> Entry {
-        Entry { key, value: None, end: (end > key).then_some(end) }
+        Entry { key, value: None, end: (end > key).then_some(end), lifetime: None }
+    }
+
+    /// Of one key, which keeps the value for a time.
+    pub fn expiring(key: KeyId, value: Value, lifetime: Lifetime) -> Entry {
+        Entry { key, value: Some(value), end: None, lifetime: Some(lifetime) }
     }
 
     /// The keys that it changes.
@@ -359,7 +397,10 @@ impl Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.value, self.end) {
-            (Some(value), _) => write!(f, "k{} = {value}", self.key),
+            (Some(value), _) => {
+                write!(f, "k{} = {value}", self.key)?;
+                self.lifetime.map_or(Ok(()), |lifetime| write!(f, " {lifetime}"))
+            }
             (None, Some(end)) => write!(f, "k{}..k{end} deleted", self.key),
             (None, None) => write!(f, "k{} deleted", self.key),
         }
@@ -465,6 +506,11 @@ pub enum Op {
     Checkpoint,
     /// Backs the store of one moment up beside earlier backups, to be restored and looked at later, and prunes the oldest.
     Backup,
+    /// Does nothing for so many milliseconds.
+    Wait {
+        /// Of virtual time.
+        ms: u32,
+    },
     /// Closes the store and opens it again, once all clients have paused.
     Reopen,
     /// Checks everything that must hold in a quiet moment, once all clients have paused.
@@ -484,6 +530,9 @@ pub enum OpKind {
     /// [`Op::Batch`] or [`Op::Transaction`] with deletions of ranges
     #[serde(rename = "delete-range")]
     DeleteRange,
+    /// [`Op::Batch`] or [`Op::Transaction`] with values that expire
+    #[serde(rename = "put-expiring")]
+    PutExpiring,
     /// [`Op::Transaction`]
     Transaction,
     /// [`Op::Hurry`]
@@ -507,6 +556,8 @@ pub enum OpKind {
     Checkpoint,
     /// [`Op::Backup`]
     Backup,
+    /// [`Op::Wait`]
+    Wait,
     /// [`Op::Reopen`]
     Reopen,
     /// [`Op::Check`]
@@ -531,6 +582,7 @@ impl Op {
             Op::DropKeyspace { .. } => OpKind::DropKeyspace,
             Op::Checkpoint => OpKind::Checkpoint,
             Op::Backup => OpKind::Backup,
+            Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
         }
@@ -544,6 +596,15 @@ impl Op {
             Op::Batch { entries, .. } | Op::Transaction { entries, .. } => entries.iter().for_each(|entry| f(*entry)),
             _ => {}
         }
+    }
+
+    /// The same operation, with values that last.
+    pub fn lasting(&self) -> Op {
+        let mut op = self.clone();
+        if let Op::Batch { entries, .. } | Op::Transaction { entries, .. } = &mut op {
+            entries.iter_mut().for_each(|entry| entry.lifetime = None);
+        }
+        op
     }
 
     /// The keys that it names.
@@ -669,6 +730,7 @@ impl fmt::Display for Op {
             Op::DropKeyspace { keyspace } => write!(f, "drop-keyspace {keyspace}"),
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Backup => f.write_str("backup"),
+            Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
         }
@@ -758,6 +820,22 @@ impl<'a> Words<'a> {
         Ok(value)
     }
 
+    fn ms(&mut self) -> Result<u32, String> {
+        const EXPECTED: &str = "milliseconds such as 250ms";
+        let word = self.next(EXPECTED)?;
+        self.number(word.strip_suffix("ms").unwrap_or_default(), "", EXPECTED)
+    }
+
+    fn lifetime(&mut self) -> Result<Option<Lifetime>, String> {
+        Ok(if self.take("for") {
+            Some(Lifetime::For(self.ms()?))
+        } else if self.take("until") {
+            Some(Lifetime::Until(self.ms()?))
+        } else {
+            None
+        })
+    }
+
     fn entry(&mut self) -> Result<Entry, String> {
         if let Some((start, end)) = self.words.peek().and_then(|word| word.split_once("..")) {
             const EXPECTED: &str = "a range such as k3..k7";
@@ -776,7 +854,11 @@ impl<'a> Words<'a> {
         if !self.take("=") {
             return Err(format!("{:?}: '=' or 'deleted' expected after k{key}", self.line));
         }
-        Ok(Entry::new(key, Some(self.value()?)))
+        let value = self.value()?;
+        Ok(match self.lifetime()? {
+            Some(lifetime) => Entry::expiring(key, value, lifetime),
+            None => Entry::new(key, Some(value)),
+        })
     }
 
     fn bounds(&mut self) -> Result<Bounds, String> {
@@ -803,7 +885,10 @@ impl<'a> Words<'a> {
         const EXPECTED: &str = "an operation such as put, get or flush";
         Ok(match self.next(EXPECTED)? {
             "put" => match self.entry()? {
-                Entry { key, value: Some(value), .. } => Op::Put { key, value, sync: self.sync() },
+                Entry { key, value: Some(value), lifetime: None, .. } => Op::Put { key, value, sync: self.sync() },
+                Entry { value: Some(_), .. } => {
+                    return Err(format!("{:?}: a put lasts; say batch", self.line));
+                }
                 Entry { .. } => return Err(format!("{:?}: a put has a value; say delete", self.line)),
             },
             "hurry" => match self.entry()? {
@@ -873,6 +958,7 @@ impl<'a> Words<'a> {
             }
             "checkpoint" => Op::Checkpoint,
             "backup" => Op::Backup,
+            "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
             word => return Err(format!("{:?}: {EXPECTED} expected, found {word:?}", self.line)),
@@ -892,6 +978,9 @@ mod tests {
             "delete k3 buffered",
             "batch [k3 = #18:64, k5 deleted, k3 = empty] always",
             "batch [k3..k5 deleted, k3 = empty]",
+            "batch [k3 = #18:64 for 250ms, k5 = #19:64 until 0ms, k6 = #20:4] buffered",
+            "transaction reads [] writes [k2 = #7:64 for 1ms]",
+            "wait 30ms",
             "transaction reads [] writes [k3..k5 deleted, k2 = #7:64]",
             "transaction reads [k1, k4] scans >=k3 <k9 limit 5 writes [k1 = #7:64, k4 deleted] buffered",
             "transaction snapshot reads [] writes []",

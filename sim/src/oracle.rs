@@ -24,16 +24,20 @@
 //! * O6 after a crash the state is the model at some `n` between the floor (what was promised) and the ceiling (what was
 //!   issued);
 //! * O7 what was recovered once is durable: no later crash loses it;
-//! * O8 no bytes are returned that nobody wrote.
+//! * O8 no bytes are returned that nobody wrote;
+//! * O9 a value that expires is seen until its time, and not from then on: see [`time`].
 //!
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
 //! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
-//! between two reads; anything about time but order.
+//! between two reads; anything about time but order and expiry; expiry where a disk may lie about what is durable.
 
-use crate::op::{Bounds, Entry, KeyId, Keys, Stamp, Stamps, TOMBSTONE};
+use crate::clock::Timing;
+use crate::op::{Bounds, Entry, KeyId, Keys, Lifetime, Stamp, Stamps, TOMBSTONE};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use time::{NEVER, Span, StoreClock, span_of, stamp_at};
 
 /// Something that cannot be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +75,14 @@ impl Finding {
     pub fn with(mut self, detail: impl Into<String>) -> Finding {
         self.details.push(detail.into());
         self
+    }
+
+    /// Adds what the time was.
+    fn with_time(self, span: Span) -> Finding {
+        match span == Span::default() {
+            true => self,
+            false => self.with(format!("the store's time lay within {} and {} ms", span.from_ms, span.to_ms)),
+        }
     }
 
     /// Says which key is wrong.
@@ -121,6 +133,9 @@ pub struct WriteTicket(u32);
 pub struct ReadTicket {
     visible: u64,
     label: Label,
+    timing: Option<Timing>,
+    /// See [`StoreClock`].
+    ahead_ms: Option<i64>,
 }
 
 /// A sync or flush that has started.
@@ -166,6 +181,8 @@ struct WriteRecord {
     /// System calls that had been made when it began.
     calls: u64,
     visible: u64,
+    /// See [`StoreClock`].
+    ahead_ms: Option<i64>,
     fate: Fate,
     durable: bool,
     label: Label,
@@ -176,6 +193,8 @@ struct WriteRecord {
 struct Version {
     seq: u64,
     stamp: Stamp,
+    /// When it expires; [`NEVER`] where it does not.
+    expires_ms: u64,
     write: u32,
 }
 
@@ -193,8 +212,8 @@ pub type Digest = Vec<(KeyId, Stamp)>;
 #[derive(Clone, Debug)]
 enum Answer {
     Get { key: KeyId, stamp: Stamp },
-    GetAt { key: KeyId, at: u64, stamp: Stamp },
-    Scan { bounds: Bounds, reverse: bool, limit: usize, at: u64, digest: Digest },
+    GetAt { key: KeyId, at: u64, moment: u32, stamp: Stamp },
+    Scan { bounds: Bounds, reverse: bool, limit: usize, at: u64, moment: Option<u32>, digest: Digest },
 }
 
 #[derive(Clone, Debug)]
@@ -209,6 +228,8 @@ struct Deferred {
 pub struct SnapshotMark {
     at: u64,
     until: Tick,
+    /// Which time it is of.
+    moment: u32,
 }
 
 impl SnapshotMark {
@@ -257,6 +278,8 @@ pub struct Observed {
     pub digest: Digest,
     /// Keys of which a read failed, legitimately; nothing is known about them.
     pub unreadable: Vec<KeyId>,
+    /// What the store can have read from the clocks meanwhile.
+    pub timing: Option<Timing>,
 }
 
 /// How much was promised, as of a moment.
@@ -268,6 +291,16 @@ struct Promised {
     durable: u64,
     /// Whether this is what a recovery found, and no acknowledgement.
     recovered: bool,
+}
+
+/// How what was seen came to be.
+#[derive(Clone, Debug)]
+struct Explained {
+    n: u64,
+    /// Writes that failed and are there.
+    present: Vec<u32>,
+    /// The store's time was this or later.
+    time_ms: u64,
 }
 
 /// What a crash has cost.
@@ -294,6 +327,11 @@ pub struct Oracle {
     entries: Vec<(KeyId, Stamp)>,
     /// For each of them, which of the sequence numbers of its write it has.
     numbers: Vec<u32>,
+    lifetimes: Vec<Option<Lifetime>>,
+    /// For each of them, when it expires, once its write has returned.
+    expiries: Vec<u64>,
+    default_ttl_ms: Option<u32>,
+    clock: StoreClock,
     log: Vec<LogItem>,
     /// The state at which `log` starts.
     log_base: u64,
@@ -347,6 +385,10 @@ impl Oracle {
             writes: Vec::new(),
             entries: Vec::new(),
             numbers: Vec::new(),
+            lifetimes: Vec::new(),
+            expiries: Vec::new(),
+            default_ttl_ms: None,
+            clock: StoreClock::default(),
             log: Vec::new(),
             log_base: 0,
             in_flight: Vec::new(),
@@ -416,16 +458,24 @@ impl Oracle {
     /// A write starts.
     pub fn begin_write(&mut self, entries: impl IntoIterator<Item = Entry>, label: Label) -> WriteTicket {
         let numbered =
-            (0..).zip(entries).flat_map(|(number, entry)| entry.touches().map(move |key| (key, entry.stamp(), number)));
-        self.begin(numbered, label)
+            (0..).zip(entries).flat_map(|(number, entry)| entry.touches().map(move |key| (key, entry, number)));
+        let by_default = self.default_ttl_ms.map(Lifetime::For);
+        let lasting = |entry: &Entry| entry.lifetime.or(by_default.filter(|_| entry.value.is_some()));
+        self.begin(numbered.map(|(key, entry, number)| (key, entry.stamp(), number, lasting(&entry))), label)
     }
 
-    /// The same with what it writes to each key, and with which of its sequence numbers.
-    fn begin(&mut self, entries: impl IntoIterator<Item = (KeyId, Stamp, u32)>, label: Label) -> WriteTicket {
+    /// The same with what it writes to each key, with which of its sequence numbers, and for how long.
+    fn begin(
+        &mut self,
+        entries: impl IntoIterator<Item = (KeyId, Stamp, u32, Option<Lifetime>)>,
+        label: Label,
+    ) -> WriteTicket {
         let start = self.entries.len() as u32;
-        for (key, stamp, number) in entries {
+        for (key, stamp, number, lifetime) in entries {
             self.entries.push((key, stamp));
             self.numbers.push(number);
+            self.lifetimes.push(lifetime);
+            self.expiries.push(NEVER);
         }
         let count = self.entries.len() as u32 - start;
         let numbers = self.numbers.last().map_or(0, |number| number + 1);
@@ -442,12 +492,44 @@ impl Oracle {
             invoked,
             calls: self.calls,
             visible,
+            ahead_ms: self.clock.ahead_ms(),
             fate,
             durable: false,
             label,
         });
         self.in_flight.push((invoked, write));
         WriteTicket(write)
+    }
+
+    /// A write returns that had lifetimes, and with it what the store's time was when it began them, if it came so far. To be
+    /// told before the write is said to have [ended](Oracle::end_write).
+    pub fn tell_written(
+        &mut self,
+        ticket: &WriteTicket,
+        written_ms: Option<u64>,
+        timing: Timing,
+    ) -> Result<(), Finding> {
+        let record = self.writes[ticket.0 as usize].clone();
+        let own = record.start as usize..(record.start + record.count) as usize;
+        let span = span_of(timing, record.ahead_ms);
+        if let Some(written_ms) = written_ms.filter(|ms| !(span.from_ms..=span.to_ms).contains(ms)) {
+            let symptom = format!(
+                "{} counted lifetimes from {written_ms} ms, and its store's time lay within {} and {}",
+                record.label, span.from_ms, span.to_ms
+            );
+            return Err(Finding::new("time-went-astray", "of a write", symptom));
+        }
+        if let Some(written_ms) = written_ms {
+            self.clock.raise(written_ms, timing.ended_ms);
+        }
+        for index in own {
+            self.expiries[index] = match (self.lifetimes[index], written_ms) {
+                (None, _) => NEVER,
+                (Some(Lifetime::For(_)), None) => NEVER,
+                (Some(lifetime), written_ms) => lifetime.ends_at(written_ms.unwrap_or(0)),
+            };
+        }
+        Ok(())
     }
 
     /// A write returns, with the first of its sequence numbers if it was given any.
@@ -535,7 +617,8 @@ impl Oracle {
             }
             let versions = &mut self.versions[key as usize];
             let number = self.numbers[(record.start + i) as usize];
-            let version = Version { seq: first + u64::from(number), stamp, write };
+            let expires_ms = self.expiries[(record.start + i) as usize];
+            let version = Version { seq: first + u64::from(number), stamp, expires_ms, write };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -637,7 +720,7 @@ impl Oracle {
     /// A read starts.
     pub fn begin_read(&mut self, label: Label) -> ReadTicket {
         self.tick += 1;
-        ReadTicket { visible: self.visible, label }
+        ReadTicket { visible: self.visible, label, timing: None, ahead_ms: self.clock.ahead_ms() }
     }
 
     /// A transaction was refused because of this key: somebody else must have written it after `since`, or be about to. A write
@@ -683,14 +766,27 @@ impl Oracle {
         value: Option<&[u8]>,
     ) -> Result<(), Finding> {
         let stamp = self.recognise(key, value, ticket.label)?;
-        self.answer(ticket, snapshot.until, Answer::GetAt { key, at: snapshot.at, stamp })
+        self.answer(ticket, snapshot.until, Answer::GetAt { key, at: snapshot.at, moment: snapshot.moment, stamp })
     }
 
     /// A snapshot was taken, at this sequence number.
     pub fn end_snapshot(&mut self, ticket: ReadTicket, at: Option<u64>) -> Result<SnapshotMark, Finding> {
         let at = self.read_point(ticket, at)?;
         let until = self.next_tick();
-        Ok(SnapshotMark { at, until })
+        let moment = self.take_moment(ticket);
+        Ok(SnapshotMark { at, until, moment })
+    }
+
+    /// What a snapshot would show if it had been taken at another sequence number, and at the same time.
+    pub fn end_snapshot_beside(
+        &mut self,
+        ticket: ReadTicket,
+        other: SnapshotMark,
+        at: u64,
+    ) -> Result<SnapshotMark, Finding> {
+        let at = self.read_point(ticket, Some(at))?;
+        let until = self.next_tick();
+        Ok(SnapshotMark { at, until, moment: other.moment })
     }
 
     /// A scan of the newest state returns.
@@ -703,7 +799,7 @@ impl Oracle {
     ) -> Result<(), Finding> {
         let at = self.read_point(ticket, at)?;
         let digest = self.digest(entries, ticket.label)?;
-        self.answer(ticket, self.tick + 1, Answer::Scan { bounds, reverse, limit, at, digest })
+        self.answer(ticket, self.tick + 1, Answer::Scan { bounds, reverse, limit, at, moment: None, digest })
     }
 
     /// A scan of a snapshot returns.
@@ -715,7 +811,8 @@ impl Oracle {
         entries: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(), Finding> {
         let digest = self.digest(entries, ticket.label)?;
-        self.answer(ticket, snapshot.until, Answer::Scan { bounds, reverse, limit, at: snapshot.at, digest })
+        let SnapshotMark { at, until, moment } = snapshot;
+        self.answer(ticket, until, Answer::Scan { bounds, reverse, limit, at, moment: Some(moment), digest })
     }
 
     /// O3: the sequence number of a read is not below what was known when it began.
@@ -802,11 +899,12 @@ impl Oracle {
         self.checks += 1;
         match answer {
             Answer::Get { key, stamp } => self.judge_get(ticket, until, *key, *stamp),
-            Answer::GetAt { key, at, stamp } => {
-                self.judge_range(ticket, *at, std::iter::once(*key), usize::MAX, &[(*key, *stamp)], "snapshot get")
+            Answer::GetAt { key, at, moment, stamp } => {
+                let (one, met) = (std::iter::once(*key), [(*key, *stamp)]);
+                self.judge_range(ticket, (*at, Some(*moment)), one, usize::MAX, &met, "snapshot get")
             }
-            Answer::Scan { bounds, reverse, limit, at, digest } => {
-                self.judge_scan(ticket, *at, (*bounds, *reverse, *limit), digest)
+            Answer::Scan { bounds, reverse, limit, at, moment, digest } => {
+                self.judge_scan(ticket, (*at, *moment), (*bounds, *reverse, *limit), digest)
             }
         }
     }
@@ -818,46 +916,55 @@ impl Oracle {
         // The common case: nothing about this key has happened while the read ran.
         match newest {
             None if stamp == TOMBSTONE => return Ok(()),
-            Some(version) if version.stamp == stamp && version.seq <= ticket.visible && self.is_sure(version) => {
+            Some(version)
+                if version.stamp == stamp
+                    && version.expires_ms == NEVER
+                    && version.seq <= ticket.visible
+                    && self.is_sure(version) =>
+            {
                 return Ok(());
             }
             _ => {}
         }
-        let mut matches: Vec<Version> = Vec::new();
+        let span = ticket.span();
+        let mut matches: Vec<(Version, Span)> = Vec::new();
         let mut unseen: Vec<u32> = Vec::new();
-        let mut base = TOMBSTONE;
+        let mut base = (stamp == TOMBSTONE).then_some(span);
         let mut base_version = None;
         for version in versions.iter().rev().copied() {
             let overlapping = version.seq > ticket.visible;
+            let reads = version.reads_as(stamp, span);
             if overlapping {
-                if version.stamp == stamp && self.writes[version.write as usize].invoked < until {
-                    matches.push(version);
+                if self.writes[version.write as usize].invoked < until {
+                    matches.extend(reads.map(|span| (version, span)));
                 }
                 continue;
             }
             if self.is_sure(version) {
-                base = version.stamp;
+                base = reads;
                 base_version = Some(version);
                 break;
             }
-            if version.stamp == stamp {
-                matches.push(version);
-            } else if matches.is_empty() {
-                unseen.push(version.write);
+            match reads {
+                Some(span) => matches.push((version, span)),
+                None if matches.is_empty() => unseen.push(version.write),
+                None => {}
             }
         }
-        if base == stamp {
+        if let Some(span) = base {
             // The older state explains it. Only where nothing else does is it known that the holes were not seen.
             if matches.is_empty() {
                 self.mark_unseen(&unseen);
+                self.narrow(ticket, span);
             }
             return Ok(());
         }
         match matches.as_slice() {
             [] => Err(self.wrong_get(ticket, key, stamp, base_version)),
-            [only] => {
-                let only = *only;
+            [(only, span)] => {
+                let (only, span) = (*only, *span);
                 self.saw(only);
+                self.narrow(ticket, span);
                 Ok(())
             }
             _ => Ok(()),
@@ -889,7 +996,7 @@ impl Oracle {
     fn judge_scan(
         &mut self,
         ticket: ReadTicket,
-        at: u64,
+        (at, moment): (u64, Option<u32>),
         (bounds, reverse, limit): (Bounds, bool, usize),
         digest: &[(KeyId, Stamp)],
     ) -> Result<(), Finding> {
@@ -920,9 +1027,9 @@ impl Oracle {
             return Err(Finding::new("scan-out-of-order", what, symptom));
         }
         if reverse {
-            self.judge_range(ticket, at, range.rev(), limit, digest, what)
+            self.judge_range(ticket, (at, moment), range.rev(), limit, digest, what)
         } else {
-            self.judge_range(ticket, at, range, limit, digest, what)
+            self.judge_range(ticket, (at, moment), range, limit, digest, what)
         }
     }
 
@@ -930,7 +1037,7 @@ impl Oracle {
     fn judge_range(
         &mut self,
         ticket: ReadTicket,
-        at: u64,
+        (at, moment): (u64, Option<u32>),
         keys: impl Iterator<Item = KeyId>,
         limit: usize,
         digest: &[(KeyId, Stamp)],
@@ -945,6 +1052,7 @@ impl Oracle {
         }
         let mut met = digest.iter().copied().peekable();
         let mut live = 0;
+        let mut span = moment.map_or_else(|| ticket.span(), |moment| self.span_at(moment));
         let mut present: Vec<Version> = Vec::new();
         let mut unseen: Vec<u32> = Vec::new();
         for key in keys {
@@ -960,35 +1068,51 @@ impl Oracle {
             let versions = &self.versions[key as usize];
             match versions.last() {
                 None if stamp == TOMBSTONE => continue,
-                Some(version) if version.stamp == stamp && version.seq <= at && self.is_sure(*version) => continue,
+                Some(version)
+                    if version.stamp == stamp
+                        && version.expires_ms == NEVER
+                        && version.seq <= at
+                        && self.is_sure(*version) =>
+                {
+                    continue;
+                }
                 _ => {}
             }
             let end = versions.partition_point(|version| version.seq <= at);
-            let mut base = TOMBSTONE;
+            let mut base = (stamp == TOMBSTONE).then_some(span);
             let mut base_version = None;
             let mut candidates = Vec::new();
             let mut skipped = Vec::new();
             for version in versions[..end].iter().rev().copied() {
+                let reads = version.reads_as(stamp, span);
                 if self.is_sure(version) {
-                    base = version.stamp;
+                    base = reads;
                     base_version = Some(version);
                     break;
                 }
-                if version.stamp == stamp {
-                    candidates.push(version);
-                } else if candidates.is_empty() {
-                    skipped.push(version.write);
+                match reads {
+                    Some(span) => candidates.push((version, span)),
+                    None if candidates.is_empty() => skipped.push(version.write),
+                    None => {}
                 }
             }
-            match candidates.as_slice() {
-                [] if base == stamp => unseen.append(&mut skipped),
-                [] => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
-                [only] if base != stamp => {
+            match (candidates.as_slice(), base) {
+                ([], Some(narrowed)) => {
+                    span = narrowed;
+                    unseen.append(&mut skipped);
+                }
+                ([], None) => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
+                ([(only, narrowed)], None) => {
+                    span = *narrowed;
                     present.push(*only);
                     unseen.append(&mut skipped);
                 }
                 _ => unseen.append(&mut skipped),
             }
+        }
+        match moment {
+            Some(moment) => self.narrow_moment(moment, span),
+            None => self.narrow(ticket, span),
         }
         assert!(met.next().is_none(), "bounds and order were checked");
         if let Some(version) = present.iter().find(|version| unseen.contains(&version.write)) {
@@ -1044,12 +1168,13 @@ impl Oracle {
         for (key, stamp) in &observed.digest {
             seen[*key as usize] = *stamp;
         }
-        let mut found = self.search(floor, &seen, &observed.unreadable);
+        let span = observed.timing.map_or_else(Span::default, |timing| span_of(timing, None));
+        let mut found = self.search(floor, &seen, &observed.unreadable, span);
         if self.keep_history {
             let former = std::mem::take(&mut self.former);
             let now = self.clone();
             if let (None, Some(call)) = (&found, forgiven_from) {
-                found = self.remember(&former, call, promise, &seen, &observed.unreadable);
+                found = self.remember(&former, call, promise, &seen, &observed.unreadable, span);
             }
             self.former = former;
             self.former.push(now);
@@ -1058,8 +1183,13 @@ impl Oracle {
             }
         }
         match found {
-            Some((n, present)) => {
+            Some(Explained { n, present, time_ms }) => {
                 self.truncate(n, &present);
+                self.forget_expired(&seen, &observed.unreadable, span);
+                self.clock.restart();
+                if let Some(timing) = observed.timing.filter(|_| time_ms > span.from_ms) {
+                    self.clock.raise(time_ms, timing.ended_ms);
+                }
                 // O7.
                 self.durable = if solid { n } else { self.durable.min(n) };
                 if !self.keep_history {
@@ -1068,7 +1198,7 @@ impl Oracle {
                 self.date_promise(true);
                 Ok(Recovered { n, floor, ceiling })
             }
-            None => Err(self.explain(restart, floor, ceiling, &seen, &observed.unreadable)),
+            None => Err(self.explain(restart, (floor, ceiling), &seen, &observed.unreadable, span)),
         }
     }
 
@@ -1081,7 +1211,8 @@ impl Oracle {
         promise: Promise,
         seen: &[Stamp],
         unreadable: &[KeyId],
-    ) -> Option<(u64, Vec<u32>)> {
+        span: Span,
+    ) -> Option<Explained> {
         let mut next_began = self.began_at();
         for life in former.iter().rev() {
             if forgiven_from > next_began {
@@ -1090,7 +1221,7 @@ impl Oracle {
             next_began = life.began_at();
             let mut life = life.clone();
             let floor = life.promised_before(forgiven_from, promise);
-            let Some(found) = life.search(floor, seen, unreadable) else { continue };
+            let Some(found) = life.search(floor, seen, unreadable, span) else { continue };
             let Oracle { tick, checks, spills, calls, .. } = *self;
             *self = Oracle { tick, checks, spills, calls, stamps: std::mem::take(&mut self.stamps), ..life };
             return Some(found);
@@ -1103,9 +1234,26 @@ impl Oracle {
         self.promised.iter().rev().find(|promised| promised.recovered).map_or(0, |promised| promised.calls)
     }
 
+    /// The state at the lowest `n` of all that explain what was seen at some time of the span. That one may be wrong about the
+    /// time, so of that only the earliest is told that is possible with any.
+    fn search(&mut self, floor: u64, seen: &[Stamp], unreadable: &[KeyId], span: Span) -> Option<Explained> {
+        let mut times = BTreeSet::from([span.from_ms]);
+        times.extend(self.expiries.iter().copied().filter(|ms| (span.from_ms + 1..=span.to_ms).contains(ms)));
+        let mut best: Option<Explained> = None;
+        for time_ms in times {
+            if let Some((n, present)) = self.search_at(floor, seen, unreadable, time_ms) {
+                let earliest_ms = best.as_ref().map_or(time_ms, |best| best.time_ms);
+                if best.as_ref().is_none_or(|best| n < best.n) {
+                    best = Some(Explained { n, present, time_ms: earliest_ms });
+                }
+            }
+        }
+        best
+    }
+
     /// O6: the lowest `n`, not below the floor, whose state this is, and the holes that are present in it. The lowest,
     /// because a store that kept less than another with the same state may use the numbers above again.
-    fn search(&mut self, floor: u64, seen: &[Stamp], unreadable: &[KeyId]) -> Option<(u64, Vec<u32>)> {
+    fn search_at(&mut self, floor: u64, seen: &[Stamp], unreadable: &[KeyId], time_ms: u64) -> Option<(u64, Vec<u32>)> {
         let mut special = vec![false; seen.len()];
         for key in unreadable {
             special[*key as usize] = true;
@@ -1128,7 +1276,7 @@ impl Oracle {
             wanted = wanted.wrapping_add(mix(index as KeyId, seen[index]));
             let end = versions.partition_point(|version| version.seq <= self.log_base);
             if end > 0 {
-                state[index] = versions[end - 1].stamp;
+                state[index] = versions[end - 1].stamp_at(time_ms);
                 hash = hash.wrapping_add(mix(index as KeyId, state[index]));
             }
         }
@@ -1139,7 +1287,7 @@ impl Oracle {
                 if touched.is_empty() {
                     return Some((n, Vec::new()));
                 }
-                if let Some(present) = self.explain_holes(n, seen, &touched) {
+                if let Some(present) = self.explain_holes(n, seen, &touched, time_ms) {
                     return Some((n, present));
                 }
             }
@@ -1152,6 +1300,7 @@ impl Oracle {
             }
             for i in record.start..record.start + record.count {
                 let (key, stamp) = self.entries[i as usize];
+                let stamp = stamp_at(stamp, self.expiries[i as usize], time_ms);
                 if !special[key as usize] {
                     let old = std::mem::replace(&mut state[key as usize], stamp);
                     hash = hash.wrapping_sub(mix(key, old)).wrapping_add(mix(key, stamp));
@@ -1161,7 +1310,7 @@ impl Oracle {
     }
 
     /// Whether some choice of the holes up to `n` makes these keys read as they were seen; if so, the holes that are there.
-    fn explain_holes(&mut self, n: u64, seen: &[Stamp], touched: &[KeyId]) -> Option<Vec<u32>> {
+    fn explain_holes(&mut self, n: u64, seen: &[Stamp], touched: &[KeyId], time_ms: u64) -> Option<Vec<u32>> {
         let mut ways: Vec<(Stamp, Vec<Version>, Stamp)> = Vec::with_capacity(touched.len());
         for key in touched {
             let versions = &self.versions[*key as usize];
@@ -1169,11 +1318,12 @@ impl Oracle {
             let mut holes = Vec::new();
             let mut base = TOMBSTONE;
             for version in versions[..end].iter().rev() {
-                if self.is_sure(*version) {
+                let version = Version { stamp: version.stamp_at(time_ms), ..*version };
+                if self.is_sure(version) {
                     base = version.stamp;
                     break;
                 }
-                holes.push(*version);
+                holes.push(version);
             }
             ways.push((seen[*key as usize], holes, base));
         }
@@ -1226,6 +1376,20 @@ impl Oracle {
         self.visible = n;
     }
 
+    /// What was not seen, and had expired by the clock before the store was open, does not come back, also if it is not known
+    /// whether it had been deleted before.
+    fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span) {
+        if self.keep_history {
+            return;
+        }
+        for (key, versions) in (0..).zip(&mut self.versions) {
+            let expired = versions.last().is_some_and(|version| version.expires_ms <= span.from_ms);
+            if expired && seen[key as usize] == TOMBSTONE && !unreadable.contains(&key) {
+                versions.clear();
+            }
+        }
+    }
+
     // --- Words --------------------------------------------------------------------------------------------------------------
 
     fn key_text(&self, key: KeyId) -> String {
@@ -1240,6 +1404,10 @@ impl Oracle {
         let Some(version) = version else { return "nothing, for it was never written".into() };
         let record = &self.writes[version.write as usize];
         let what = if version.stamp == TOMBSTONE { "nothing".to_string() } else { self.value_text(version.stamp) };
+        let what = match version.expires_ms {
+            NEVER => what,
+            expires_ms => format!("{what} until {expires_ms} ms"),
+        };
         let fate = match (record.fate, record.durable) {
             (Fate::Acknowledged, true) => "acknowledged, durable",
             (Fate::Acknowledged, false) => "acknowledged",
@@ -1279,6 +1447,14 @@ impl Oracle {
     }
 
     fn class_of(&self, key: KeyId, stamp: Stamp, expected: Option<Version>) -> &'static str {
+        if let Some(expected) = expected.filter(|expected| expected.expires_ms != NEVER) {
+            if stamp == TOMBSTONE {
+                return "expired too early";
+            }
+            if stamp == expected.stamp {
+                return "expired value";
+            }
+        }
         if stamp == TOMBSTONE {
             return "value missing";
         }
@@ -1300,6 +1476,7 @@ impl Oracle {
         )
         .with(format!("expected {}", self.version_text(expected)))
         .with(format!("or a newer one; {} was acknowledged or seen before the get started", ticket.visible))
+        .with_time(ticket.span())
         .about(self.keys.bytes(key))
     }
 
@@ -1337,9 +1514,16 @@ impl Oracle {
             .collect()
     }
 
-    fn explain(&mut self, restart: Restart, floor: u64, ceiling: u64, seen: &[Stamp], unreadable: &[KeyId]) -> Finding {
+    fn explain(
+        &mut self,
+        restart: Restart,
+        (floor, ceiling): (u64, u64),
+        seen: &[Stamp],
+        unreadable: &[KeyId],
+        span: Span,
+    ) -> Finding {
         let class = restart.class();
-        if let Some((n, _)) = self.search(0, seen, unreadable) {
+        if let Some(Explained { n, .. }) = self.search(0, seen, unreadable, span) {
             let next = self.log.iter().find(|item| item.first > n);
             let lost = next.map(|item| &self.writes[item.write as usize]);
             let mut finding = Finding::new(
@@ -1362,14 +1546,16 @@ impl Oracle {
         // Inside a batch?
         for item in &self.log {
             let before = self.state_at(item.first - 1);
-            let mut state: Vec<Stamp> =
-                before.iter().map(|version| version.map_or(TOMBSTONE, |version| version.stamp)).collect();
+            let mut state: Vec<Stamp> = before
+                .iter()
+                .map(|version| version.map_or(TOMBSTONE, |version| version.stamp_at(span.from_ms)))
+                .collect();
             let record = &self.writes[item.write as usize];
             let mut entries = (record.start as usize..(record.start + record.count) as usize).peekable();
             for n in item.first..item.last {
                 while let Some(i) = entries.next_if(|i| item.first + u64::from(self.numbers[*i]) <= n) {
                     let (key, stamp) = self.entries[i];
-                    state[key as usize] = stamp;
+                    state[key as usize] = stamp_at(stamp, self.expiries[i], span.from_ms);
                 }
                 if (0..seen.len()).all(|key| unreadable.contains(&(key as KeyId)) || state[key] == seen[key]) {
                     return Finding::new(
@@ -1393,7 +1579,8 @@ impl Oracle {
             (0..seen.len() as KeyId)
                 .filter(|key| {
                     let index = *key as usize;
-                    !unreadable.contains(key) && state[index].map_or(TOMBSTONE, |version| version.stamp) != seen[index]
+                    !unreadable.contains(key)
+                        && state[index].map_or(TOMBSTONE, |version| version.stamp_at(span.from_ms)) != seen[index]
                 })
                 .collect()
         };
@@ -1495,5 +1682,6 @@ pub fn text(bytes: &[u8]) -> String {
 mod history;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use history::{History, Mark};

@@ -14,6 +14,7 @@ mod hurry;
 mod transaction;
 
 use crate::answers::{Answers, Difference};
+use crate::clock::ClockMark;
 use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
@@ -22,8 +23,8 @@ use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::ledger::{Ledger, LostData};
 use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
-    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, Recovered, Restart, SnapshotMark, SyncTicket,
-    WriteTicket,
+    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, ReadTicket, Recovered, Restart, SnapshotMark,
+    SyncTicket, WriteTicket,
 };
 use crate::rng::{Decision, Decisions, Recording};
 use crate::sanitizer::Sanitizer;
@@ -368,6 +369,8 @@ struct Court {
     slots: Vec<Vec<Snapshot>>,
     pause: Option<Pause>,
     restart: Restart,
+    /// When the store began to be opened.
+    opening: Option<ClockMark>,
     ops: u64,
     crashes: u64,
     recoveries: Vec<Recovery>,
@@ -408,6 +411,7 @@ impl Run {
         let stamps = Stamps::of(&plan.clients);
         let stamps_end = stamps.end().max(STAMP_FIRST);
         let mut oracle = Oracle::new(plan.keys.clone(), stamps, plan.may_lie());
+        oracle.set_default_ttl(kind.default_ttl_ms(&plan.options));
         if !kind.tells_sequence_numbers() {
             oracle.count_writes();
         }
@@ -416,6 +420,7 @@ impl Run {
             slots: vec![vec![None; usize::from(Slot::MAX) + 1]; plan.clients.len()],
             pause: None,
             restart: Restart::Close,
+            opening: None,
             ops: 0,
             crashes: 0,
             recoveries: Vec::new(),
@@ -629,6 +634,8 @@ impl Run {
             if self.court.lock().crashes_in_a_row >= CRASHES_IN_A_ROW_MAX {
                 self.world.set_faults_enabled(false);
             }
+            let clock = self.world.clock_mark();
+            self.court.lock().opening = Some(clock);
             let result = self.world.within(Phase::Opening, || self.kind.open(&self.world, &self.plan.options));
             if self.crashed() {
                 if let Ok(store) = result {
@@ -754,20 +761,22 @@ impl Run {
     /// Compares what the store shows with what it must show.
     fn verify(&self, store: &Arc<dyn Store>) -> Result<Verified, LifeEnd> {
         let restart = self.court.lock().restart;
+        let clock = self.court.lock().opening.unwrap_or_else(|| self.world.clock_mark());
         let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
-        let observed = match scan {
+        let mut observed = match scan {
             Ok(result) => {
                 let digest = self.oracle.lock().digest(&result.entries, Label::HARNESS);
-                Observed { digest: self.judge(digest)?, unreadable: Vec::new() }
+                Observed { digest: self.judge(digest)?, ..Observed::default() }
             }
             Err(failure) => {
                 self.accept(&failure, "the scan after open")?;
                 self.read_one_by_one(store)?
             }
         };
+        observed.timing = Some(self.world.timing(clock));
         // A failed sync may have thrown away what the operating system had been given. What a store shows when it is open
         // again must be beyond that: it has written it anew, if it was wise.
         let of_logs = |class| matches!(class, FileClass::Wal | FileClass::Other);
@@ -867,7 +876,7 @@ impl Run {
     }
 
     fn compare_reads(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
-        let result = check_reads(store.as_ref(), &self.oracle);
+        let result = check_reads(&self.world, store.as_ref(), &self.oracle);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }
@@ -990,11 +999,12 @@ impl Run {
                 self.hurry(store, Entry::new(*key, Some(*value)), *sync, *within_ms, label)
             }
             Op::Get { key, at: None } => {
-                let ticket = self.oracle.lock().begin_read(label);
+                let (clock, ticket) = self.begin_read(label);
                 let result = store.get(self.plan.keys.bytes(*key));
                 self.heard(&result, "get", |value| value.as_deref().map_or(0, hash_bytes))?;
                 if let Ok(value) = result {
                     self.answer(label, || value.as_deref().map_or(0, hash_bytes));
+                    let ticket = ticket.timed(self.world.timing(clock));
                     let judged = self.oracle.lock().end_get(ticket, *key, value.as_deref());
                     self.judge(judged)?;
                 }
@@ -1015,11 +1025,12 @@ impl Run {
             Op::Scan { bounds, reverse, limit, at } => self.scan(store, (*bounds, *reverse, *limit), *at, label),
             Op::Snapshot { slot } => {
                 self.release(store, *slot, label);
-                let ticket = self.oracle.lock().begin_read(label);
+                let (clock, ticket) = self.begin_read(label);
                 let result = store.snapshot();
                 self.heard(&result, "snapshot", |(_, at)| at.unwrap_or(0))?;
                 if let Ok((id, at)) = result {
                     self.answer_alone(label, || at.unwrap_or(0));
+                    let ticket = ticket.timed(self.world.timing(clock));
                     let judged = self.oracle.lock().end_snapshot(ticket, at);
                     let mark = self.judge(judged)?;
                     self.court.lock().slots[label.client as usize][usize::from(*slot)] = Some((id, mark));
@@ -1067,6 +1078,10 @@ impl Run {
             Op::DropKeyspace { keyspace } => self.drop_keyspace(store, *keyspace, label),
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
+            Op::Wait { ms } => {
+                self.world.sleep(Duration::from_millis(u64::from(*ms)));
+                Ok(())
+            }
             Op::Reopen | Op::Check => Ok(()),
         }
     }
@@ -1078,8 +1093,8 @@ impl Run {
         if keys.is_empty() {
             return Ok(());
         }
-        let entry = Entry { key: keys.start, value: None, end: Some(keys.end) };
-        let ticket = self.oracle.lock().begin_write([entry], label);
+        let entry = Entry::range(keys.start, keys.end);
+        let ticket = self.begin_write([entry], label);
         let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
         let commit = store.drop_keyspace(keyspace);
         let result = self.conclude(ticket, commit, 0, SyncMode::Always, label)?;
@@ -1087,6 +1102,17 @@ impl Run {
             self.world.with_sanitizer(|sanitizer| sanitizer.sync_acknowledged(promised));
         }
         Ok(())
+    }
+
+    fn begin_read(&self, label: Label) -> (ClockMark, ReadTicket) {
+        (self.world.clock_mark(), self.oracle.lock().begin_read(label))
+    }
+
+    fn begin_write(&self, entries: impl IntoIterator<Item = Entry>, label: Label) -> (ClockMark, WriteTicket) {
+        let (calls, clock) = (self.world.calls(), self.world.clock_mark());
+        let mut oracle = self.oracle.lock();
+        oracle.tell_time(calls);
+        (clock, oracle.begin_write(entries, label))
     }
 
     fn end_sync(&self, ticket: SyncTicket) {
@@ -1099,7 +1125,10 @@ impl Run {
     fn write_of(&self, entry: &Entry) -> Write {
         let key = self.plan.keys.bytes(entry.key).to_vec();
         match (entry.value, entry.end) {
-            (Some(value), _) => Write::Put { key, value: value.to_bytes() },
+            (Some(value), _) => match entry.lifetime {
+                Some(lifetime) => Write::PutExpiring { key, value: value.to_bytes(), lifetime },
+                None => Write::Put { key, value: value.to_bytes() },
+            },
             (None, Some(end)) => Write::DeleteRange { begin: key, end: self.plan.keys.bytes(end).to_vec() },
             (None, None) => Write::Delete { key },
         }
@@ -1113,12 +1142,7 @@ impl Run {
         sync: SyncMode,
         label: Label,
     ) -> Result<Result<(), Failure>, LifeEnd> {
-        let calls = self.world.calls();
-        let ticket = {
-            let mut oracle = self.oracle.lock();
-            oracle.tell_time(calls);
-            oracle.begin_write(entries.iter().copied(), label)
-        };
+        let ticket = self.begin_write(entries.iter().copied(), label);
         let commit = store.write(batch, sync);
         if let Err(failure) = &commit.result
             && matches!(failure.kind, FailureKind::Stalled | FailureKind::TimedOut)
@@ -1139,7 +1163,7 @@ impl Run {
     /// A write has returned: the oracle hears of it, a crash ends the client, an error must be explained.
     fn conclude(
         &self,
-        ticket: WriteTicket,
+        (clock, ticket): (ClockMark, WriteTicket),
         commit: Commit,
         count: u64,
         sync: SyncMode,
@@ -1163,7 +1187,8 @@ impl Run {
         let judged = {
             let mut oracle = self.oracle.lock();
             oracle.tell_time(calls);
-            oracle.end_write(ticket, commit.seq, outcome)
+            let told = oracle.tell_written(&ticket, commit.written_ms, self.world.timing(clock));
+            told.and_then(|()| oracle.end_write(ticket, commit.seq, outcome))
         };
         self.judge(judged)?;
         if crashed {
@@ -1202,12 +1227,13 @@ impl Run {
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let mut successor = Vec::new();
         let (from, to) = bounds.to_bytes(&self.plan.keys, &mut successor);
-        let ticket = self.oracle.lock().begin_read(label);
+        let (clock, ticket) = self.begin_read(label);
         let result = store.scan(snapshot.map(|(id, _)| id), from, to, reverse, limit);
         self.heard(&result, "scan", |result| result.entries.len() as u64)?;
         let Ok(result) = result else { return Ok(()) };
         self.answer_alone(label, || hash_entries(&result.entries));
         let asked = (bounds, reverse, limit);
+        let ticket = ticket.timed(self.world.timing(clock));
         let judged = match snapshot {
             Some((_, mark)) => self.oracle.lock().end_scan_at(ticket, mark, asked, &result.entries),
             None => self.oracle.lock().end_scan(ticket, asked, result.at, &result.entries),

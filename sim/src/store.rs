@@ -8,6 +8,7 @@
 //! failed.
 
 use crate::fault::{FaultKind, FileClass};
+use crate::op::Lifetime;
 use crate::sanitizer::Protocol;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -30,6 +31,16 @@ pub enum Write {
         /// Its value.
         value: Vec<u8>,
     },
+    /// The key has this value from now on and for a time, and none from then on. Only for stores that say
+    /// [so](StoreKind::has_expiry).
+    PutExpiring {
+        /// The key.
+        key: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+        /// For how long.
+        lifetime: Lifetime,
+    },
     /// The key has no value from now on.
     Delete {
         /// The key.
@@ -48,14 +59,17 @@ impl Write {
     /// The key that is written; of a range the first.
     pub fn key(&self) -> &[u8] {
         match self {
-            Write::Put { key, .. } | Write::Delete { key } | Write::DeleteRange { begin: key, .. } => key,
+            Write::Put { key, .. }
+            | Write::PutExpiring { key, .. }
+            | Write::Delete { key }
+            | Write::DeleteRange { begin: key, .. } => key,
         }
     }
 
     /// Its new value, if it has one.
     pub fn value(&self) -> Option<&[u8]> {
         match self {
-            Write::Put { value, .. } => Some(value),
+            Write::Put { value, .. } | Write::PutExpiring { value, .. } => Some(value),
             Write::Delete { .. } | Write::DeleteRange { .. } => None,
         }
     }
@@ -80,8 +94,18 @@ pub struct Commit {
     /// batch never reached a log and is surely absent; of a store that never tells numbers, see
     /// [`StoreKind::tells_sequence_numbers`], that it is indeterminate.
     pub seq: Option<u64>,
+    /// What the time was for the store when it wrote the batch, from which lifetimes are counted, in milliseconds since the Unix
+    /// epoch; where there are any.
+    pub written_ms: Option<u64>,
     /// Whether it was acknowledged.
     pub result: Result<(), Failure>,
+}
+
+impl Commit {
+    /// Of a batch without lifetimes.
+    pub fn new(seq: Option<u64>, result: Result<(), Failure>) -> Commit {
+        Commit { seq, written_ms: None, result }
+    }
 }
 
 /// A transaction that a store is asked to run: it reads keys, then a range, then writes, then commits.
@@ -226,7 +250,7 @@ pub trait Store: Send + Sync {
     /// for so long; without, it does not wait for background work at all ([`FailureKind::Stalled`]). What was given up has no
     /// number and is surely absent.
     fn write_hurried(&self, _batch: &[Write], _sync: SyncMode, _within: Option<Duration>) -> Commit {
-        Commit { seq: None, result: Err(Failure::not_offered("writes that do not wait")) }
+        Commit::new(None, Err(Failure::not_offered("writes that do not wait")))
     }
 
     /// The newest value of the key.
@@ -301,7 +325,7 @@ pub trait Store: Send + Sync {
     /// Drops a keyspace with all its keys, as one write of which the acknowledgement says that it is durable. What is written to
     /// it later finds it empty. See [`StoreKind::has_keyspaces`].
     fn drop_keyspace(&self, _keyspace: u8) -> Commit {
-        Commit { seq: None, result: Err(Failure::not_offered("keyspaces")) }
+        Commit::new(None, Err(Failure::not_offered("keyspaces")))
     }
 
     /// Ends all tasks of the store and lets go of its files. Later calls fail with [`FailureKind::Closed`]. There are none
@@ -364,6 +388,20 @@ pub trait StoreKind: Send + Sync {
     fn has_keyspaces(&self) -> bool {
         false
     }
+
+    /// Whether [`Write::PutExpiring`] means something to it. Scenarios in which values expire are meant for such stores only, which
+    /// have transactions as well.
+    fn has_expiry(&self) -> bool {
+        false
+    }
+
+    /// How many milliseconds a value is kept under these options that is put without a lifetime, if not for ever.
+    fn default_ttl_ms(&self, _options: &toml::Table) -> Option<u32> {
+        None
+    }
+
+    /// Takes what [`StoreKind::default_ttl_ms`] finds out of options.
+    fn drop_default_ttl(&self, _options: &mut toml::Table) {}
 
     /// Options as a scenario would name them, for scenarios that were written with another store in mind: a list is a choice
     /// that each seed makes.

@@ -4,9 +4,10 @@ mod health;
 mod keyspaces;
 mod protocol;
 
+use crate::clock::EPOCH_MS;
 use crate::env::strata_env;
 use crate::fault::FileClass;
-use crate::op::KEYSPACES_END;
+use crate::op::{KEYSPACES_END, Lifetime};
 use crate::sanitizer::Protocol;
 use crate::store::{
     CheckReport, Commit, Failure, FailureKind, KEYSPACES, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind,
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
-use strata::batch::WriteBatch;
+use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Keyspace, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
 use strata::event::{Event, Health, LevelShape, Listener};
@@ -165,6 +166,19 @@ impl StoreKind for StrataKind {
 
     fn has_keyspaces(&self) -> bool {
         true
+    }
+
+    fn has_expiry(&self) -> bool {
+        true
+    }
+
+    fn default_ttl_ms(&self, options: &toml::Table) -> Option<u32> {
+        let ms = options.get("default_ttl_ms")?.as_integer()?;
+        u32::try_from(ms).ok().filter(|&ms| ms > 0)
+    }
+
+    fn drop_default_ttl(&self, options: &mut toml::Table) {
+        options.remove("default_ttl_ms");
     }
 
     /// The smallest and the largest that is allowed, sizes beside the edges of sectors and pages, and shapes of the tree that
@@ -403,12 +417,12 @@ impl StrataStore {
                     if before.as_deref().is_some_and(|was| was != entries.payload()) =>
                 {
                     let message = "a write that was given up has not left its batch as it was".into();
-                    return Commit {
-                        seq: None,
-                        result: Err(Failure { kind: FailureKind::Other, message, file: None }),
-                    };
+                    return Commit::new(None, Err(Failure { kind: FailureKind::Other, message, file: None }));
                 }
-                result => return Commit { seq: entries.seqno(), result: result.map(|_| ()).map_err(failure) },
+                result => {
+                    let (seq, written_ms) = (entries.seqno(), entries.written_ms());
+                    return Commit { seq, written_ms, result: result.map(|_| ()).map_err(failure) };
+                }
             }
         }
     }
@@ -418,6 +432,9 @@ impl StrataStore {
         let keyspace = &self.keyspaces.current_or_new(&self.db, number)?;
         match write {
             Write::Put { value, .. } => batch.put_in(keyspace, key, value),
+            Write::PutExpiring { value, lifetime, .. } => {
+                batch.put_expiring_in(keyspace, key, value, expiry(*lifetime));
+            }
             Write::Delete { .. } => batch.delete_in(keyspace, key),
             Write::DeleteRange { end, .. } => batch.delete_range_in(keyspace, key, &self.end_in(number, end)),
         }
@@ -507,6 +524,13 @@ impl StrataStore {
     }
 }
 
+fn expiry(lifetime: Lifetime) -> Expiry {
+    match lifetime {
+        Lifetime::For(ms) => Expiry::After(Duration::from_millis(u64::from(ms))),
+        Lifetime::Until(_) => Expiry::At(lifetime.ends_at(EPOCH_MS as u64)),
+    }
+}
+
 /// Whether a write is of this key alone.
 fn writes_one(write: &Write, key: &[u8]) -> bool {
     !matches!(write, Write::DeleteRange { .. }) && write.key() == key
@@ -563,6 +587,9 @@ impl Store for StrataStore {
                 let (keyspace, key) = split(write.key());
                 match write {
                     Write::Put { value, .. } => txn.put_in(keyspace, key, value),
+                    Write::PutExpiring { value, lifetime, .. } => {
+                        txn.put_expiring_in(keyspace, key, value, expiry(*lifetime));
+                    }
                     Write::Delete { .. } => txn.delete_in(keyspace, key),
                     Write::DeleteRange { end, .. } => {
                         let end = self.end_in(self.keyspaces.split(write.key()).0, end);
@@ -574,6 +601,9 @@ impl Store for StrataStore {
         for write in script.writes {
             let (key, expected) = match write {
                 Write::Put { key, value } => (key, Some(value.as_slice())),
+                // It may have expired already, by a time that only the store knows.
+                Write::PutExpiring { lifetime: Lifetime::Until(_), .. } => continue,
+                Write::PutExpiring { key, value, .. } => (key, Some(value.as_slice())),
                 Write::Delete { key } => (key, None),
                 Write::DeleteRange { begin, .. } if script.writes.iter().any(|write| writes_one(write, begin)) => {
                     continue;
@@ -613,7 +643,8 @@ impl Store for StrataStore {
             }
             Err(error) => (Err(failure(error)), None),
         };
-        Ok(Transacted { begun_at, values, entries, conflict, commit: Commit { seq: batch.seqno(), result } })
+        let commit = Commit { seq: batch.seqno(), written_ms: batch.written_ms(), result };
+        Ok(Transacted { begun_at, values, entries, conflict, commit })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
@@ -711,16 +742,16 @@ impl Store for StrataStore {
         loop {
             let keyspace = match self.keyspaces.current_or_new(&self.db, number) {
                 Ok(keyspace) => keyspace,
-                Err(error) => return Commit { seq: None, result: Err(failure(error)) },
+                Err(error) => return Commit::new(None, Err(failure(error))),
             };
             match self.db.drop_keyspace(&keyspace) {
-                Ok(seqno) => return Commit { seq: Some(seqno), result: Ok(()) },
+                Ok(seqno) => return Commit::new(Some(seqno), Ok(())),
                 // Somebody else was first.
                 Err(Error::NoSuchKeyspace { .. }) => {}
                 Err(error) => {
                     let seq = self.keyspaces.dropped_at(&keyspace);
                     self.keyspaces.dropping(keyspace.id(), None);
-                    return Commit { seq, result: Err(failure(error)) };
+                    return Commit::new(seq, Err(failure(error)));
                 }
             }
         }

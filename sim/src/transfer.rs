@@ -34,6 +34,9 @@ pub fn transfer(mut scenario: Scenario, kind: &dyn StoreKind) -> Result<Transfer
     if !kind.has_transactions() && scenario.workload.iter().any(|work| work.op == OpKind::Transaction) {
         return Err(format!("{} has no transactions", kind.name()));
     }
+    if !kind.has_expiry() && scenario.workload.iter().any(|work| work.op == OpKind::PutExpiring) {
+        return Err(format!("{} keeps its values for ever", kind.name()));
+    }
     if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
         return Err(format!("{} has no range deletes", kind.name()));
     }

@@ -10,8 +10,8 @@
 use crate::disk::Profile;
 use crate::fault::FaultRule;
 use crate::op::{
-    Bounds, Entry, KeyId, Keys, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN, Value,
-    each_once,
+    Bounds, Entry, KeyId, Keys, Lifetime, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN,
+    Value, each_once,
 };
 use crate::rng::{Decisions, Site};
 use crate::scenario::{Check, Scenario, Span, Swarm, WORKLOAD, Work, nearest};
@@ -53,6 +53,13 @@ impl Plan {
     /// Whether this is looked at.
     pub fn checks(&self, check: Check) -> bool {
         self.checks.contains(&check)
+    }
+
+    /// The same with values that last, for those who know a state by what was written and not by when it is looked at.
+    pub fn lasting(mut self, kind: &dyn StoreKind) -> Plan {
+        kind.drop_default_ttl(&mut self.options);
+        self.clients.iter_mut().flatten().for_each(|op| *op = op.lasting());
+        self
     }
 
     /// Whether the disk may lie about what is durable, so that a crash may cost anything.
@@ -189,7 +196,8 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
     let policy = draw_policy(ops, &mut dice);
     let mix = if is_wild { Mix::wild(scenario, &mut dice) } else { Mix::of(scenario, &mut dice) };
-    let mut writer = Author::new(scenario, &keys, keyspaces, &mut dice);
+    let none_is_empty = kind.default_ttl_ms(&options).is_some();
+    let mut writer = Author::new(scenario, &keys, keyspaces, none_is_empty, &mut dice);
     let site = decisions.site("plan.ops");
     let mut dice = Dice { decisions, site };
     let mut lists = vec![Vec::with_capacity(ops as usize / clients + 1); clients];
@@ -250,6 +258,9 @@ fn draw_options(options: &toml::Table, dice: &mut Dice<'_>) -> toml::Table {
 pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
     if !kind.has_keyspaces() && scenario.keyspaces.high > 1 {
         return Err(format!("the store {} has no keyspaces", kind.name()));
+    }
+    if !kind.has_expiry() && scenario.workload.iter().any(|work| work.op == OpKind::PutExpiring) {
+        return Err(format!("the store {} keeps its values for ever", kind.name()));
     }
     if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
         return Err(format!("the store {} has no range deletes", kind.name()));
@@ -378,10 +389,12 @@ struct Author {
     /// What writes ask for: 0 leaves it to the options, 1 mixes.
     sync: u64,
     is_wild: bool,
+    /// Whether also an empty value would expire, so that none is written: see [`Author::stamped`].
+    none_is_empty: bool,
 }
 
 impl Author {
-    fn new(scenario: &Scenario, keys: &Keys, keyspaces: u8, dice: &mut Dice<'_>) -> Author {
+    fn new(scenario: &Scenario, keys: &Keys, keyspaces: u8, none_is_empty: bool, dice: &mut Dice<'_>) -> Author {
         let mut shuffled: Vec<KeyId> = (0..keys.count() as KeyId).collect();
         for i in (1..shuffled.len()).rev() {
             shuffled.swap(i, dice.below(i as u64 + 1) as usize);
@@ -395,7 +408,7 @@ impl Author {
         };
         let (slots, sync, is_wild) = (1 + dice.below(3), dice.below(2), scenario.swarm == Swarm::Wild);
         let keyspaces = (0..keyspaces).filter(|_| keyspaces > 1).map(|keyspace| keys.of_keyspace(keyspace)).collect();
-        Author { shuffled, hot, keyspaces, stamp: STAMP_FIRST, value_bytes, slots, sync, is_wild }
+        Author { shuffled, hot, keyspaces, stamp: STAMP_FIRST, value_bytes, slots, sync, is_wild, none_is_empty }
     }
 
     fn key(&mut self, keys: Option<u64>, dice: &mut Dice<'_>) -> KeyId {
@@ -411,8 +424,8 @@ impl Author {
         let max = self.value_bytes;
         let drawn = dice.below(64);
         let bytes = match drawn {
-            0 => return Value::NOTHING,
-            1..32 => min + drawn % 28,
+            0 if !self.none_is_empty => return Value::NOTHING,
+            0..32 => min + drawn % 28,
             32..56 => dice.scaled(min, max),
             _ if self.is_wild => (*dice.pick(&EDGES) - 1 + dice.below(3)).min(max),
             _ => {
@@ -423,6 +436,27 @@ impl Author {
         let stamp = self.stamp;
         self.stamp += 1;
         Value { stamp, bytes: bytes.max(min) as u32 }
+    }
+
+    /// A value that no other write has: two that look alike and expire at different times could not be told from each other.
+    fn stamped(&mut self, dice: &mut Dice<'_>) -> Value {
+        match self.value(dice) {
+            Value::NOTHING => {
+                self.stamp += 1;
+                Value { stamp: self.stamp - 1, bytes: VALUE_BYTES_MIN }
+            }
+            value => value,
+        }
+    }
+
+    /// Some expire at once, some while a few operations run, and some hardly within a run.
+    fn lifetime(dice: &mut Dice<'_>) -> Lifetime {
+        match dice.below(8) {
+            0 => Lifetime::For(0),
+            1..6 => Lifetime::For(dice.scaled(1, 400) as u32),
+            6 => Lifetime::For(dice.scaled(1, 100_000) as u32),
+            _ => Lifetime::Until(dice.scaled(1, 2000) as u32),
+        }
     }
 
     fn sync(&mut self, dice: &mut Dice<'_>) -> SyncMode {
@@ -513,6 +547,26 @@ impl Author {
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
             }
+            OpKind::PutExpiring => {
+                let count = 1 + dice.below(4);
+                let mut entries = Vec::new();
+                for place in 0..count {
+                    let key = self.key(work.keys, dice);
+                    if place > 0 && dice.once_in(4) {
+                        let value = if dice.once_in(2) { None } else { Some(self.stamped(dice)) };
+                        entries.push(Entry::new(key, value));
+                    } else {
+                        entries.push(Entry::expiring(key, self.stamped(dice), Author::lifetime(dice)));
+                    }
+                }
+                if !dice.once_in(8) {
+                    return Op::Batch { entries, sync: self.sync(dice) };
+                }
+                let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
+                let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
+                let (entries, serializable) = (each_once(entries), !dice.once_in(3));
+                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+            }
             OpKind::Transaction => {
                 let reads: Vec<KeyId> = (0..dice.below(4)).map(|_| self.key(work.keys, dice)).collect();
                 let scan = dice.once_in(3).then(|| (self.bounds(dice), [1, 2, 5, 100][dice.below(4) as usize]));
@@ -556,6 +610,7 @@ impl Author {
             }
             OpKind::Checkpoint => Op::Checkpoint,
             OpKind::Backup => Op::Backup,
+            OpKind::Wait => Op::Wait { ms: dice.scaled(1, 200) as u32 },
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,
         }

@@ -16,7 +16,7 @@
 //! Invariants: the world's own lock is never held while a task switches; every source of variety is a named decision;
 //! the trace has every event in it.
 
-use crate::clock::{Clock, Costs};
+use crate::clock::{Clock, ClockMark, Costs, Timing};
 use crate::disk::{CrashKind, Disk, Profile};
 use crate::fault::{FaultRule, FileClass, Injector};
 use crate::fiber::{Fiber, ThreadBound};
@@ -350,6 +350,16 @@ impl World {
     /// Virtual time of day, in milliseconds since the Unix epoch.
     pub fn wall_ms(&self) -> u64 {
         self.inner.state.lock().clock.wall_ms()
+    }
+
+    /// This moment, to be told later what could be read since.
+    pub fn clock_mark(&self) -> ClockMark {
+        self.inner.state.lock().clock.mark()
+    }
+
+    /// What a store could read from the clocks since that moment.
+    pub fn timing(&self, since: ClockMark) -> Timing {
+        self.inner.state.lock().clock.since(since)
     }
 
     /// Sets the wall clock forward or back.

@@ -1,12 +1,13 @@
 //! A frozen memtable becomes a table of level 0 of its keyspace.
 
-use crate::compaction::merge::Retention;
+use crate::compaction::merge::{Retention, Verdict};
+use crate::compaction::readers::Readers;
 use crate::env::{Env, OpenMode};
 use crate::error::Result;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, KeyspaceId, SeqNo};
+use crate::key::{InternalKey, KeyspaceId, Kind};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use crate::memtable::Memtable;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 /// Writes what readers can still see of a memtable to table `number`, and makes its bytes durable; its name is durable after
 /// a sync of the directory, which is the caller's. Returns `None`, and leaves no file, where the memtable is empty.
-/// Tombstones and range deletes stay: older versions may lie anywhere below. `options` are those of the keyspace.
+/// Tombstones, range deletes and what has expired stay: older versions may lie anywhere below. `options` are those of the keyspace.
 #[track_caller]
 pub fn flush(
     env: &Env,
@@ -25,7 +26,7 @@ pub fn flush(
     number: u64,
     keyspace: KeyspaceId,
     memtable: &Arc<Memtable>,
-    snapshots: Vec<SeqNo>,
+    readers: Readers,
     options: &Options,
 ) -> Result<Option<TableMeta>> {
     if memtable.is_empty() {
@@ -36,11 +37,14 @@ pub fn flush(
     let path = FileKind::Sst(number).path(dir);
     let file = env.open(&path, OpenMode::CreateNew)?;
     let mut writer = TableWriter::new(file, number, keyspace, TableOptions::at_level(options, 0));
-    let mut retention = Retention::new(snapshots, Fragments::clone(&memtable.fragments()));
+    let mut retention = Retention::new(readers, Fragments::clone(&memtable.fragments()));
     while iter.valid() {
         let entry = InternalKey::decode(iter.key()).expect("a memtable holds whole keys");
-        if retention.keep(entry, || true) {
-            writer.add(iter.key(), &iter.value())?;
+        let value = iter.value();
+        match retention.keep(entry, &value, || true) {
+            Verdict::Keep => writer.add(iter.key(), &value)?,
+            Verdict::Bury => writer.add(&buried(entry), b"")?,
+            Verdict::Drop => {}
         }
         iter.next()?;
     }
@@ -54,6 +58,11 @@ pub fn flush(
     Ok(Some(describe(number, keyspace, summary)))
 }
 
+/// The key of the tombstone that takes the place of an entry.
+pub(crate) fn buried(entry: InternalKey<'_>) -> Vec<u8> {
+    InternalKey { kind: Kind::Delete, ..entry }.encode()
+}
+
 /// What the manifest is to know of a table that was just written. Table numbers grow in the order in which memtables are
 /// flushed, so the number orders level 0 as well.
 pub(crate) fn describe(number: u64, keyspace: KeyspaceId, summary: TableSummary) -> TableMeta {
@@ -64,6 +73,7 @@ pub(crate) fn describe(number: u64, keyspace: KeyspaceId, summary: TableSummary)
         entries: summary.entries,
         deletes: summary.deletes,
         range_deletes: summary.range_deletes,
+        expiring: summary.expiring,
         smallest: summary.smallest,
         largest: summary.largest,
         seqno_min: summary.seqno_min,

@@ -4,10 +4,11 @@
 //! J1. What is read is taken for what the manifest says of it only after a look: an input whose checksums are right and whose
 //! entries are out of order, or outside of what was claimed, is corruption and reaches no output.
 
-use crate::compaction::flush::describe;
-use crate::compaction::merge::Retention;
+use crate::compaction::flush::{buried, describe};
+use crate::compaction::merge::{Retention, Verdict};
 use crate::compaction::picker::{may_any_lie_below, may_lie_below};
 use crate::compaction::plan::{Claim, Plan};
+use crate::compaction::readers::Readers;
 use crate::env::{Env, OpenMode};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
@@ -15,7 +16,7 @@ use crate::fragments::{Fragment, Fragments};
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, SeqNo, VALUE_LEN_MAX, compare, user_key};
+use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, SeqNo, compare, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
@@ -48,16 +49,13 @@ pub struct Surroundings<'a> {
     pub written: &'a dyn Fn(u64) -> bool,
 }
 
-/// Runs a plan against the version that it was made from. `snapshots` were listed after the inputs were fixed. The outputs'
+/// Runs a plan against the version that it was made from. `readers` were listed after the inputs were fixed. The outputs'
 /// bytes are durable when it returns; their names are after a sync of the directory, which is the caller's. After an error
 /// outputs may be left behind: they are in no version, and are removed as obsolete. `Ok(None)` where it was cancelled.
-pub fn run(
-    around: &Surroundings<'_>,
-    version: &Version,
-    plan: &Plan,
-    snapshots: Vec<SeqNo>,
-) -> Result<Option<VersionEdit>> {
+pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: Readers) -> Result<Option<VersionEdit>> {
     let mut edit = VersionEdit::default();
+    // What has expired for this merge must have expired for whoever opens the store later.
+    edit.time_ms = plan.tables().any(|(_, table)| table.expiring.is_some()).then_some(readers.now_ms());
     for (level, table) in plan.tables() {
         edit.removed.push((level, table.number));
     }
@@ -66,9 +64,12 @@ pub fn run(
         edit.added.push((plan.output_level, TableMeta::clone(table)));
         return Ok(Some(edit));
     }
+    if plan.expired {
+        return Ok(Some(edit));
+    }
 
     let mut input = input_iter(around, plan);
-    let mut retention = Retention::new(snapshots, fragments_of(around, plan)?);
+    let mut retention = Retention::new(readers, fragments_of(around, plan)?);
     let range_deletes =
         retention.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
     let (keyspace, level) = (version.keyspace, plan.output_level);
@@ -82,10 +83,18 @@ pub fn run(
         }
         entries += 1;
         let key = input.key();
-        let entry = sequence.admit(key, &input.value()).map_err(|found| odd_input(around, plan, &found))?;
-        if retention.keep(entry, || may_lie_below(version, plan.output_level, entry.user)) {
-            unpaid += (key.len() + input.value().len()) as u64;
-            output.add(key, &input.value())?;
+        let value = input.value();
+        let entry = sequence.admit(key, &value).map_err(|found| odd_input(around, plan, &found))?;
+        match retention.keep(entry, &value, || may_lie_below(version, plan.output_level, entry.user)) {
+            Verdict::Keep => {
+                unpaid += (key.len() + value.len()) as u64;
+                output.add(key, &value)?;
+            }
+            Verdict::Bury => {
+                unpaid += key.len() as u64;
+                output.add(&buried(entry), b"")?;
+            }
+            Verdict::Drop => {}
         }
         input.next()?;
         if unpaid >= PIECE_BYTES && !(around.written)(std::mem::take(&mut unpaid)) {
@@ -153,7 +162,7 @@ impl Sequence {
         let Some(entry) = InternalKey::decode(key) else {
             return Err(format!("{}, which is no internal key", key.escape_ascii()));
         };
-        if !entry.kind.is_point() || entry.user.len() > KEY_LEN_MAX || value.len() > VALUE_LEN_MAX {
+        if !entry.kind.is_point() || entry.user.len() > KEY_LEN_MAX || !entry.kind.admits_value(value.len()) {
             let (kind, key_len, value_len) = (entry.kind, entry.user.len(), value.len());
             return Err(format!("an entry of kind {kind:?} with {key_len} bytes of key and {value_len} of value"));
         }
@@ -322,6 +331,7 @@ mod tests {
                 entries: 2,
                 deletes: 0,
                 range_deletes: 0,
+                expiring: None,
                 smallest: key(smallest, 9, Kind::Put),
                 largest: key(largest, 4, Kind::Put),
                 seqno_min: 4,
@@ -335,6 +345,7 @@ mod tests {
             inputs: vec![(1, vec![table(7, b"f", b"m")]), (2, vec![table(3, b"c", b"h")])],
             output_level: 2,
             trivial_move: false,
+            expired: false,
         }
     }
 
@@ -355,6 +366,7 @@ mod tests {
             (&[(b"n", 5, Kind::Put)], "outside"),
             (&[(b"d", 10, Kind::Put)], "newer"),
             (&[(b"d", 5, Kind::Merge)], "Merge"),
+            (&[(b"d", 5, Kind::PutExpiring)], "of value"),
             (&[(&vec![b'd'; KEY_LEN_MAX + 1], 5, Kind::Put)], "bytes of key"),
         ] {
             let refused = told(entries).expect_err("an odd input");

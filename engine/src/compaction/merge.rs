@@ -8,17 +8,29 @@
 //! D3. A version is dropped when a newer range delete of the merge holds its key in the same stripe.
 //! D4. Of the range deletes of a fragment the newest of each stripe stays, and that of the oldest stripe goes, too, where
 //!     nothing older of its keys lies below.
+//! D5. A value that has expired for everybody who can see it is a tombstone: it hides what is older, and goes as one.
 //!
-//! The snapshots must have been listed after the inputs were fixed: a snapshot taken later is newer than every input.
+//! The snapshots must have been listed after the inputs were fixed: see [`super::readers`].
 
+use crate::compaction::readers::Readers;
 use crate::fragments::{Fragment, Fragments};
-use crate::key::{InternalKey, Kind, SeqNo};
+use crate::key::{InternalKey, Kind, SeqNo, expiry_of, has_expired};
 use crate::mark::sometimes;
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays as it is.
+    Keep,
+    /// A tombstone of the same sequence number takes its place.
+    Bury,
+    /// It goes.
+    Drop,
+}
 
 /// Decides entry by entry, fed in key order.
 pub struct Retention {
-    /// Ascending.
-    snapshots: Vec<SeqNo>,
+    readers: Readers,
     /// All range deletes of the merge.
     fragments: Fragments,
     key: Vec<u8>,
@@ -29,16 +41,14 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// For readers at these snapshots, in any order, and for now; `fragments` are the range deletes of all that is merged.
-    pub fn new(mut snapshots: Vec<SeqNo>, fragments: Fragments) -> Retention {
-        snapshots.sort_unstable();
-        snapshots.dedup();
-        Retention { snapshots, fragments, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
+    /// For these readers; `fragments` are the range deletes of all that is merged.
+    pub fn new(readers: Readers, fragments: Fragments) -> Retention {
+        Retention { readers, fragments, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
     }
 
-    /// Whether to keep this entry. `older_below` says whether an older version of the key may lie outside the inputs; it is
-    /// asked only for a tombstone that could go.
-    pub fn keep(&mut self, entry: InternalKey<'_>, older_below: impl FnOnce() -> bool) -> bool {
+    /// What becomes of this entry, with this value as it is stored. `older_below` says whether an older version of the key may
+    /// lie outside the inputs; it is asked only for a tombstone that could go.
+    pub fn keep(&mut self, entry: InternalKey<'_>, value: &[u8], older_below: impl FnOnce() -> bool) -> Verdict {
         let stripe = self.stripe_of(entry.seqno);
         let same_key = self.stripe.is_some() && self.key == entry.user;
         let shadowed = same_key && self.stripe == Some(stripe);
@@ -49,7 +59,8 @@ impl Retention {
             assert!(Some(stripe) <= self.stripe, "entries of {entry:?} are fed newest first");
         }
         self.stripe = Some(stripe);
-        let deletes = entry.kind == Kind::Delete;
+        let expired = entry.kind == Kind::PutExpiring && self.has_expired(entry.seqno, value);
+        let deletes = entry.kind == Kind::Delete || expired;
         let range_deleted = !self.fragments.is_empty() && self.is_range_deleted(entry.user, entry.seqno, stripe);
         sometimes!("a merge drops what a range delete holds", if range_deleted);
         let keep = !shadowed && !range_deleted && (!deletes || stripe > 0 || older_below());
@@ -57,12 +68,18 @@ impl Retention {
         sometimes!("a tombstone is kept for a snapshot", if keep && deletes && stripe > 0);
         sometimes!("a tombstone is kept for what may lie below", if keep && deletes && stripe == 0);
         sometimes!("a tombstone is dropped", if !keep && deletes && !shadowed && !range_deleted);
+        sometimes!("an expired value becomes a tombstone", if keep && expired);
+        sometimes!("an expired value is dropped", if !keep && expired && !shadowed && !range_deleted);
         if keep {
             self.kept += 1;
         } else {
             self.dropped += 1;
         }
-        keep
+        match (keep, expired) {
+            (true, false) => Verdict::Keep,
+            (true, true) => Verdict::Bury,
+            (false, _) => Verdict::Drop,
+        }
     }
 
     /// The range deletes that stay (D4), in order, and as one where they say the same side by side. `older_below` says whether
@@ -92,8 +109,19 @@ impl Retention {
         next.is_some_and(|deleted| self.stripe_of(deleted) == stripe)
     }
 
+    /// D5.
+    fn has_expired(&self, seqno: SeqNo, value: &[u8]) -> bool {
+        let expires_ms = expiry_of(value).expect("whoever reads entries has looked at their values");
+        let horizon_ms = self.readers.horizon_ms(seqno);
+        sometimes!(
+            "a value that has expired is kept for a snapshot",
+            if !has_expired(expires_ms, horizon_ms) && has_expired(expires_ms, self.readers.now_ms())
+        );
+        has_expired(expires_ms, horizon_ms)
+    }
+
     fn stripe_of(&self, seqno: SeqNo) -> usize {
-        self.snapshots.partition_point(|&snapshot| snapshot < seqno)
+        self.readers.stripe_of(seqno)
     }
 
     /// Entries kept and dropped so far.
@@ -105,8 +133,13 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compaction::readers::Reader;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    fn snapshots_at(seqnos: &[SeqNo]) -> Readers {
+        Readers::new(seqnos.iter().map(|&seqno| Reader { seqno, now_ms: 0 }).collect(), 0)
+    }
 
     type History = BTreeMap<(u8, std::cmp::Reverse<SeqNo>), Option<u8>>;
 
@@ -117,13 +150,13 @@ mod tests {
     }
 
     fn merged(history: &History, snapshots: &[SeqNo], older_below: bool) -> History {
-        let mut retention = Retention::new(snapshots.to_vec(), Fragments::new());
+        let mut retention = Retention::new(snapshots_at(snapshots), Fragments::new());
         history
             .iter()
             .filter(|((key, seqno), value)| {
                 let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
                 let user = [*key];
-                retention.keep(InternalKey::new(&user, seqno.0, kind), || older_below)
+                retention.keep(InternalKey::new(&user, seqno.0, kind), b"", || older_below) == Verdict::Keep
             })
             .map(|(key, value)| (*key, *value))
             .collect()
@@ -183,11 +216,11 @@ mod tests {
                     fragments.add(bytes(key), bytes(key + len), seqno);
                 }
             }
-            let mut retention = Retention::new(snapshots.clone(), fragments.clone());
+            let mut retention = Retention::new(snapshots_at(&snapshots), fragments.clone());
             let mut after = History::new();
             for (&(key, seqno), &value) in &history {
                 let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
-                if retention.keep(InternalKey::new(&[key], seqno.0, kind), || below) {
+                if retention.keep(InternalKey::new(&[key], seqno.0, kind), b"", || below) == Verdict::Keep {
                     after.insert((key, seqno), value);
                 }
             }
@@ -206,6 +239,73 @@ mod tests {
             if snapshots.is_empty() {
                 prop_assert!(below || kept.is_empty(), "no range delete outlives its use");
                 prop_assert!(kept.iter().all(|fragment| fragment.seqnos.len() == 1));
+            }
+        }
+    }
+
+    /// Versions of keys: a value with the time at which it expires, or none.
+    type Expiring = BTreeMap<(u8, std::cmp::Reverse<SeqNo>), Option<u64>>;
+
+    /// What a reader sees of `key`: the expiry stands for the value.
+    fn seen_in_time(history: &Expiring, key: u8, reader: Reader) -> Option<u64> {
+        let mut versions = history.range((key, std::cmp::Reverse(reader.seqno))..=(key, std::cmp::Reverse(0)));
+        versions.next().and_then(|(_, expires_ms)| *expires_ms).filter(|&expires_ms| reader.now_ms < expires_ms)
+    }
+
+    proptest! {
+        #[test]
+        fn what_expires_is_absent_for_the_same_readers_as_before(
+            writes in proptest::collection::btree_map(1u64..40, (0u8..4, proptest::option::of(0u64..100)), 0..30),
+            gaps in proptest::collection::vec((0u64..15, 0u64..30), 0..4),
+            later in 0u64..40,
+            below: bool,
+        ) {
+            let history: Expiring =
+                writes.iter().map(|(&seqno, &(key, expiry))| ((key, std::cmp::Reverse(seqno)), expiry)).collect();
+            // Seqnos and times grow together.
+            let mut last = Reader { seqno: 0, now_ms: 0 };
+            let mut readers: Vec<Reader> = gaps
+                .iter()
+                .map(|(seqnos, ms)| {
+                    last = Reader { seqno: last.seqno + seqnos, now_ms: last.now_ms + ms };
+                    last
+                })
+                .collect();
+            let now_ms = last.now_ms + later;
+            let mut retention = Retention::new(Readers::new(readers.clone(), now_ms), Fragments::new());
+            let mut after = Expiring::new();
+            for (&(key, seqno), &expiry) in &history {
+                let (kind, value) = match expiry {
+                    Some(expires_ms) => (Kind::PutExpiring, expires_ms.to_be_bytes().to_vec()),
+                    None => (Kind::Delete, Vec::new()),
+                };
+                match retention.keep(InternalKey::new(&[key], seqno.0, kind), &value, || below) {
+                    Verdict::Keep => {
+                        after.insert((key, seqno), expiry);
+                    }
+                    Verdict::Bury => {
+                        after.insert((key, seqno), None);
+                    }
+                    Verdict::Drop => {}
+                }
+            }
+            readers.extend([now_ms, now_ms + 20, 200].map(|now_ms| Reader { seqno: SeqNo::MAX >> 8, now_ms }));
+            for key in 0..4 {
+                for &reader in &readers {
+                    prop_assert_eq!(seen_in_time(&history, key, reader), seen_in_time(&after, key, reader), "{:?}", reader);
+                    let any_seen = |history: &Expiring| {
+                        history.range((key, std::cmp::Reverse(reader.seqno))..=(key, std::cmp::Reverse(0))).next().is_some()
+                    };
+                    // What lies further down is older than all this, and hidden as before.
+                    if below {
+                        prop_assert_eq!(any_seen(&history), any_seen(&after));
+                    }
+                }
+            }
+            let stale = |expiry: &Option<u64>| expiry.is_some_and(|expires_ms| expires_ms <= now_ms);
+            if gaps.is_empty() {
+                prop_assert!(after.values().all(|expiry| !stale(expiry)), "nothing that has expired keeps its value");
+                prop_assert!(below || after.values().all(Option::is_some), "no tombstone outlives its use");
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Reshaping the tree: which tables to merge ([`picker`], pure functions to a [`plan`]), what survives a merge ([`merge`]),
+//! Reshaping the tree: which tables to merge ([`picker`], pure functions to a [`plan`]), what survives a merge ([`merge`]) for
+//! whom ([`readers`]),
 //! and doing it ([`job`] for tables, [`flush`] for a memtable). A job takes what it needs and returns a
 //! [`VersionEdit`](crate::manifest::edit::VersionEdit); it knows no database and installs nothing.
 
@@ -8,3 +9,4 @@ pub mod merge;
 pub mod picker;
 pub mod plan;
 pub mod rate;
+pub mod readers;

@@ -8,9 +8,13 @@
 //!
 //! P1. Inputs taken from level 0 are its oldest tables without a gap: what is newer stays above what is older.
 //! P2. Every table of the output level that overlaps the user-key range of all inputs is an input.
+//! P3. A table goes unread only where every entry in it has expired for all who can see it, no snapshot is older than any of
+//!     them, it holds no range delete, and no older table, in level 0 or in any level below, lies in its range of user keys:
+//!     there is nothing that it hides.
 
 use crate::compaction::plan::{Claim, Plan};
-use crate::key::{KeyspaceId, user_key};
+use crate::compaction::readers::Readers;
+use crate::key::{EXPIRES_NEVER, KeyspaceId, has_expired, user_key};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
@@ -126,7 +130,13 @@ pub fn plan_range(
         if stale.is_empty() {
             return None;
         }
-        Plan { keyspace: version.keyspace, inputs: vec![(level, stale)], output_level: level, trivial_move: false }
+        Plan {
+            keyspace: version.keyspace,
+            inputs: vec![(level, stale)],
+            output_level: level,
+            trivial_move: false,
+            expired: false,
+        }
     };
     plan.trivial_move = false;
     Some(plan)
@@ -182,7 +192,47 @@ fn with_overlap(version: &Version, level: usize, upper: Vec<Arc<TableMeta>>) -> 
     if !lower.is_empty() {
         inputs.push((level + 1, lower));
     }
-    Plan { keyspace: version.keyspace, inputs, output_level: level + 1, trivial_move }
+    Plan { keyspace: version.keyspace, inputs, output_level: level + 1, trivial_move, expired: false }
+}
+
+/// Tables of one level that can go unread and leave nothing (P3), and that no running compaction holds.
+pub fn pick_expired(version: &Version, running: &[Claim], readers: &Readers) -> Option<Plan> {
+    let plan = |level: usize, tables: Vec<Arc<TableMeta>>| Plan {
+        keyspace: version.keyspace,
+        inputs: vec![(level, tables)],
+        output_level: level,
+        trivial_move: false,
+        expired: true,
+    };
+    (0..version.levels.len()).find_map(|level| {
+        let gone = |table: &&Arc<TableMeta>| {
+            readers.stripe_of(table.seqno_max) == 0
+                && expires_whole(version, level, table)
+                    .is_some_and(|last_ms| has_expired(last_ms, readers.horizon_ms(table.seqno_min)))
+                && free_of(Some(plan(level, vec![Arc::clone(table)])), running).is_some()
+        };
+        let gone: Vec<_> = version.levels[level].iter().filter(gone).cloned().collect();
+        let first = gone.first()?.clone();
+        // A run of several claims all between them, of which something may be running.
+        free_of(Some(plan(level, gone)), running).or_else(|| Some(plan(level, vec![first])))
+    })
+}
+
+/// When the next table will have expired that can go then, if no snapshot holds it.
+pub fn next_expiry_ms(version: &Version, now_ms: u64) -> Option<u64> {
+    let last_ms = version.tables().filter_map(|(level, table)| expires_whole(version, level, table));
+    last_ms.filter(|&last_ms| last_ms > now_ms && last_ms != EXPIRES_NEVER).min()
+}
+
+/// When the last entry of a table has expired, if none lasts and the table hides nothing (P3).
+fn expires_whole(version: &Version, level: usize, table: &TableMeta) -> Option<u64> {
+    let expiring = table.expiring.filter(|expiring| expiring.count == table.entries && table.range_deletes == 0)?;
+    let (from, to) = (table.smallest_user(), table.largest_user());
+    let mut older_in_zero = version.levels[0].iter().filter(|other| level == 0 && other.epoch < table.epoch);
+    let mut below = level + 1..version.levels.len();
+    let hides = older_in_zero.any(|other| overlaps(other, Some(from), Some(to)))
+        || below.any(|below| !version.overlapping(below, Bound::Included(from), Bound::Included(to)).is_empty());
+    (!hides).then_some(expiring.last_ms)
 }
 
 /// Whether any table below `level` may hold the user key: if so, a tombstone for it must stay.

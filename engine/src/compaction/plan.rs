@@ -15,6 +15,8 @@ pub struct Plan {
     pub output_level: usize,
     /// Whether the one input only changes its level, as it is.
     pub trivial_move: bool,
+    /// Whether the inputs only go, unread: all that they hold has expired, and it hides nothing.
+    pub expired: bool,
 }
 
 impl Plan {

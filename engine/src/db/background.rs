@@ -21,10 +21,12 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Operation};
 use crate::filename::FileKind;
 use crate::key::{KeyspaceId, user_key};
+use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::VersionEdit;
 use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Starts the tasks of a store.
@@ -201,9 +203,12 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
             continue;
         };
         let number = drawn.draw();
-        let snapshots = state.snapshot_seqnos();
+        let readers = state.readers();
         state.env.yield_point("flush: snapshots listed, nothing merged");
-        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, snapshots, &entry.options)?;
+        if memtable.has_expiring() {
+            edit.time_ms = edit.time_ms.max(Some(readers.now_ms()));
+        }
+        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, readers, &entry.options)?;
         edit.added.extend(table.map(|table| (0, table)));
     }
     sometimes!("a flush writes tables of several keyspaces", if edit.added.len() > 1);
@@ -233,10 +238,13 @@ fn compaction_task(state: &State) {
             if work.shutting_down {
                 return;
             }
-            let held = held_back(state, work.compaction_failure.as_ref());
-            if held.is_none() && work.manual_waiting == 0 {
+            let mut until = held_back(state, work.compaction_failure.as_ref());
+            if until.is_none() && work.manual_waiting == 0 {
+                // Let go of before the wait: it would hold the files of a version that is gone.
                 let catalog = state.view.load().catalog.clone();
-                if let Some(plan) = picker::pick_of_all(&catalog, &work.running, &work.cursors) {
+                let (expired, next) = expired(state, &catalog, &work);
+                let due = || picker::pick_of_all(&catalog, &work.running, &work.cursors);
+                if let Some(plan) = expired.or_else(due) {
                     let claim = begin(state, &mut work, &plan);
                     break (plan, claim);
                 }
@@ -247,13 +255,28 @@ fn compaction_task(state: &State) {
                     state.vitals.report(&state.events, Part::Compaction, None);
                     state.work_changed.notify_all();
                 }
+                until = next;
             }
-            wait(state, &mut work, held);
+            wait(state, &mut work, until);
         };
         drop(work);
         let result = compact(state, &plan);
         end(state, &claim, result.err());
     }
+}
+
+/// The tables that can go because all that they hold has expired, or when, by the monotonic clock, there will be some.
+fn expired(state: &State, catalog: &Catalog, work: &Work) -> (Option<Plan>, Option<Duration>) {
+    let versions = || catalog.entries().iter().map(|entry| &entry.version).filter(|version| version.has_expiring());
+    if versions().next().is_none() {
+        return (None, None);
+    }
+    // Before the snapshots are listed: one that is let go of after that sees it.
+    state.sweep_waits.store(true, Ordering::Release);
+    let (now, readers) = (state.env.now(), state.readers());
+    let plan = versions().find_map(|version| picker::pick_expired(version, &work.running, &readers));
+    let next_ms = versions().filter_map(|version| picker::next_expiry_ms(version, readers.now_ms())).min();
+    (plan, next_ms.and_then(|next_ms| now.checked_add(Duration::from_millis(next_ms - readers.now_ms()))))
 }
 
 /// Marks a plan as running.
@@ -348,15 +371,16 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         written: &|bytes| pay(state, bytes, &urgency),
     };
     // Listed after the inputs were fixed: a snapshot that is taken from now on is newer than all of them.
-    let snapshots = state.snapshot_seqnos();
+    let readers = state.readers();
     state.env.yield_point("compaction: snapshots listed, nothing merged");
-    let Some(edit) = job::run(&around, &entry.version, plan, snapshots)? else {
+    let Some(edit) = job::run(&around, &entry.version, plan, readers)? else {
         sometimes!("a compaction is cancelled by closing");
         return Ok(false);
     };
     let outputs = edit.added.len();
     sometimes!("a table moves down as it is", if plan.trivial_move);
     sometimes!("a compaction leaves no table", if outputs == 0);
+    sometimes!("tables that have expired go unread", if plan.expired);
     sometimes!("a compaction writes several tables", if outputs > 1);
     if !plan.trivial_move && outputs > 0 {
         state.env.sync_dir(&state.dir)?;

@@ -6,7 +6,8 @@
 //! memtable.
 //!
 //! A version is never missed, because the transaction's snapshot keeps what is newer than it from being merged away, with
-//! one exception that is none: a key that was absent, was written and deleted again. Whoever read it would read the same now.
+//! one exception that is none: a key that was absent, was written and deleted again, or has expired. Whoever read it would read
+//! the same now.
 
 use crate::batch::WriteBatch;
 use crate::db::iter::{Range, before_all_of, internal_key};

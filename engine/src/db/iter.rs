@@ -1,13 +1,14 @@
 //! Walking over keys in either direction, as a reader at one seqno sees them.
 //!
 //! Beneath is one merged stream of internal entries: every version of every key, newest first within a key. This iterator
-//! shows of each key the newest version that is not newer than its seqno, and no key whose version is a tombstone or older
-//! than a range delete that holds it. What lies in older places than a range delete is not even looked at: the cursors of
+//! shows of each key the newest version that is not newer than its seqno, and no key whose version is a tombstone, has expired
+//! or is older than a range delete that holds it. What lies in older places than a range delete is not even looked at: the cursors of
 //! these places jump to its end.
 //!
 //! Where the inner cursor stands: after a step forward, on the entry that is shown; after a step backward, before all entries
 //! of the key that is shown. A change of direction seeks.
 
+use crate::compaction::readers::Reader;
 use crate::db::deleted::DeletedRanges;
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, SEQNO_MAX, SeqNo, prefix_end};
+use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -118,7 +119,7 @@ pub struct DbIter {
     inner: MergeIter,
     deleted: DeletedRanges,
     range: Range,
-    seqno: SeqNo,
+    at: Reader,
     direction: Direction,
     valid: bool,
     key: Vec<u8>,
@@ -131,12 +132,12 @@ impl DbIter {
         state: &Arc<State>,
         view: Arc<ReadView>,
         keyspace: KeyspaceId,
-        seqno: SeqNo,
+        at: Reader,
         range: Range,
     ) -> Result<DbIter> {
         let version = view.keyspace(keyspace)?.version.clone();
         let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
-        let mut deleted = DeletedRanges::new(seqno);
+        let mut deleted = DeletedRanges::new(at.seqno);
         for memtable in view.memtables(keyspace) {
             if memtable.has_range_deletes() {
                 deleted.add(children.len(), memtable.fragments());
@@ -163,7 +164,7 @@ impl DbIter {
             inner: MergeIter::new(children),
             deleted,
             range,
-            seqno,
+            at,
             direction: Direction::Forward,
             valid: false,
             key: Vec::new(),
@@ -197,7 +198,12 @@ impl DbIter {
 
     /// The newest write that the iterator shows.
     pub fn seqno(&self) -> SeqNo {
-        self.seqno
+        self.at.seqno
+    }
+
+    /// The store's time for which it shows what has not expired, in milliseconds since the Unix epoch.
+    pub fn time_ms(&self) -> u64 {
+        self.at.now_ms
     }
 
     /// Goes to the first key.
@@ -326,6 +332,17 @@ impl DbIter {
         internal_key(self.inner.key(), &self.state.dir)
     }
 
+    /// The value that this reader sees in the entry that the inner cursor is at.
+    fn value_here(&self, entry: InternalKey<'_>) -> Result<Option<Bytes>> {
+        let Some(lookup) = Lookup::of(entry.kind, || self.inner.value()) else {
+            let expected = format!("entries with values of their kinds, found {entry:?}");
+            return Err(Error::corruption(&self.state.dir, 0, expected));
+        };
+        let value = lookup.value_at(|| self.at.now_ms);
+        sometimes!("an iterator passes an expired value", if value.is_none() && entry.kind == Kind::PutExpiring);
+        Ok(value)
+    }
+
     /// From the inner cursor on: shows the first key that this reader sees. The cursor is on no version of a key that was
     /// shown already.
     fn show_next(&mut self) -> Result<()> {
@@ -336,16 +353,16 @@ impl DbIter {
                 return Ok(());
             }
             let is_hidden = hidden.as_deref() == Some(entry.user);
-            sometimes!("an iterator passes a version that is too new", if entry.seqno > self.seqno);
-            if entry.seqno <= self.seqno && !is_hidden {
+            sometimes!("an iterator passes a version that is too new", if entry.seqno > self.at.seqno);
+            if entry.seqno <= self.at.seqno && !is_hidden {
                 if !self.deleted.is_empty() && self.pass_if_deleted()? {
                     continue;
                 }
                 let entry = self.inner_key()?;
-                if entry.kind == Kind::Put {
+                if let Some(value) = self.value_here(entry)? {
                     let user = entry.user.to_vec();
                     self.key = user;
-                    self.value = self.inner.value();
+                    self.value = value;
                     self.valid = true;
                     return Ok(());
                 }
@@ -392,9 +409,9 @@ impl DbIter {
                 if entry.user != key.as_slice() {
                     break;
                 }
-                if entry.seqno <= self.seqno {
+                if entry.seqno <= self.at.seqno {
                     let seqno = entry.seqno;
-                    found = if entry.kind == Kind::Put { Some((seqno, self.inner.value())) } else { None };
+                    found = self.value_here(entry)?.map(|value| (seqno, value));
                 }
                 self.inner.prev()?;
             }

@@ -4,6 +4,15 @@
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
 //! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, and [`check`] looks at
 //! all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
+//!
+//! # Time
+//!
+//! Entries can [expire](Db::put_expiring). What that is measured against is the store's time: that of the clock on the wall,
+//! which goes on with the monotonic clock, follows the wall clock forward, and does not go back when that is set back. A
+//! get takes the time when it looks, an iterator when it is made, and a snapshot when it is taken; all that is read through an
+//! iterator or a snapshot is as of that time. So what has been seen expired stays so as long as the store is open. It stays
+//! so for later openings if it had expired when the store was opened, or when a flush or a compaction has come upon it; what
+//! has expired since may be there again where the clock is set back between two openings, until its time comes again.
 
 mod background;
 mod check;
@@ -23,6 +32,7 @@ mod snapshot;
 mod stall;
 mod state;
 mod stats;
+mod time;
 mod write;
 
 pub use check::CheckReport;
@@ -35,7 +45,8 @@ pub use pin::{PinnedFile, PinnedFiles};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 
-use crate::batch::WriteBatch;
+use crate::batch::{Expiry, WriteBatch};
+use crate::compaction::readers::Reader;
 use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
 use crate::event::{Events, Health, Listener, Operation};
@@ -138,10 +149,38 @@ impl Db {
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
     }
 
-    /// Gives `key` this value, replacing any other. Durable as [`Options::durability`] says.
+    /// Gives `key` this value, replacing any other, for ever or as long as [`Options::default_ttl_ms`] says. Durable as
+    /// [`Options::durability`] says.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.put(key, value);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// Gives `key` this value for a time: from then on the key is absent, as if it had been deleted, for gets and scans alike, and
+    /// what it had before does not come back. `expiry` is a [`Duration`](std::time::Duration) from now, or one of [`Expiry`].
+    /// Times are milliseconds of the [store's time](crate::db#time).
+    ///
+    /// Nothing has to be read or deleted to have the space back: compactions drop what has expired, and a table of which
+    /// every entry has goes as a whole, unread. That an entry expires is no write: no transaction meets it as a conflict.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use std::time::Duration;
+    /// use strata::batch::Expiry;
+    ///
+    /// db.put_expiring(b"session/ada", b"token", Duration::from_secs(3600))?;
+    /// db.put_expiring(b"session/bob", b"token", Duration::ZERO)?;
+    /// db.put_expiring(b"session/eve", b"token", Expiry::At(1_000))?;
+    /// assert!(db.get(b"session/ada")?.is_some());
+    /// assert_eq!(db.get(b"session/bob")?, None);
+    /// assert_eq!(db.get(b"session/eve")?, None, "that was in 1970");
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn put_expiring(&self, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(key, value, expiry);
         self.write(&mut batch, WriteOptions::default())
     }
 
@@ -262,7 +301,7 @@ impl Db {
         self.refuse_foreign(snapshot)?;
         self.metered_get(key, || {
             let (view, _) = self.state.consistent_view();
-            read::get(&self.state, &view, KEYSPACE_DEFAULT, key, snapshot.seqno())
+            read::get(&self.state, &view, KEYSPACE_DEFAULT, key, snapshot.seqno(), || snapshot.time_ms())
         })
     }
 
@@ -271,7 +310,7 @@ impl Db {
         self.state.ensure_open()?;
         self.metered_get(key, || {
             let (view, seqno) = self.state.consistent_view();
-            read::get(&self.state, &view, keyspace, key, seqno)
+            read::get(&self.state, &view, keyspace, key, seqno, || self.state.now_ms())
         })
     }
 
@@ -290,14 +329,15 @@ impl Db {
     pub fn iter(&self, range: Range) -> Result<DbIter> {
         self.state.ensure_open()?;
         let (view, seqno) = self.state.consistent_view();
-        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, seqno, range)
+        let at = Reader { seqno, now_ms: self.state.now_ms() };
+        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, at, range)
     }
 
     /// A cursor over the keys of `range` as the snapshot shows them.
     pub fn iter_at(&self, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
         self.refuse_foreign(snapshot)?;
         let (view, _) = self.state.consistent_view();
-        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, snapshot.seqno(), range)
+        DbIter::new(&self.state, view, KEYSPACE_DEFAULT, snapshot.at(), range)
     }
 
     /// A consistent picture of the store as it is now, for as long as it is held.
@@ -458,7 +498,7 @@ impl Db {
         self.refuse_foreign(snapshot)?;
         self.metered_get(key, || {
             let view = self.state.view_at(keyspace.id(), snapshot.seqno())?;
-            read::get(&self.state, &view, keyspace.id(), key, snapshot.seqno())
+            read::get(&self.state, &view, keyspace.id(), key, snapshot.seqno(), || snapshot.time_ms())
         })
     }
 
@@ -466,14 +506,15 @@ impl Db {
     pub fn iter_in(&self, keyspace: &Keyspace, range: Range) -> Result<DbIter> {
         self.state.ensure_open()?;
         let (view, seqno) = self.state.consistent_view();
-        DbIter::new(&self.state, view, keyspace.id(), seqno, range)
+        let at = Reader { seqno, now_ms: self.state.now_ms() };
+        DbIter::new(&self.state, view, keyspace.id(), at, range)
     }
 
     /// [`Db::iter_at`] for a keyspace, which the snapshot shows also where it was dropped since.
     pub fn iter_in_at(&self, keyspace: &Keyspace, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
         self.refuse_foreign(snapshot)?;
         let view = self.state.view_at(keyspace.id(), snapshot.seqno())?;
-        DbIter::new(&self.state, view, keyspace.id(), snapshot.seqno(), range)
+        DbIter::new(&self.state, view, keyspace.id(), snapshot.at(), range)
     }
 
     /// [`Db::compact_range`] for a keyspace.

@@ -10,18 +10,21 @@ use crate::mark::sometimes;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The value of `key` of a keyspace as a reader at `seqno` sees it.
+/// The value of `key` of a keyspace as a reader at `seqno` sees it. The reader's time is asked for when the key is found, and so
+/// after the view was taken, and only if it matters.
 pub(crate) fn get(
     state: &State,
     view: &ReadView,
     keyspace: KeyspaceId,
     key: &[u8],
     seqno: SeqNo,
+    now_ms: impl FnOnce() -> u64,
 ) -> Result<Option<Bytes>> {
-    Ok(match find(state, view, keyspace, key, seqno)? {
-        Some(Lookup::Found(value)) => Some(value),
-        Some(Lookup::Deleted) | None => None,
-    })
+    let found = find(state, view, keyspace, key, seqno)?;
+    let expires = matches!(found, Some(Lookup::Expiring { .. }));
+    let value = found.and_then(|found| found.value_at(now_ms));
+    sometimes!("a get finds an expired value", if expires && value.is_none());
+    Ok(value)
 }
 
 fn find(state: &State, view: &ReadView, keyspace: KeyspaceId, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {

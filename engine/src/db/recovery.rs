@@ -19,10 +19,12 @@
 use crate::batch;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
+use crate::compaction::readers::Readers;
 use crate::db::check::shape;
 use crate::db::obsolete;
 use crate::db::reserve::{self, Reserve};
 use crate::db::state::{Opened, State};
+use crate::db::time::StoreTime;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Operation};
@@ -159,7 +161,13 @@ impl Recovery<'_> {
             "recovery finds an orphan manifest",
             if self.found.iter().any(|file| matches!(file, FileKind::Manifest(_)) && *file != current)
         );
-        let mut replayed = self.replay_logs()?;
+        let time = StoreTime::starting_at(self.env, self.versions.time_ms());
+        let now_ms = time.now_ms(self.env);
+        let mut replayed = self.replay_logs(now_ms)?;
+        if self.versions.current().entries().iter().any(|entry| entry.version.has_expiring()) {
+            // What has expired by now stays so, also for whoever opens the store when the clock was set back.
+            replayed.edit.time_ms = Some(now_ms);
+        }
 
         let number = self.versions.new_file_number();
         let wal = WalWriter::create(self.env, self.dir, number, self.versions.uuid(), replayed.last_seqno + 1)?;
@@ -182,6 +190,7 @@ impl Recovery<'_> {
             events: self.events,
             tables: Arc::new(TableCache::new(self.env.clone(), self.dir.to_path_buf(), blocks)),
             versions: self.versions,
+            time,
             wal,
             last_seqno: replayed.last_seqno,
             lock: lock.take().expect("the lock is held until a store has it"),
@@ -245,7 +254,8 @@ impl Recovery<'_> {
     }
 
     /// Replays the logs, oldest first, into tables of level 0 that nothing names yet.
-    fn replay_logs(&mut self) -> Result<Replay> {
+    /// Nobody reads yet, so what has expired at `now_ms` has expired for all.
+    fn replay_logs(&mut self, now_ms: u64) -> Result<Replay> {
         let mut replay_state = Replay {
             edit: VersionEdit::default(),
             last_seqno: self.versions.last_seqno().max(self.versions.current().seqno_max()),
@@ -284,7 +294,7 @@ impl Recovery<'_> {
                     if memtable.is_full(self.options.memtable_bytes) {
                         sometimes!("recovery fills more than one memtable");
                         let full = std::mem::take(&mut memtable);
-                        flush_replayed(self.env, self.dir, &self.versions, &full, &mut replay_state.edit)?;
+                        flush_replayed(self.env, self.dir, &self.versions, &full, &mut replay_state.edit, now_ms)?;
                     }
                     Ok(())
                 })?;
@@ -299,7 +309,7 @@ impl Recovery<'_> {
             floor = replayed.last_seqno.unwrap_or(floor);
             replay_state.dropped_bytes += replayed.dropped_bytes;
         }
-        flush_replayed(self.env, self.dir, &self.versions, &memtable, &mut replay_state.edit)?;
+        flush_replayed(self.env, self.dir, &self.versions, &memtable, &mut replay_state.edit, now_ms)?;
         sometimes!("recovery finds nothing to replay", if replay_state.entries == 0);
         sometimes!("recovery drops the torn tail of a wal", if replay_state.dropped_bytes > 0);
         Ok(replay_state)
@@ -332,6 +342,7 @@ fn flush_replayed(
     versions: &VersionSet,
     memtable: &Generation,
     edit: &mut VersionEdit,
+    now_ms: u64,
 ) -> Result<()> {
     for (keyspace, memtable) in memtable.memtables() {
         let Some(entry) = versions.current().get(keyspace).filter(|_| !memtable.is_empty()) else {
@@ -339,7 +350,11 @@ fn flush_replayed(
             continue;
         };
         let number = versions.new_file_number();
-        let table = flush(env, dir, number, keyspace, &memtable, Vec::new(), &entry.options)?;
+        let readers = Readers::new(Vec::new(), now_ms);
+        let table = flush(env, dir, number, keyspace, &memtable, readers, &entry.options)?;
+        if memtable.has_expiring() {
+            edit.time_ms = Some(now_ms);
+        }
         edit.added.extend(table.map(|table| (0, table)));
     }
     Ok(())

@@ -17,9 +17,11 @@
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
 use crate::compaction::rate::Bucket;
+use crate::compaction::readers::{Reader, Readers};
 use crate::db::health::{Part, Vitals};
 use crate::db::meter::Meters;
 use crate::db::reserve::Reserve;
+use crate::db::time::StoreTime;
 use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -62,6 +64,9 @@ pub(crate) struct State {
     /// Announces every change of `work` and of the view.
     pub(crate) work_changed: Condvar,
     pub(crate) snapshots: Mutex<Snapshots>,
+    pub(crate) time: StoreTime,
+    /// Whether tables that have expired wait for a snapshot to go.
+    pub(crate) sweep_waits: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     /// How fast background work may write, where there is a limit.
@@ -120,8 +125,8 @@ impl ReadView {
 /// The snapshots that are held, and what only they can see.
 #[derive(Default)]
 pub(crate) struct Snapshots {
-    /// How many there are of each seqno.
-    pub(crate) holders: BTreeMap<SeqNo, usize>,
+    /// How many there are of each.
+    pub(crate) holders: BTreeMap<Reader, usize>,
     /// Keyspaces that were dropped after one of them was taken.
     pub(crate) dropped: Vec<Dropped>,
 }
@@ -222,6 +227,7 @@ pub(crate) struct Opened {
     pub(crate) events: Events,
     pub(crate) tables: Arc<TableCache>,
     pub(crate) versions: VersionSet,
+    pub(crate) time: StoreTime,
     pub(crate) wal: WalWriter,
     pub(crate) last_seqno: SeqNo,
     pub(crate) lock: Box<dyn FileLock>,
@@ -268,6 +274,8 @@ impl State {
             work: Mutex::new("background work", Work { obsolete: opened.obsolete, ..Work::default() }),
             work_changed: Condvar::new("a change in background work"),
             snapshots: Mutex::new("snapshots", Snapshots::default()),
+            time: opened.time,
+            sweep_waits: AtomicBool::new(false),
             counters: Counters::default(),
             vitals: Vitals::new(),
             reserve: opened.reserve,
@@ -313,7 +321,7 @@ impl State {
     /// Lets go of dropped keyspaces that no snapshot shows.
     pub(crate) fn forget_dropped(&self) {
         let mut snapshots = self.snapshots.lock();
-        let oldest = snapshots.holders.keys().next().copied().unwrap_or(SeqNo::MAX);
+        let oldest = snapshots.holders.keys().map(|reader| reader.seqno).min().unwrap_or(SeqNo::MAX);
         let forgotten: Vec<_> = snapshots.dropped.extract_if(.., |dropped| dropped.seqno <= oldest).collect();
         drop(snapshots);
         if !forgotten.is_empty() {
@@ -386,9 +394,27 @@ impl State {
         Ok(())
     }
 
-    /// The seqnos at which somebody reads. To be called after the inputs of a merge have been fixed.
-    pub(crate) fn snapshot_seqnos(&self) -> Vec<SeqNo> {
-        self.snapshots.lock().holders.keys().copied().collect()
+    /// Who reads, now and later. To be called after the inputs of a merge have been fixed.
+    pub(crate) fn readers(&self) -> Readers {
+        let list = self.snapshots.lock();
+        // Read under the lock: for a snapshot that is not listed it is this time or later.
+        Readers::new(list.holders.keys().copied().collect(), self.now_ms())
+    }
+
+    /// The store's time, in milliseconds since the Unix epoch. A reader asks when it has its view (M3).
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.time.now_ms(&self.env)
+    }
+
+    /// Whether plain puts into any keyspace last for a time only.
+    pub(crate) fn has_default_ttl(&self) -> bool {
+        self.view.load().catalog.entries().iter().any(|entry| entry.options.default_ttl_ms > 0)
+    }
+
+    /// How long a plain put into this keyspace lasts, if not for ever.
+    pub(crate) fn default_ttl_ms(&self, keyspace: KeyspaceId) -> Option<u64> {
+        let ttl_ms = self.view.load().catalog.get(keyspace)?.options.default_ttl_ms;
+        (ttl_ms > 0).then_some(ttl_ms)
     }
 
     /// Refuses to go on once the store is closed.

@@ -121,11 +121,25 @@ impl CommitQueue {
         if let Err(refused) = batch.check().and_then(|()| state.ensure_open()) {
             return (Err(refused), "nothing");
         }
+        let mut given = None;
+        if state.has_default_ttl() && batch.puts_plainly_into(|keyspace| state.default_ttl_ms(keyspace).is_some()) {
+            let with_default = batch.with_default_ttl(|keyspace| state.default_ttl_ms(keyspace));
+            if let Err(refused) = with_default.check() {
+                return (Err(refused), "nothing");
+            }
+            given = Some(std::mem::replace(batch, with_default));
+        }
+        batch.begin_lifetimes(|| state.now_ms());
         let batch_taken = std::mem::take(batch);
         let waited_for = "the log, and the writers before it";
         let request = Request { batch: batch_taken, durability, guard, refusal: None, patience, waited_for };
         let (request, result) = self.commit(state, request);
         *batch = request.batch;
+        if let Some(mut given) = given.filter(|_| result.is_err()) {
+            // As it was before.
+            given.note_attempt(batch);
+            *batch = given;
+        }
         (result, request.waited_for)
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Calls that are counted and can be made to fail.
@@ -303,6 +304,41 @@ impl Clock for MemoryWorld {
 
     fn sleep(&self, duration: Duration) {
         *self.now.lock() += duration;
+    }
+}
+
+/// Clocks that show what they are told to.
+pub(crate) struct ManualClock {
+    now_ms: AtomicU64,
+    wall_ms: AtomicU64,
+}
+
+impl ManualClock {
+    /// A world in memory with such clocks, both at zero.
+    pub(crate) fn env() -> (Env, Arc<ManualClock>) {
+        let (memory, fs) = memory_env();
+        let clock = Arc::new(ManualClock { now_ms: AtomicU64::new(0), wall_ms: AtomicU64::new(0) });
+        (Env::new(fs, clock.clone(), memory.runtime), clock)
+    }
+
+    /// Sets the monotonic clock and the one on the wall.
+    pub(crate) fn set(&self, now_ms: u64, wall_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+        self.wall_ms.store(wall_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.now_ms.load(Ordering::Relaxed))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.wall_ms.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.now_ms.fetch_add(duration.as_millis() as u64, Ordering::Relaxed);
     }
 }
 

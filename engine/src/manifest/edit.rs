@@ -8,7 +8,7 @@
 //! tag 2    last seqno      varint                       tag 6    log closed     number, bytes, last seqno: varints
 //! tag 3    levels          varint                       tag 7    log removed    number varint
 //! tag 4    keyspace        see below                    tag 8    table removed  level, number: varints
-//!                                                       tag 9    table added    see below
+//! tag 10   time            ms since 1970 varint         tag 9    table added    see below
 //!
 //! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
 //!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
@@ -16,14 +16,15 @@
 //! option        tag varint | length varint | body        absent where the keyspace has what its store has
 //!               1, compression: u8 for each level        2, block bytes varint         3, restart interval varint
 //!               4, filter bits per key varint            5, level base bytes varint    6, level multiplier varint
-//!               7, table bytes varint
+//!               7, table bytes varint                    8, default ttl in ms varint
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
-//!               and only where there are any: range deletes varint
+//!               and only where there are range deletes, or entries that expire: range deletes varint
+//!               and only where entries expire: how many, first expiry, last expiry: varints
 //! ```
 //!
-//! Tags 1 to 3 appear at most once, and are absent where the edit does not say anything of the kind: a value that
+//! Tags 1 to 3 and 10 appear at most once, and are absent where the edit does not say anything of the kind: a value that
 //! happens to be the default is written like any other. So does the next number of a keyspace. The other tags repeat. A tag
 //! that is not known makes the edit unreadable, for skipping a change that one does not understand would be a wrong list.
 //!
@@ -31,7 +32,8 @@
 
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
 use crate::key::{
-    self, InternalKey, KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACE_NAME_LEN_MAX, KeyspaceId, SEQNO_MAX, SeqNo,
+    self, Expiries, InternalKey, KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACE_NAME_LEN_MAX, KeyspaceId, SEQNO_MAX,
+    SeqNo,
 };
 use crate::options::KeyspaceOptions;
 use crate::sst::{compression_from, compression_number};
@@ -51,6 +53,10 @@ const TAG_WAL_CLOSED: u64 = 6;
 const TAG_WAL_REMOVED: u64 = 7;
 const TAG_TABLE_REMOVED: u64 = 8;
 const TAG_TABLE_ADDED: u64 = 9;
+const TAG_TIME: u64 = 10;
+
+/// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
+pub const TIME_MS_MAX: u64 = 1 << 60;
 
 const KEYSPACE_NEXT: u8 = 0;
 const KEYSPACE_SET: u8 = 1;
@@ -63,6 +69,7 @@ const OPTION_FILTER_BITS_PER_KEY: u64 = 4;
 const OPTION_LEVEL_BASE_BYTES: u64 = 5;
 const OPTION_LEVEL_MULTIPLIER: u64 = 6;
 const OPTION_TABLE_BYTES: u64 = 7;
+const OPTION_DEFAULT_TTL_MS: u64 = 8;
 
 /// What the manifest knows of a table.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,6 +86,8 @@ pub struct TableMeta {
     pub deletes: u64,
     /// Range deletes in it, which are cut so that they lie within its bounds. There is at least one of these or an entry.
     pub range_deletes: u64,
+    /// Entries that expire, if there are any, and when.
+    pub expiring: Option<Expiries>,
     /// The first internal key.
     pub smallest: Vec<u8>,
     /// The last internal key, or the [end](key::range_end) of its last range delete: then its user key lies behind the table.
@@ -132,6 +141,10 @@ impl TableMeta {
             let (entries, deletes) = (self.entries, self.deletes);
             return Err(format!("table {} has {entries} entries, and {deletes} of them delete", self.number));
         }
+        if let Some(expiring) = self.expiring.filter(|expiring| !expiring.can_be_among(self.entries - self.deletes)) {
+            let (number, entries, deletes) = (self.number, self.entries, self.deletes);
+            return Err(format!("table {number} has {entries} entries, of which {deletes} delete, and {expiring:?}"));
+        }
         Ok(())
     }
 }
@@ -156,7 +169,10 @@ impl fmt::Debug for TableMeta {
             self.deletes,
             self.range_deletes,
             self.bytes
-        )
+        )?;
+        self.expiring.map_or(Ok(()), |Expiries { count, first_ms, last_ms }| {
+            write!(f, ", {count} expire within {first_ms} and {last_ms} ms")
+        })
     }
 }
 
@@ -209,6 +225,9 @@ pub struct VersionEdit {
     pub keyspaces_set: Vec<KeyspaceSet>,
     /// Keyspaces that go, after all their tables have left.
     pub keyspaces_dropped: Vec<KeyspaceId>,
+    /// The store's time, in milliseconds since the Unix epoch, for which the tables that were added were written: what had
+    /// expired by then may be gone, so it never goes back behind this.
+    pub time_ms: Option<u64>,
     /// Logs that count from now on.
     pub wals_added: Vec<u64>,
     /// Logs that nothing will be added to.
@@ -267,6 +286,9 @@ impl VersionEdit {
                 put_options(body, &set.options);
             });
         }
+        if let Some(time_ms) = self.time_ms {
+            field(TAG_TIME, &|body| numbers(body, &[time_ms]));
+        }
         for &number in &self.wals_added {
             field(TAG_WAL_ADDED, &|body| numbers(body, &[number]));
         }
@@ -287,8 +309,11 @@ impl VersionEdit {
                 put_u32(body, table.checksum);
                 put_bytes(body, &table.smallest);
                 put_bytes(body, &table.largest);
-                if table.range_deletes > 0 {
+                if table.range_deletes > 0 || table.expiring.is_some() {
                     put_varint(body, table.range_deletes);
+                }
+                if let Some(expiring) = &table.expiring {
+                    expiring.encode_into(body);
                 }
             });
         }
@@ -351,6 +376,7 @@ impl VersionEdit {
                     return Some(Err(format!("what this version knows to happen to a keyspace, found number {what}")));
                 }
             },
+            TAG_TIME => self.time_ms.replace(body.varint().filter(|&time_ms| time_ms <= TIME_MS_MAX)?).is_some(),
             TAG_WAL_ADDED => {
                 self.wals_added.push(body.varint()?);
                 false
@@ -393,6 +419,7 @@ fn put_options(out: &mut Vec<u8>, options: &KeyspaceOptions) {
         (OPTION_LEVEL_BASE_BYTES, options.level_base_bytes),
         (OPTION_LEVEL_MULTIPLIER, options.level_multiplier),
         (OPTION_TABLE_BYTES, options.table_bytes),
+        (OPTION_DEFAULT_TTL_MS, options.default_ttl_ms),
     ];
     let mut body = Vec::new();
     for (tag, number) in numbers.into_iter().filter_map(|(tag, number)| Some((tag, number?))) {
@@ -425,6 +452,7 @@ fn take_keyspace(body: &mut Decoder<'_>) -> Option<Result<KeyspaceSet, String>> 
             OPTION_LEVEL_BASE_BYTES => options.level_base_bytes.replace(value.varint()?).is_some(),
             OPTION_LEVEL_MULTIPLIER => options.level_multiplier.replace(value.varint()?).is_some(),
             OPTION_TABLE_BYTES => options.table_bytes.replace(value.varint()?).is_some(),
+            OPTION_DEFAULT_TTL_MS => options.default_ttl_ms.replace(value.varint()?).is_some(),
             _ => return Some(Err(format!("options of a keyspace that this version knows, found one with tag {tag}"))),
         };
         if twice || !value.is_empty() {
@@ -456,9 +484,13 @@ fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
         smallest: body.bytes()?.to_vec(),
         largest: body.bytes()?.to_vec(),
         range_deletes: 0,
+        expiring: None,
     };
     if !body.is_empty() {
-        table.range_deletes = body.varint().filter(|&range_deletes| range_deletes > 0)?;
+        table.range_deletes = body.varint()?;
+        if table.range_deletes == 0 || !body.is_empty() {
+            table.expiring = Some(Expiries::decode(body)?);
+        }
     }
     Some(table)
 }
@@ -489,6 +521,7 @@ mod tests {
                 entries,
                 deletes: entries / 2,
                 range_deletes: entries / 3,
+                expiring: (entries > 2).then(|| Expiries::of(bytes).and(number)),
                 smallest: InternalKey::new(x.as_slice().min(&y), a.max(b), Kind::Put).encode(),
                 largest: InternalKey::new(x.as_slice().max(&y), a.min(b), Kind::Delete).encode(),
                 seqno_min: a.min(b),
@@ -511,10 +544,19 @@ mod tests {
             proptest::option::of(1024u64..1 << 40),
             proptest::option::of(2u64..100),
             proptest::option::of(256u64..1 << 32),
+            proptest::option::of(any::<u64>()),
         );
         (1u32.., "[^d]{1,9}", options).prop_map(|(id, name, options)| {
-            let (compression, block_bytes, restart_interval, filter_bits_per_key, base, level_multiplier, table_bytes) =
-                options;
+            let (
+                compression,
+                block_bytes,
+                restart_interval,
+                filter_bits_per_key,
+                base,
+                level_multiplier,
+                table_bytes,
+                ttl,
+            ) = options;
             let options = KeyspaceOptions {
                 compression,
                 block_bytes,
@@ -523,6 +565,7 @@ mod tests {
                 level_base_bytes: base,
                 level_multiplier,
                 table_bytes,
+                default_ttl_ms: ttl,
             };
             KeyspaceSet { id, name, options }
         })
@@ -542,6 +585,7 @@ mod tests {
                 proptest::option::of(any::<u32>()),
                 proptest::collection::vec(keyspace(), 0..3),
                 proptest::collection::vec(1u32..9, 0..3),
+                proptest::option::of(0..=TIME_MS_MAX),
             ),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
@@ -558,6 +602,7 @@ mod tests {
                         next_keyspace: keyspaces.0,
                         keyspaces_set: keyspaces.1,
                         keyspaces_dropped: keyspaces.2,
+                        time_ms: keyspaces.3,
                         wals_added,
                         wals_closed,
                         wals_removed,
@@ -630,6 +675,7 @@ mod tests {
             entries: 2,
             deletes: 0,
             range_deletes: 0,
+            expiring: None,
             smallest: put(b"a"),
             largest: put(b"b"),
             seqno_min: 5,

@@ -143,13 +143,15 @@ struct Installed {
     /// Logs that count, by number; those that nothing will be added to with what is known of them.
     wals: BTreeMap<u64, Option<ClosedWal>>,
     last_seqno: SeqNo,
+    /// See [`VersionEdit::time_ms`].
+    time_ms: u64,
     next_file: u64,
 }
 
 impl Installed {
     fn empty(levels: usize, options: &Options) -> Installed {
         let catalog = Arc::new(Catalog::empty(levels, &Arc::new(options.clone())));
-        Installed { catalog, wals: BTreeMap::new(), last_seqno: 0, next_file: 1 }
+        Installed { catalog, wals: BTreeMap::new(), last_seqno: 0, time_ms: 0, next_file: 1 }
     }
 
     /// What counts after an edit; an error says what in the edit does not fit.
@@ -189,7 +191,8 @@ impl Installed {
         let in_tables = edit.added.iter().map(|(_, table)| table.seqno_max);
         let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
         let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
-        Ok(Installed { catalog, wals, last_seqno, next_file })
+        let time_ms = self.time_ms.max(edit.time_ms.unwrap_or(0));
+        Ok(Installed { catalog, wals, last_seqno, time_ms, next_file })
     }
 
     /// Itself, if a store can go on from here; an error says what has run out. Only damage gets here: a store refuses writes
@@ -226,6 +229,7 @@ impl Installed {
             next_keyspace: Some(self.catalog.next_id()).filter(|&next| next > KEYSPACE_DEFAULT + 1),
             keyspaces_set: self.keyspaces(),
             keyspaces_dropped: Vec::new(),
+            time_ms: (self.time_ms > 0).then_some(self.time_ms),
             wals_added: self.wals.keys().copied().collect(),
             wals_closed: self.wals.values().flatten().copied().collect(),
             wals_removed: Vec::new(),
@@ -440,6 +444,11 @@ impl VersionSet {
     /// Makes sure that `number`, which was found on disk, will not be drawn.
     pub fn bump_past(&self, number: u64) {
         self.numbers.bump_past(number);
+    }
+
+    /// The latest time that an edit has noted, in milliseconds since the Unix epoch; 0 where none has.
+    pub fn time_ms(&self) -> u64 {
+        self.installed.time_ms
     }
 
     /// The largest sequence number that the list knows of. Logs may hold larger ones.

@@ -43,6 +43,7 @@ fn table(text: &str) -> TableMeta {
         entries: 10,
         deletes: 1,
         range_deletes: 0,
+        expiring: None,
         smallest: InternalKey::new(smallest.as_bytes(), seqno_max, Kind::Put).encode(),
         largest: InternalKey::new(largest.as_bytes(), seqno_min, Kind::Put).encode(),
         seqno_min,

@@ -117,6 +117,11 @@ impl Version {
         self.tables().any(|(_, table)| table.range_deletes > 0)
     }
 
+    /// Whether entries of any table expire. Looks at all of them.
+    pub fn has_expiring(&self) -> bool {
+        self.tables().any(|(_, table)| table.expiring.is_some())
+    }
+
     /// All tables with their levels, from level 0 down.
     pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
         self.levels.iter().enumerate().flat_map(|(level, tables)| tables.iter().map(move |table| (level, table)))

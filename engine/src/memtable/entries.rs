@@ -20,6 +20,7 @@ const RANGE_WEIGHT_MAX: usize = 16_384;
 pub struct Memtable {
     list: SkipList,
     has_range_deletes: AtomicBool,
+    has_expiring: AtomicBool,
     fragments: ArcSwap<Fragments>,
     bytes: AtomicU64,
     entries: AtomicU64,
@@ -45,6 +46,7 @@ impl Memtable {
         Memtable {
             list: SkipList::new(),
             has_range_deletes: AtomicBool::new(false),
+            has_expiring: AtomicBool::new(false),
             fragments: ArcSwap::default(),
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
@@ -76,6 +78,9 @@ impl Memtable {
     /// may see the entry at once, so its sequence number must be above what they were told to read at. U1 is asserted.
     pub fn insert(&self, key: &[u8], seqno: SeqNo, kind: Kind, value: Bytes) {
         self.count(seqno, key.len() + value.len());
+        if kind == Kind::PutExpiring {
+            self.has_expiring.store(true, Ordering::Relaxed);
+        }
         self.list.insert(InternalKey::new(key, seqno, kind).encode().into_boxed_slice(), value);
         self.entries.fetch_add(1, Ordering::Relaxed);
     }
@@ -110,12 +115,8 @@ impl Memtable {
         if found.user != key {
             return None;
         }
-        let lookup = match found.kind {
-            Kind::Put => Lookup::Found(self.list.value(node).clone()),
-            Kind::Delete => Lookup::Deleted,
-            kind => unreachable!("an entry of kind {kind:?} is refused before it gets here"),
-        };
-        Some((found.seqno, lookup))
+        let lookup = Lookup::of(found.kind, || self.list.value(node).clone());
+        Some((found.seqno, lookup.expect("entries that say nothing of one key are refused before they get here")))
     }
 
     /// Bytes of memory that the entries take, closely estimated.
@@ -132,6 +133,11 @@ impl Memtable {
     #[inline]
     pub fn has_range_deletes(&self) -> bool {
         self.has_range_deletes.load(Ordering::Acquire)
+    }
+
+    /// Whether any entry expires.
+    pub fn has_expiring(&self) -> bool {
+        self.has_expiring.load(Ordering::Relaxed)
     }
 
     /// The range deletes so far, unmoved by later ones.

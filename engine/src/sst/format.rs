@@ -18,7 +18,9 @@
 //! properties   | file number varint | format version varint | keyspace varint | compression u8
 //!              | filter bits per key varint | entries varint | deletes varint | data blocks varint
 //!              | smallest seqno varint | largest seqno varint | smallest key, length first | largest key, length first |
-//!              and only where there are any: | range deletes varint | their offset varint | their length varint |
+//!              and only where there are range deletes, or entries that expire:
+//!              | range deletes varint | their offset varint | their length varint |
+//!              and only where entries expire: | how many varint | first expiry varint | last expiry varint |
 //!
 //! range        a block (see `block.rs`) with every entry a restart point
 //! deletes      key: the first key, an internal key of kind 2    value: the user key behind the last
@@ -39,7 +41,7 @@
 use crate::checksum::Checksum;
 use crate::coding::{Decoder, put_bytes, put_u32, put_u64, put_varint};
 use crate::error::{Error, Result};
-use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare};
+use crate::key::{Expiries, InternalKey, KEY_LEN_MAX, KeyspaceId, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare};
 use crate::options::Compression;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -250,6 +252,8 @@ pub struct Properties {
     pub range_offset: u64,
     /// Its length as stored.
     pub range_bytes: u64,
+    /// Entries that expire, if there are any, and when.
+    pub expiring: Option<Expiries>,
     /// Data blocks.
     pub data_blocks: u64,
     /// The smallest sequence number of an entry or range delete.
@@ -275,10 +279,13 @@ impl Properties {
         }
         put_bytes(out, &self.smallest);
         put_bytes(out, &self.largest);
-        if self.range_deletes > 0 {
+        if self.range_deletes > 0 || self.expiring.is_some() {
             for number in [self.range_deletes, self.range_offset, self.range_bytes] {
                 put_varint(out, number);
             }
+        }
+        if let Some(expiring) = &self.expiring {
+            expiring.encode_into(out);
         }
     }
 
@@ -294,6 +301,7 @@ impl Properties {
         let ordered = |key: &[u8]| InternalKey::decode(key).is_some_and(|key| key.user.len() <= KEY_LEN_MAX);
         let sound = (p.entries > 0 || p.range_deletes > 0)
             && p.deletes <= p.entries
+            && p.expiring.is_none_or(|expiring| expiring.can_be_among(p.entries - p.deletes))
             && (p.entries.min(1)..=p.entries).contains(&p.data_blocks)
             && p.seqno_min <= p.seqno_max
             && p.seqno_max <= SEQNO_MAX
@@ -315,6 +323,7 @@ impl Properties {
             range_deletes: 0,
             range_offset: 0,
             range_bytes: 0,
+            expiring: None,
             data_blocks: decoder.varint()?,
             seqno_min: decoder.varint()?,
             seqno_max: decoder.varint()?,
@@ -322,9 +331,13 @@ impl Properties {
             largest: decoder.bytes()?.to_vec(),
         };
         if !decoder.is_empty() {
-            properties.range_deletes = decoder.varint().filter(|&range_deletes| range_deletes > 0)?;
+            properties.range_deletes = decoder.varint()?;
             properties.range_offset = decoder.varint()?;
             properties.range_bytes = decoder.varint()?;
+            // What could have been left out is never written.
+            if properties.range_deletes == 0 || !decoder.is_empty() {
+                properties.expiring = Some(Expiries::decode(decoder)?);
+            }
         }
         Some(properties)
     }
@@ -492,7 +505,7 @@ mod tests {
             let key = InternalKey::new(&user, seqno, Kind::Put).encode();
             let properties = Properties {
                 number, format_version: FORMAT_VERSION, keyspace: 3, compression, filter_bits_per_key: 10,
-                entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, data_blocks: 1,
+                entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, expiring: None, data_blocks: 1,
                 seqno_min: 0, seqno_max: seqno,
                 smallest: key.clone(), largest: key,
             };

@@ -17,7 +17,8 @@ use crate::env::File;
 use crate::error::{Error, Result};
 use crate::fragments::{Fragment, Fragments};
 use crate::key::{
-    InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end, trailer,
+    Expiries, InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, expiry_of, range_end,
+    trailer,
 };
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -155,9 +156,11 @@ impl Table {
         }
         match InternalKey::decode(cursor.key()) {
             Some(found) if found.user != user_key => Ok(None),
-            Some(InternalKey { kind: Kind::Put, seqno, .. }) => Ok(Some((seqno, Lookup::Found(cursor.value())))),
-            Some(InternalKey { kind: Kind::Delete, seqno, .. }) => Ok(Some((seqno, Lookup::Deleted))),
-            _ => Err(self.unknown_kind(handle.offset)),
+            Some(InternalKey { kind, seqno, .. }) => match Lookup::of(kind, || cursor.value()) {
+                Some(lookup) => Ok(Some((seqno, lookup))),
+                None => Err(self.unknown_kind(handle.offset)),
+            },
+            None => Err(self.unknown_kind(handle.offset)),
         }
     }
 
@@ -178,8 +181,14 @@ impl Table {
         let mut ahead = ReadAhead::default();
         let mut cursor = BlockCursor::default();
         let (mut last_key, mut last_separator) = (Vec::new(), Vec::new());
-        let mut seen =
-            Properties { entries: 0, deletes: 0, seqno_min: SEQNO_MAX, seqno_max: 0, ..self.properties().clone() };
+        let mut seen = Properties {
+            entries: 0,
+            deletes: 0,
+            expiring: None,
+            seqno_min: SEQNO_MAX,
+            seqno_max: 0,
+            ..self.properties().clone()
+        };
         let mut offset = 0;
         for number in 0..self.blocks() {
             let (separator, handle) = self.index_entry(number)?;
@@ -211,8 +220,14 @@ impl Table {
                         InternalKey::decode(&last_key)
                     )));
                 }
-                if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX {
+                let value = cursor.value();
+                if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(value.len()) {
                     return Err(self.unknown_kind(handle.offset));
+                }
+                if key.kind == Kind::PutExpiring {
+                    let expires_ms = expiry_of(&value).expect("the length was looked at");
+                    let so_far = seen.expiring.map(|expiring| expiring.and(expires_ms));
+                    seen.expiring = Some(so_far.unwrap_or(Expiries::of(expires_ms)));
                 }
                 if !self.may_contain(key.user) {
                     return Err(wrong(format!("a filter with all keys, and it denies {key:?}")));
@@ -257,6 +272,7 @@ impl Table {
             entries: seen.entries,
             deletes: seen.deletes,
             range_deletes: seen.range_deletes,
+            expiring: seen.expiring,
             smallest: seen.smallest,
             largest: seen.largest,
             seqno_min: seen.seqno_min,
@@ -339,7 +355,7 @@ impl Table {
         Error::corruption(
             self.file.path(),
             offset,
-            "only keys and kinds of entry that this version knows in this block",
+            "only keys, values and kinds of entry that this version knows in this block",
         )
     }
 }

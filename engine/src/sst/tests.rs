@@ -450,6 +450,7 @@ impl Forged {
             entries: entries.len() as u64,
             deletes: 0,
             range_deletes: 0,
+            expiring: None,
             range_offset: 0,
             range_bytes: 0,
             data_blocks: self.blocks.len() as u64,

@@ -14,7 +14,7 @@ use crate::env::File;
 use crate::error::{Error, Result};
 use crate::fragments::Fragment;
 use crate::key::{
-    InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, VALUE_LEN_MAX, compare, range_end, user_key,
+    Expiries, InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, compare, expiry_of, range_end, user_key,
 };
 use crate::options::{Compression, Options};
 use std::cmp::Ordering;
@@ -58,6 +58,8 @@ pub struct TableSummary {
     pub deletes: u64,
     /// Range deletes, after they were cut.
     pub range_deletes: u64,
+    /// Entries that expire, if there are any, and when.
+    pub expiring: Option<Expiries>,
     /// The first key, encoded internal.
     pub smallest: Vec<u8>,
     /// The last key, encoded internal, or the end of the last range delete.
@@ -121,6 +123,7 @@ pub struct TableWriter {
     smallest: Vec<u8>,
     entries: u64,
     deletes: u64,
+    expiring: Option<Expiries>,
     seqno_min: SeqNo,
     seqno_max: SeqNo,
     failed: Option<Error>,
@@ -145,6 +148,7 @@ impl TableWriter {
             smallest: Vec::new(),
             entries: 0,
             deletes: 0,
+            expiring: None,
             seqno_min: SEQNO_MAX,
             seqno_max: 0,
             failed: None,
@@ -160,7 +164,7 @@ impl TableWriter {
         let parts = InternalKey::decode(key).expect("a table is given encoded internal keys");
         assert!(parts.kind.is_point(), "{parts:?} is of a kind that this version does not write");
         assert!(parts.user.len() <= KEY_LEN_MAX, "a key of {} bytes is beyond {KEY_LEN_MAX}", parts.user.len());
-        assert!(value.len() <= VALUE_LEN_MAX, "a value of {} bytes is beyond {VALUE_LEN_MAX}", value.len());
+        assert!(parts.kind.admits_value(value.len()), "{parts:?} cannot have a value of {} bytes", value.len());
         let mut new_user_key = true;
         if self.entries == 0 {
             self.smallest = key.to_vec();
@@ -183,6 +187,10 @@ impl TableWriter {
         self.block.add(key, value);
         self.entries += 1;
         self.deletes += u64::from(parts.kind == Kind::Delete);
+        if parts.kind == Kind::PutExpiring {
+            let expires_ms = expiry_of(value).expect("the length was looked at");
+            self.expiring = Some(self.expiring.map_or(Expiries::of(expires_ms), |expiring| expiring.and(expires_ms)));
+        }
         self.seqno_min = self.seqno_min.min(parts.seqno);
         self.seqno_max = self.seqno_max.max(parts.seqno);
         Ok(())
@@ -247,6 +255,7 @@ impl TableWriter {
             range_deletes: self.ranges.deletes,
             range_offset: if range_bytes > 0 { range_offset } else { 0 },
             range_bytes,
+            expiring: self.expiring,
             data_blocks: self.index.blocks(),
             seqno_min: self.seqno_min,
             seqno_max: self.seqno_max,
@@ -267,6 +276,7 @@ impl TableWriter {
             entries: self.entries,
             deletes: self.deletes,
             range_deletes: self.ranges.deletes,
+            expiring: self.expiring,
             smallest,
             largest,
             seqno_min: self.seqno_min,

@@ -14,13 +14,13 @@ mod scan;
 mod tests;
 mod writes;
 
-use crate::batch::WriteBatch;
+use crate::batch::{Expiry, WriteBatch};
 use crate::db::{Db, Keyspace, Range, ReadSet, Snapshot, WriteOptions};
 use crate::error::Result;
 use crate::key::{KeyspaceId, SeqNo};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use writes::Writes;
+use writes::{Writes, Written};
 
 /// What a transaction is protected from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,9 +75,9 @@ pub struct Transaction<'a> {
 #[derive(Debug)]
 enum Undo {
     /// The keyspace and the key, and what had been written to it before.
-    Key(KeyspaceId, Vec<u8>, Option<Option<Bytes>>),
+    Key(KeyspaceId, Vec<u8>, Option<Written>),
     /// The keyspace of the last range delete, and the writes to its keys before it.
-    Range(KeyspaceId, BTreeMap<Vec<u8>, Option<Bytes>>),
+    Range(KeyspaceId, BTreeMap<Vec<u8>, Written>),
 }
 
 /// A point inside a transaction that it can go back to.
@@ -124,7 +124,7 @@ impl<'a> Transaction<'a> {
     /// # Ok::<(), strata::error::Error>(())
     /// ```
     pub fn get_in(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(written) = self.own.get(&keyspace.id()).and_then(|own| own.get(key)) {
+        if let Some(written) = self.own.get(&keyspace.id()).and_then(|own| own.get(key, self.snapshot.time_ms())) {
             return Ok(written);
         }
         if self.isolation == Isolation::Serializable {
@@ -142,7 +142,8 @@ impl<'a> Transaction<'a> {
     /// The same of a keyspace.
     pub fn scan_in(&mut self, keyspace: &Keyspace, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
         let below = self.db.iter_in_at(keyspace, &self.snapshot, range.clone())?;
-        let entries = scan::merged(below, self.own.entry(keyspace.id()).or_default(), &range, limit)?;
+        let own = self.own.entry(keyspace.id()).or_default();
+        let entries = scan::merged(below, (own, self.snapshot.time_ms()), &range, limit)?;
         if self.isolation == Isolation::Serializable && limit > 0 {
             let walked = match entries.last() {
                 Some((last, _)) if entries.len() == limit => range.up_to(last),
@@ -160,7 +161,18 @@ impl<'a> Transaction<'a> {
 
     /// The same for a keyspace.
     pub fn put_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) {
-        self.write(keyspace.id(), key, Some(Bytes::copy_from_slice(value)));
+        self.write(keyspace.id(), key, Written::Put(Bytes::copy_from_slice(value)));
+    }
+
+    /// Gives `key` this value for a time when the transaction commits: see [`Db::put_expiring`]. A lifetime begins when the
+    /// transaction commits; until then it reads the value itself. That what it has read expires meanwhile is no conflict.
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) {
+        self.put_expiring_in(&self.default.clone(), key, value, expiry);
+    }
+
+    /// The same for a keyspace.
+    pub fn put_expiring_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) {
+        self.write(keyspace.id(), key, Written::Expiring(Bytes::copy_from_slice(value), expiry.into()));
     }
 
     /// Makes `key` absent when the transaction commits.
@@ -170,7 +182,7 @@ impl<'a> Transaction<'a> {
 
     /// The same for a keyspace.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: &[u8]) {
-        self.write(keyspace.id(), key, None);
+        self.write(keyspace.id(), key, Written::Delete);
     }
 
     /// Makes all keys from `begin` up to `end` absent when the transaction commits, `end` not among them; until then it sees
@@ -207,8 +219,8 @@ impl<'a> Transaction<'a> {
         self.undo.push(Undo::Range(keyspace.id(), within));
     }
 
-    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Bytes>) {
-        let before = self.own.entry(keyspace).or_default().keys.insert(key.to_vec(), value);
+    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], written: Written) {
+        let before = self.own.entry(keyspace).or_default().keys.insert(key.to_vec(), written);
         self.undo.push(Undo::Key(keyspace, key.to_vec(), before));
     }
 
@@ -225,8 +237,8 @@ impl<'a> Transaction<'a> {
             let (Undo::Key(keyspace, ..) | Undo::Range(keyspace, _)) = &undo;
             let own = self.own.get_mut(keyspace).expect("what is taken back was written");
             match undo {
-                Undo::Key(_, key, Some(value)) => {
-                    own.keys.insert(key, value);
+                Undo::Key(_, key, Some(written)) => {
+                    own.keys.insert(key, written);
                 }
                 Undo::Key(_, key, None) => {
                     own.keys.remove(&key);
@@ -263,14 +275,11 @@ impl<'a> Transaction<'a> {
                 }
                 batch.delete_range_in(keyspace, begin, end);
             }
-            for (key, value) in &own.keys {
+            for (key, written) in &own.keys {
                 if self.isolation == Isolation::Snapshot {
                     self.reads.add_key_in(keyspace, key);
                 }
-                match value {
-                    Some(value) => batch.put_in(keyspace, key, value),
-                    None => batch.delete_in(keyspace, key),
-                }
+                written.add_to(batch, keyspace, key);
             }
         }
         self.db.write_unless_changed(batch, self.reads, &self.snapshot, options)

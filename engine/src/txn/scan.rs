@@ -6,8 +6,13 @@ use crate::error::Result;
 use bytes::Bytes;
 
 /// The first `limit` entries of the range, in key order: those of `below`, a cursor over the snapshot, and what was written to the
-/// same keyspace.
-pub(super) fn merged(mut below: DbIter, writes: &Writes, range: &Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+/// same keyspace, as it is read at a time.
+pub(super) fn merged(
+    mut below: DbIter,
+    (writes, now_ms): (&Writes, u64),
+    range: &Range,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Bytes)>> {
     let mut entries = Vec::new();
     below.seek_to_first()?;
     let mut above = writes.keys.iter().filter(|(key, _)| range.contains(key)).peekable();
@@ -24,11 +29,11 @@ pub(super) fn merged(mut below: DbIter, writes: &Writes, range: &Range, limit: u
             below.next()?;
             continue;
         }
-        let (key, value) = above.next().expect("peeked at");
+        let (key, written) = above.next().expect("peeked at");
         if below.valid() && below.key() == key.as_slice() {
             below.next()?;
         }
-        if let Some(value) = value {
+        if let Some(value) = written.value(now_ms) {
             entries.push((key.clone(), value.clone()));
         }
     }

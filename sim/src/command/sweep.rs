@@ -96,7 +96,7 @@ fn subject_of(scenario: &Scenario, seed: u64) -> Result<Subject, String> {
     let kind = kind_of(&scenario.store)?;
     let plan = workload::plan(scenario, kind.as_ref(), &mut Decisions::from_seed(seed));
     let torn = scenario.faults.iter().any(|rule| rule.kind() == FaultKind::TornWrite);
-    Ok(Subject { plan: Arc::new(quiet(&plan)), seed, kind, torn })
+    Ok(Subject { plan: Arc::new(quiet(&plan, kind.as_ref())), seed, kind, torn })
 }
 
 pub(crate) fn sweep(dir: &Path, args: &SweepArgs) -> Result<bool, String> {

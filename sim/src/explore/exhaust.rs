@@ -144,7 +144,7 @@ fn plan_of(sequence: &Sequence, kind: &dyn StoreKind, profile: Profile) -> (Plan
         keys: keys(),
         clients: vec![ops],
     };
-    (quiet(&plan), before_last)
+    (quiet(&plan, kind), before_last)
 }
 
 /// Some sequences of one length, on one thread.

@@ -97,7 +97,8 @@ fn found(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: us
 /// The plan of a seed without what makes answers differ, with other options to compare it with.
 fn prepare(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: usize) -> Plan {
     let mut decisions = Decisions::from_seed(seed);
-    let mut plan = workload::plan(scenario, kind.as_ref(), &mut decisions);
+    // When a value expires is up to the time that each operation takes, and so to the options.
+    let mut plan = workload::plan(scenario, kind.as_ref(), &mut decisions).lasting(kind.as_ref());
     plan.faults.clear();
     // A crash would take what is not durable yet, which is up to the options.
     plan.checks.retain(|check| *check != Check::Idempotence);

@@ -365,7 +365,7 @@ impl LevelDb {
 
 impl Store for LevelDb {
     fn write(&self, batch: &[Write], _sync: SyncMode) -> Commit {
-        Commit { seq: None, result: self.call(|engine| engine.write(batch).map_err(failure)) }
+        Commit::new(None, self.call(|engine| engine.write(batch).map_err(failure)))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {

@@ -270,7 +270,9 @@ impl Engine {
                 match write {
                     Write::Put { key, value } => entries.insert(key.as_slice(), value.as_slice()),
                     Write::Delete { key } => entries.remove(key.as_slice()),
-                    Write::DeleteRange { .. } => unreachable!("refused for a store without range deletes"),
+                    Write::PutExpiring { .. } | Write::DeleteRange { .. } => {
+                        unreachable!("refused for a store without range deletes and expiry")
+                    }
                 }
                 .map_err(failure)?;
             }
@@ -298,7 +300,7 @@ impl Engine {
 
 impl Store for RedbStore {
     fn write(&self, batch: &[Write], _sync: SyncMode) -> Commit {
-        let mut commit = Commit { seq: None, result: Ok(()) };
+        let mut commit = Commit::new(None, Ok(()));
         commit.result = self.engine.call(|engine| engine.write(batch, &mut commit));
         commit
     }

@@ -7,7 +7,8 @@
 //! Only a state that is not among them is worth an oracle: it is built as it was at that moment, and says in its own words
 //! what is wrong. That the two agree is asserted each time.
 //!
-//! What it does not know: writes that failed with an error. The run is one without faults.
+//! What it does not know: writes that failed with an error, and values that expire. The run is one without faults, in which
+//! values last.
 
 use super::{Digest, Finding, Label, Observed, Oracle, Outcome, Promise, Restart, Tick, mix};
 use crate::op::{KeyId, Stamp, TOMBSTONE};
@@ -111,7 +112,7 @@ impl History {
     /// Says what is wrong with a state that [`History::recognise`] does not know.
     pub fn explain(&self, mark: Mark, restart: Restart, promise: Option<Promise>, digest: Digest) -> Finding {
         let mut oracle = self.oracle_at(mark);
-        let observed = Observed { digest, unreadable: Vec::new() };
+        let observed = Observed { digest, ..Observed::default() };
         // Where nothing is promised, all promises from the first call on are forgiven.
         let forgiven_from = promise.is_none().then_some(0);
         match oracle.recover(restart, promise.unwrap_or(Promise::Durable), forgiven_from, true, &observed) {
@@ -128,7 +129,7 @@ impl History {
             let record = &known.writes[step.write as usize];
             let own = record.start as usize..(record.start + record.count) as usize;
             let entries = known.entries[own.clone()].iter().zip(&known.numbers[own]);
-            let entries = entries.map(|((key, stamp), number)| (*key, *stamp, *number));
+            let entries = entries.map(|((key, stamp), number)| (*key, *stamp, *number, None));
             let ticket = oracle.begin(entries, record.label);
             let outcome = match step.last <= mark.acked {
                 true => Outcome::Acknowledged { durable: step.last <= mark.durable },
@@ -180,7 +181,7 @@ mod tests {
                 for n in 0..=12 {
                     let digest = state_after(n);
                     let known = history.recognise(History::hash_of(&digest), mark, Some(promise));
-                    let observed = Observed { digest: digest.clone(), unreadable: Vec::new() };
+                    let observed = Observed { digest: digest.clone(), ..Observed::default() };
                     let judged = history.oracle_at(mark).recover(restart, promise, None, true, &observed);
                     assert_eq!(known, judged.ok().map(|recovered| recovered.n), "{mark:?} {promise:?} {n}");
                     if known.is_none() {

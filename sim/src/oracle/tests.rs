@@ -55,7 +55,7 @@ fn scan(oracle: &mut Oracle, at: u64, digest: &[(KeyId, Stamp)]) -> Result<(), F
 
 fn recover(oracle: &mut Oracle, restart: Restart, digest: &[(KeyId, Stamp)]) -> Result<Recovered, Finding> {
     let promise = if restart == Restart::PowerLoss { Promise::Durable } else { Promise::Acknowledged };
-    oracle.recover(restart, promise, None, true, &Observed { digest: digest.to_vec(), unreadable: Vec::new() })
+    oracle.recover(restart, promise, None, true, &Observed { digest: digest.to_vec(), ..Observed::default() })
 }
 
 fn print<T: std::fmt::Debug>(result: Result<T, Finding>) -> String {
@@ -379,7 +379,7 @@ fn a_disk_that_lies_excuses_an_older_state_but_no_wrong_one() {
             Promise::Durable,
             Some(0),
             true,
-            &Observed { digest: digest.to_vec(), unreadable: Vec::new() },
+            &Observed { digest: digest.to_vec(), ..Observed::default() },
         )
     };
     assert_eq!(recover(&mut oracle, &[(0, 12), (1, 11)]).unwrap().n, 3);
@@ -399,7 +399,7 @@ fn a_disk_that_lies_may_bring_back_a_life_that_was_given_up() {
             Promise::Durable,
             Some(0),
             true,
-            &Observed { digest: digest.to_vec(), unreadable: Vec::new() },
+            &Observed { digest: digest.to_vec(), ..Observed::default() },
         )
     };
     (0..4).for_each(|i| write(&mut oracle, u64::from(i) + 1, &[put(i, 10 + i)], DURABLE).unwrap());
@@ -420,7 +420,7 @@ fn what_was_written_behind_a_sync_that_failed_is_there() {
     oracle.tell_time(8);
     write(&mut oracle, 2, &[put(1, 3)], VOLATILE).unwrap();
     let after = |call: u64, digest: &[(KeyId, Stamp)]| {
-        let observed = Observed { digest: digest.to_vec(), unreadable: Vec::new() };
+        let observed = Observed { digest: digest.to_vec(), unreadable: Vec::new(), timing: None };
         oracle.clone().recover(Restart::Process, Promise::BegunBehind(call), None, true, &observed)
     };
     assert_eq!(after(8, &[]).unwrap().floor, 0, "both had begun when the sync failed");
@@ -434,7 +434,8 @@ fn what_was_written_behind_a_sync_that_failed_is_there() {
 fn unreadable_keys_are_left_out_and_nothing_else() {
     let mut oracle = oracle(false);
     write(&mut oracle, 1, &[put(0, 2), put(1, 3)], DURABLE).unwrap();
-    let observed = |digest: &[(KeyId, Stamp)]| Observed { digest: digest.to_vec(), unreadable: vec![1] };
+    let observed =
+        |digest: &[(KeyId, Stamp)]| Observed { digest: digest.to_vec(), unreadable: vec![1], ..Observed::default() };
     oracle.clone().recover(Restart::Process, Promise::Acknowledged, None, true, &observed(&[(0, 2)])).unwrap();
     oracle.clone().recover(Restart::Process, Promise::Acknowledged, None, true, &observed(&[])).unwrap_err();
 }

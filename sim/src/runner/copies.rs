@@ -74,12 +74,13 @@ impl Run {
         doing: &'static str,
         make: impl FnOnce() -> Result<(Place, Option<u64>), Failure>,
     ) -> Result<(), LifeEnd> {
-        let read = self.oracle.lock().begin_read(label);
+        let (clock, read) = self.begin_read(label);
         let sync = self.oracle.lock().begin_sync();
         let promised = self.world.with_sanitizer(|sanitizer| sanitizer.acknowledged_so_far());
         let result = make();
         self.heard(&result, doing, |(_, at)| at.unwrap_or(0))?;
         if let Ok((place, at)) = result {
+            let read = read.timed(self.world.timing(clock));
             let judged = self.oracle.lock().end_snapshot(read, at);
             let mark = self.judge(judged)?;
             self.end_sync(sync);
@@ -121,7 +122,7 @@ impl Run {
         let StoreCopy { place, label, mark, judge } = copy;
         let judge = judge.as_ref().expect("copies are looked at when the life that made them is over");
         self.world.note(6, || format!("look at {place:?}"));
-        let read = judge.lock().begin_read(Label::HARNESS);
+        let (clock, read) = (self.world.clock_mark(), judge.lock().begin_read(Label::HARNESS));
         let opened = match place {
             Place::Checkpoint(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
             Place::Backup { dir, number, .. } => {
@@ -144,7 +145,10 @@ impl Run {
         match result {
             Ok(all) => {
                 let asked = (Bounds::ALL, false, usize::MAX);
-                let judged = judge.lock().end_scan_at(read, *mark, asked, &all.entries);
+                let mut judge = judge.lock();
+                let mark = judge.reopened(*mark, read.timed(self.world.timing(clock)));
+                let judged = judge.end_scan_at(read, mark, asked, &all.entries);
+                drop(judge);
                 self.judge(judged.map_err(about))
             }
             Err(failure) => {

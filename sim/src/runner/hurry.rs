@@ -24,7 +24,7 @@ impl Run {
     ) -> Result<(), LifeEnd> {
         let within = within_ms.map(|ms| Duration::from_millis(u64::from(ms)));
         let write = [self.write_of(&entry)];
-        let ticket = self.oracle.lock().begin_write([entry], label);
+        let ticket = self.begin_write([entry], label);
         let begun = self.world.now();
         let commit = store.write_hurried(&write, sync, within);
         if !self.crashed() {
@@ -72,9 +72,8 @@ mod tests {
     #[test]
     fn patience_is_judged_by_what_was_asked_for_and_by_the_time_that_passed() {
         const TIME: Option<Duration> = Some(Duration::from_millis(20));
-        let commit = |seq, kind: Option<FailureKind>| Commit {
-            seq,
-            result: kind.map_or(Ok(()), |kind| Err(Failure { kind, message: String::new(), file: None })),
+        let commit = |seq, kind: Option<FailureKind>| {
+            Commit::new(seq, kind.map_or(Ok(()), |kind| Err(Failure { kind, message: String::new(), file: None })))
         };
         let cases = [
             (Some(4), None, TIME, 5, ""),

@@ -125,7 +125,7 @@ const LOG_NAME: &str = "store.wal";
 const TEMP: &str = "db/store.tmp";
 
 /// Why there is no way to delete a range here.
-const NO_RANGES: &str = "a scenario with range deletes is refused for a store without them";
+const NO_RANGES: &str = "a scenario with range deletes or expiry is refused for a store without them";
 
 /// An error of the log, or of whatever else where `file` is not known.
 fn failure(error: io::Error, file: Option<&str>) -> Failure {
@@ -140,7 +140,7 @@ fn encode(seq: u64, batch: &[Write]) -> Vec<u8> {
         let (key, value) = match write {
             Write::Put { key, value } => (key, Some(value)),
             Write::Delete { key } => (key, None),
-            Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
+            Write::PutExpiring { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
         body.extend_from_slice(&(key.len() as u32).to_le_bytes());
         body.extend_from_slice(key);
@@ -369,7 +369,7 @@ fn apply(map: &mut Map, batch: &[Write]) {
         match write {
             Write::Put { key, value } => map.insert(key.clone(), value.clone()),
             Write::Delete { key } => map.remove(key),
-            Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
+            Write::PutExpiring { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
     }
 }
@@ -383,7 +383,7 @@ impl Store for Toy {
         if let Some(cause) = broken {
             self.leave();
             let refused = Failure { kind: FailureKind::ReadOnly, ..cause };
-            return Commit { seq: None, result: Err(refused) };
+            return Commit::new(None, Err(refused));
         }
         let durable = sync == SyncMode::Always || (sync == SyncMode::Default && self.always);
         let skipped = u64::from(self.flaw == Flaw::NumbersByOptions && !self.always);
@@ -394,7 +394,7 @@ impl Store for Toy {
             if seq % 8 < 4 {
                 self.state.lock().seq = seq + batch.len() as u64 - 1;
                 self.leave();
-                return Commit { seq: Some(seq), result: Ok(()) };
+                return Commit::new(Some(seq), Ok(()));
             }
         }
         let logged = self.log_batch(seq, batch, durable);
@@ -413,7 +413,7 @@ impl Store for Toy {
                 state.broken = Some(error.clone());
                 result = Err(error);
                 if self.flaw == Flaw::LockKept {
-                    return Commit { seq: Some(seq), result };
+                    return Commit::new(Some(seq), result);
                 }
             }
         }
@@ -425,7 +425,7 @@ impl Store for Toy {
         if self.flaw == Flaw::ErrorInvented && seq.is_multiple_of(64) {
             result = Err(failure(io::Error::other("a bad day"), Some(LOG_NAME)));
         }
-        Commit { seq: Some(seq), result }
+        Commit::new(Some(seq), result)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {

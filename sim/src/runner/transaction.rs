@@ -10,7 +10,7 @@
 
 use super::{LifeEnd, Run};
 use crate::op::{Bounds, Entry, KeyId};
-use crate::oracle::{Label, SnapshotMark};
+use crate::oracle::{Label, Oracle, SnapshotMark};
 use crate::store::{Commit, FailureKind, Script, ScriptScan, Store, SyncMode, Write};
 
 impl Run {
@@ -33,7 +33,7 @@ impl Run {
         });
         let keys = reads.iter().map(|key| self.plan.keys.bytes(*key)).collect();
         let script = Script { reads: keys, scan: range, writes: &writes, serializable, sync };
-        let calls = self.world.calls();
+        let (calls, clock) = (self.world.calls(), self.world.clock_mark());
         let (read, write) = {
             let mut oracle = self.oracle.lock();
             oracle.tell_time(calls);
@@ -41,9 +41,10 @@ impl Run {
             (read, (!entries.is_empty()).then(|| oracle.begin_write(entries.iter().copied(), label)))
         };
         let done = store.transact(&script);
+        let read = read.timed(self.world.timing(clock));
         let mut commit = match &done {
             Ok(done) => done.commit.clone(),
-            Err(failure) => Commit { seq: None, result: Err(failure.clone()) },
+            Err(failure) => Commit::new(None, Err(failure.clone())),
         };
         let refused = matches!(&commit.result, Err(failure) if failure.kind == FailureKind::Conflict);
         if refused {
@@ -52,7 +53,7 @@ impl Run {
         }
         let seq = commit.seq;
         let committed = match write {
-            Some(ticket) => self.conclude(ticket, commit, writes.len() as u64, sync, label)?.is_ok(),
+            Some(ticket) => self.conclude((clock, ticket), commit, writes.len() as u64, sync, label)?.is_ok(),
             None => {
                 self.heard(&commit.result, "transaction", |()| 0)?;
                 commit.result.is_ok()
@@ -62,8 +63,7 @@ impl Run {
         let asked = scan.map(|(bounds, limit)| (bounds, false, limit as usize));
         let judged = {
             let mut oracle = self.oracle.lock();
-            let mut judge = |at: u64, counts: &dyn Fn(KeyId) -> bool, scans: bool| {
-                let mark: SnapshotMark = oracle.end_snapshot(read, Some(at))?;
+            let judge = |mark: SnapshotMark, counts: &dyn Fn(KeyId) -> bool, scans: bool, oracle: &mut Oracle| {
                 for (key, value) in reads.iter().zip(&done.values).filter(|(key, _)| counts(**key)) {
                     oracle.end_get_at(read, mark, *key, value.as_deref())?;
                 }
@@ -73,11 +73,14 @@ impl Run {
                 }
             };
             let is_written = |key: KeyId| entries.iter().any(|entry| entry.touches().contains(&key));
-            let mut judged = judge(done.begun_at, &|_| true, true);
-            if let Some(first) = seq.filter(|_| committed) {
+            let judged = oracle.end_snapshot(read, Some(done.begun_at)).and_then(|mark| {
+                judge(mark, &|_| true, true, &mut oracle)?;
+                let Some(first) = seq.filter(|_| committed) else { return Ok(()) };
+                // That time has passed since, and values have expired, is no write of others.
+                let mark = oracle.end_snapshot_beside(read, mark, first - 1)?;
                 let holds = |key: KeyId| serializable || is_written(key);
-                judged = judged.and_then(|()| judge(first - 1, &holds, serializable));
-            }
+                judge(mark, &holds, serializable, &mut oracle)
+            });
             match &done.conflict {
                 Some(key) if refused => judged.and_then(|()| oracle.see_conflict(read, key, done.begun_at)),
                 _ => judged,

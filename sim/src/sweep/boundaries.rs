@@ -115,8 +115,8 @@ pub struct Recording {
 }
 
 /// The plan as it is swept: nothing goes wrong, and in the end the store is closed and opened again.
-pub fn quiet(plan: &Plan) -> Plan {
-    let mut plan = plan.clone();
+pub fn quiet(plan: &Plan, kind: &dyn StoreKind) -> Plan {
+    let mut plan = plan.clone().lasting(kind);
     plan.faults.clear();
     plan.checks = vec![Check::Oracle, Check::Invariants];
     plan.clients[0].push(Op::Reopen);

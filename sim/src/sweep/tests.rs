@@ -13,7 +13,7 @@ use std::sync::Arc;
 fn subject(kind: Arc<dyn StoreKind>, text: &str, seed: u64) -> Subject {
     let scenario = Scenario::parse("test", &format!("about = 'Tests.'\n{text}")).expect("a scenario");
     let plan = workload::plan(&scenario, kind.as_ref(), &mut Decisions::from_seed(seed));
-    Subject { plan: Arc::new(quiet(&plan)), seed, kind, torn: false }
+    Subject { plan: Arc::new(quiet(&plan, kind.as_ref())), seed, kind, torn: false }
 }
 
 fn toy(flaw: Flaw, profile: &str, seed: u64) -> Subject {

@@ -14,7 +14,7 @@ use strata::env::{Env, File, OpenMode};
 use strata::error::Error;
 use strata::filename::FileKind;
 use strata::iter::InternalIterator;
-use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind};
+use strata::key::{EXPIRES_NEVER, EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, expiry_of};
 use strata::manifest::VersionEdit;
 use strata::manifest::format::{CURRENT_LEN, Current, IDENTITY_LEN, Identity};
 use strata::options::KeyspaceOptions;
@@ -133,6 +133,11 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
     match kind {
         Kind::Put => format!("put {}\t{}", escape(key), escape(value)),
         Kind::Delete => format!("delete {}", escape(key)),
+        Kind::PutExpiring if value.len() >= EXPIRY_LEN => {
+            let (expiry, value) = value.split_at(EXPIRY_LEN);
+            let expires_ms = expiry_of(expiry).unwrap_or(EXPIRES_NEVER);
+            format!("put until {expires_ms} {}\t{}", escape(key), escape(value))
+        }
         Kind::RangeDelete => format!("delete-range {}\t{}", escape(key), escape(value)),
         kind => format!("{kind:?} {}\t{}", escape(key), escape(value)),
     }
@@ -170,6 +175,7 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
         let (id, name) = (set.id, set.name.escape_default());
         format!("keyspace {id} \"{name}\" set, {}", keyspace_options(&set.options))
     }));
+    lines.extend(number("time", edit.time_ms));
     lines.extend(edit.wals_added.iter().map(|log| format!("log {log} added")));
     lines.extend(
         edit.wals_closed
@@ -191,7 +197,7 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
         out,
         format!(
             "table {number} of keyspace {}, version {}, {bytes} bytes in {} blocks, compression {:?}, {} filter bits per key, {} entries, \
-             {} deletes, {} range deletes, seqnos {} to {}",
+             {} deletes, {} range deletes, {} that expire, seqnos {} to {}",
             found.keyspace,
             found.format_version,
             found.data_blocks,
@@ -200,6 +206,7 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
             found.entries,
             found.deletes,
             found.range_deletes,
+            found.expiring.map_or(0, |expiring| expiring.count),
             found.seqno_min,
             found.seqno_max
         ),

@@ -1,8 +1,9 @@
 //! Which compaction runs next, as pictures of levels. `7[a-c]*2` is table 7 with keys a to c and two hundred bytes; of level 0
-//! the newest table stands first.
+//! the newest table stands first. Behind `@` stands when the last of its entries expires, if all do.
 
 use super::*;
-use crate::key::{InternalKey, KEYSPACE_DEFAULT, Kind};
+use crate::compaction::readers::Reader;
+use crate::key::{Expiries, InternalKey, KEYSPACE_DEFAULT, Kind};
 use crate::manifest::edit::{KeyspaceSet, VersionEdit};
 use crate::options::KeyspaceOptions;
 use std::fmt::Write as _;
@@ -20,6 +21,8 @@ fn options() -> Options {
 fn table(text: &str) -> TableMeta {
     let (number, rest) = text.split_once('[').expect("number[range]");
     let (range, size) = rest.split_once(']').expect("number[range]");
+    let (size, expires_ms) = size.split_once('@').map_or((size, None), |(size, at)| (size, Some(at)));
+    let last_ms = expires_ms.map(|at| at.parse().expect("a time"));
     let (from, to) = range.split_once('-').expect("from-to");
     let number = number.parse().expect("a number");
     let hundreds: u64 = size.strip_prefix('*').map_or(1, |size| size.parse().expect("a size"));
@@ -30,6 +33,7 @@ fn table(text: &str) -> TableMeta {
         entries: 2,
         deletes: 0,
         range_deletes: 0,
+        expiring: last_ms.map(|last_ms| Expiries { count: 2, first_ms: 1, last_ms }),
         smallest: InternalKey::new(from.as_bytes(), number * 10 + 1, Kind::Put).encode(),
         largest: InternalKey::new(to.as_bytes(), number * 10, Kind::Put).encode(),
         seqno_min: number * 10,
@@ -180,4 +184,42 @@ fn a_tombstone_must_stay_while_anything_below_may_hold_its_key() {
     assert!(!below(1, "a") && !below(1, "e") && !below(1, "z"));
     assert!(!below(2, "c") && below(2, "m"));
     assert!(!below(3, "m"));
+}
+
+/// What goes unread when it is 50, and when to look again.
+fn expired(levels: &[&str], running: &[Claim], snapshots: &[(u64, u64)]) -> String {
+    let version = version(levels);
+    let snapshots = snapshots.iter().map(|&(seqno, now_ms)| Reader { seqno, now_ms }).collect();
+    let plan = pick_expired(&version, running, &Readers::new(snapshots, 50));
+    assert!(plan.as_ref().is_none_or(|plan| plan.expired && plan.level() == plan.output_level));
+    let next = next_expiry_ms(&version, 50).map_or("never".into(), |next_ms| next_ms.to_string());
+    format!("{}, next {next}", told(plan))
+}
+
+#[test]
+fn a_table_goes_unread_when_all_of_it_has_expired_for_all_who_see_it() {
+    insta::assert_snapshot!(expired(&["", "1[a-c]@50 2[d-f]@51", ""], &[], &[]), @"L1: 1 -> L1, next 51");
+    insta::assert_snapshot!(expired(&["", "1[a-c] 2[d-f]", ""], &[], &[]), @"nothing, next never");
+    insta::assert_snapshot!(expired(&["", "1[a-c]@40 2[d-f]@9 3[g-h]", ""], &[], &[]), @"L1: 1 2 -> L1, next never");
+    // A snapshot that is as old as its entries sees them while they last; for one that is older they stay as
+    // tombstones would, so that whoever wrote since is seen as somebody who did.
+    insta::assert_snapshot!(expired(&["", "1[a-c]@40", ""], &[], &[(10, 39)]), @"nothing, next never");
+    insta::assert_snapshot!(expired(&["", "1[a-c]@40", ""], &[], &[(10, 40)]), @"nothing, next never");
+    insta::assert_snapshot!(expired(&["", "1[a-c]@40", ""], &[], &[(11, 40)]), @"L1: 1 -> L1, next never");
+}
+
+#[test]
+fn a_table_that_hides_something_older_does_not_go_unread() {
+    insta::assert_snapshot!(expired(&["", "5[a-c]@40", "1[c-d]"], &[], &[]), @"nothing, next never");
+    insta::assert_snapshot!(expired(&["", "5[a-c]@40", "1[d-d]@60"], &[], &[]), @"L1: 5 -> L1, next 60");
+    insta::assert_snapshot!(expired(&["9[a-c]@40 8[c-d]", "", ""], &[], &[]), @"nothing, next never");
+    insta::assert_snapshot!(expired(&["9[c-d] 8[a-c]@40", "", ""], &[], &[]), @"L0: 8 -> L0, next never");
+}
+
+#[test]
+fn what_a_compaction_holds_does_not_go_meanwhile() {
+    let above = version(&["", "1[a-c]*90", "2[b-d]"]);
+    let running = [pick(&above, &[], &[], &options()).expect("level 1 holds too much").claim()];
+    insta::assert_snapshot!(expired(&["", "3[e-f]@40", "4[c-c]@9 5[x-z]@9"], &running, &[]), @"L1: 3 -> L1, next never");
+    insta::assert_snapshot!(expired(&["", "", "4[c-c]@9 5[x-z]@9"], &running, &[]), @"L2: 5 -> L2, next never");
 }

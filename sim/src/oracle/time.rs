@@ -1,0 +1,272 @@
+//! What the time is for the store that is judged, as far as that can be known from outside.
+//!
+//! A store keeps values for a time. By which clock is its own affair, but not by any: at some instant of each call its time is
+//! one that the clocks allow ([`Timing`]), it never goes back while the store is open, and it goes on at least as fast as the
+//! monotonic clock. So of each call an interval is known in which the store's time lies. A value that is seen has not expired and
+//! one that is not seen has, which narrows the interval; where nothing is left of it, the answer is wrong. What is read through
+//! one snapshot is as of one time, and narrows one interval.
+//!
+//! What a call has shown holds for all that begin after it. It does not hold for the next opening of the store: that may begin
+//! with an earlier time, where the clock was set back, but one scan must still be as of one time.
+
+use super::{Oracle, ReadTicket, SnapshotMark, Version};
+use crate::clock::Timing;
+use crate::op::{Stamp, TOMBSTONE};
+
+/// The expiry of what lasts.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// Times between these, in milliseconds since the Unix epoch, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The earliest.
+    pub(super) from_ms: u64,
+    /// The latest.
+    pub(super) to_ms: u64,
+    /// What was seen has expired by this time, so that the store must have come to it. The wall clock may have been later, but
+    /// nobody knows whether the store has looked.
+    pub(super) proven_ms: u64,
+}
+
+impl Default for Span {
+    /// Any time.
+    fn default() -> Span {
+        Span { from_ms: 0, to_ms: NEVER - 1, proven_ms: 0 }
+    }
+}
+
+impl Span {
+    fn is_possible(self) -> Option<Span> {
+        (self.from_ms <= self.to_ms).then_some(self)
+    }
+}
+
+impl Version {
+    /// The times at which this version reads as `stamp`, if there are any among these.
+    pub(super) fn reads_as(&self, stamp: Stamp, span: Span) -> Option<Span> {
+        if self.expires_ms == NEVER || self.stamp == TOMBSTONE {
+            return (self.stamp == stamp).then_some(span);
+        }
+        if stamp == TOMBSTONE {
+            let (from_ms, proven_ms) = (span.from_ms.max(self.expires_ms), span.proven_ms.max(self.expires_ms));
+            return Span { from_ms, proven_ms, ..span }.is_possible();
+        }
+        let last_ms = self.expires_ms.checked_sub(1).filter(|_| stamp == self.stamp)?;
+        Span { to_ms: span.to_ms.min(last_ms), ..span }.is_possible()
+    }
+
+    /// What it reads as at this time.
+    pub(super) fn stamp_at(&self, now_ms: u64) -> Stamp {
+        stamp_at(self.stamp, self.expires_ms, now_ms)
+    }
+}
+
+pub(super) fn stamp_at(stamp: Stamp, expires_ms: u64, now_ms: u64) -> Stamp {
+    if expires_ms <= now_ms { TOMBSTONE } else { stamp }
+}
+
+/// The time of a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moment {
+    span: Span,
+    /// When the call that took it had ended, by the monotonic clock.
+    ended_ms: u64,
+}
+
+/// What is known of the store's time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoreClock {
+    /// The store's time is ahead of the monotonic clock by at least so many milliseconds, for calls that begin from now on.
+    ahead_ms: Option<i64>,
+    moments: Vec<Moment>,
+}
+
+impl StoreClock {
+    /// Of a store that was opened anew.
+    pub(super) fn restart(&mut self) {
+        self.ahead_ms = None;
+    }
+
+    /// What a call that begins now can rely on.
+    pub(super) fn ahead_ms(&self) -> Option<i64> {
+        self.ahead_ms
+    }
+
+    /// It was this late at some instant before the monotonic clock showed `ended_ms`.
+    pub(super) fn raise(&mut self, from_ms: u64, ended_ms: u64) {
+        let ahead_ms = i64::try_from(from_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(ended_ms);
+        self.ahead_ms = self.ahead_ms.max(Some(ahead_ms));
+    }
+}
+
+/// When a store that could rely on this looked at the clocks.
+pub(super) fn span_of(timing: Timing, ahead_ms: Option<i64>) -> Span {
+    let known_ms =
+        ahead_ms.map_or(0, |ahead_ms| u64::try_from(ahead_ms.saturating_add_unsigned(timing.began_ms)).unwrap_or(0));
+    Span { from_ms: timing.wall_min_ms.max(known_ms), to_ms: timing.time_max_ms, proven_ms: 0 }
+}
+
+impl ReadTicket {
+    /// The same read, of which it is known now what its store can have read from the clocks.
+    pub fn timed(self, timing: Timing) -> ReadTicket {
+        ReadTicket { timing: Some(timing), ..self }
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.timing.map_or_else(Span::default, |timing| span_of(timing, self.ahead_ms))
+    }
+}
+
+impl Oracle {
+    /// Values that are written without a lifetime last for so many milliseconds.
+    pub fn set_default_ttl(&mut self, ttl_ms: Option<u32>) {
+        self.default_ttl_ms = ttl_ms;
+    }
+
+    /// The same state, as it is shown by a store that was opened anew during a read.
+    pub fn reopened(&mut self, mark: SnapshotMark, ticket: ReadTicket) -> SnapshotMark {
+        let moment = self.take_moment(ReadTicket { ahead_ms: None, ..ticket });
+        SnapshotMark { moment, ..mark }
+    }
+
+    /// The time of a snapshot that a call has taken.
+    pub(super) fn take_moment(&mut self, ticket: ReadTicket) -> u32 {
+        let ended_ms = ticket.timing.map_or(0, |timing| timing.ended_ms);
+        self.clock.moments.push(Moment { span: ticket.span(), ended_ms });
+        self.clock.moments.len() as u32 - 1
+    }
+
+    pub(super) fn span_at(&self, moment: u32) -> Span {
+        self.clock.moments[moment as usize].span
+    }
+
+    /// More is known of the time of a snapshot.
+    pub(super) fn narrow_moment(&mut self, moment: u32, span: Span) {
+        let known = &mut self.clock.moments[moment as usize];
+        known.span = span;
+        let Moment { span, ended_ms } = *known;
+        if span.proven_ms > 0 {
+            self.clock.raise(span.proven_ms, ended_ms);
+        }
+    }
+
+    /// More is known of the time of a call.
+    pub(super) fn narrow(&mut self, ticket: ReadTicket, span: Span) {
+        if let Some(timing) = ticket.timing.filter(|_| span.proven_ms > 0) {
+            self.clock.raise(span.proven_ms, timing.ended_ms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Timing;
+    use crate::op::{Bounds, Entry, KeyId, Keys, Lifetime, Stamp, Stamps, Value};
+    use crate::oracle::{Finding, Label, Observed, Oracle, Outcome, Promise, Restart};
+
+    const NOBODY: Label = Label { client: 0, op: 0 };
+    const FULL: (Bounds, bool, usize) = (Bounds::ALL, false, usize::MAX);
+
+    /// Three keys; the values 2 to 9 of keys 0 to 2 were written at 1000 ms.
+    fn oracle(values: &[(KeyId, Stamp, u32)]) -> Oracle {
+        let mut stamps = Stamps::default();
+        (2..10).for_each(|stamp| stamps.add(Value { stamp, bytes: 4 }));
+        let mut oracle = Oracle::new(Keys::new(vec![b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]), stamps, false);
+        for (seq, &(key, stamp, ms)) in (1..).zip(values) {
+            let entry = Entry::expiring(key, Value { stamp, bytes: 4 }, Lifetime::For(ms));
+            let ticket = oracle.begin_write([entry], NOBODY);
+            oracle.tell_written(&ticket, Some(1000), at(1000, 1000, 0)).expect("in time");
+            oracle.end_write(ticket, Some(seq), Outcome::Acknowledged { durable: true }).expect("in order");
+        }
+        oracle
+    }
+
+    /// A call during which the wall clock was at least `from` and nothing was ever above `to`.
+    fn at(from: u64, to: u64, monotonic: u64) -> Timing {
+        Timing { wall_min_ms: from, time_max_ms: to, began_ms: monotonic, ended_ms: monotonic }
+    }
+
+    fn entries(seen: &[(KeyId, Stamp)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        seen.iter().map(|&(key, stamp)| (vec![b'a' + key as u8], Value { stamp, bytes: 4 }.to_bytes())).collect()
+    }
+
+    fn get(oracle: &mut Oracle, timing: Timing, key: KeyId, stamp: Option<Stamp>) -> Result<(), Finding> {
+        let ticket = oracle.begin_read(NOBODY).timed(timing);
+        let value = stamp.map(|stamp| Value { stamp, bytes: 4 }.to_bytes());
+        oracle.end_get(ticket, key, value.as_deref())
+    }
+
+    fn scan(oracle: &mut Oracle, timing: Timing, seq: u64, seen: &[(KeyId, Stamp)]) -> Result<(), Finding> {
+        let ticket = oracle.begin_read(NOBODY).timed(timing);
+        oracle.end_scan(ticket, FULL, Some(seq), &entries(seen))
+    }
+
+    fn class(result: Result<(), Finding>) -> String {
+        result.expect_err("wrong").class.into_owned()
+    }
+
+    #[test]
+    fn a_value_is_seen_before_its_time_and_not_from_then_on() {
+        let mut oracle = oracle(&[(0, 2, 100)]);
+        get(&mut oracle, at(1000, 1099, 0), 0, Some(2)).expect("before");
+        assert_eq!(class(get(&mut oracle, at(1000, 1099, 0), 0, None)), "expired too early");
+        get(&mut oracle, at(1099, 1100, 0), 0, Some(2)).expect("either");
+        get(&mut oracle, at(1099, 1100, 0), 0, None).expect("either");
+        assert_eq!(class(get(&mut oracle, at(1100, 1200, 0), 0, Some(2))), "expired value");
+    }
+
+    #[test]
+    fn what_was_seen_expired_stays_so_when_the_clock_goes_back_and_the_time_goes_on() {
+        let mut oracle = oracle(&[(0, 2, 100), (1, 3, 150)]);
+        get(&mut oracle, at(2000, 2000, 7), 0, None).expect("its time has come");
+        assert_eq!(class(get(&mut oracle, at(900, 2000, 7), 0, Some(2))), "expired value");
+        assert_eq!(class(get(&mut oracle, at(900, 2000, 7), 1, Some(3))), "expired value");
+        // The wall clock stands still at an early time; the other has gone on by 60 ms since 1100 was proven.
+        let mut oracle = self::oracle(&[(0, 2, 100), (1, 3, 150)]);
+        get(&mut oracle, at(900, 1120, 0), 0, None).expect("it may be 1100");
+        get(&mut oracle, at(900, 1160, 49), 1, Some(3)).expect("it may still be 1149");
+        assert_eq!(class(get(&mut oracle, at(900, 1180, 50), 1, Some(3))), "expired value");
+    }
+
+    #[test]
+    fn one_scan_and_one_snapshot_are_of_one_time() {
+        let mut oracle = oracle(&[(0, 2, 100), (1, 3, 150)]);
+        let any = at(1000, 1500, 0);
+        assert_eq!(class(scan(&mut oracle, any, 2, &[(0, 2)])), "expired too early");
+        let mut oracle = self::oracle(&[(0, 2, 100), (1, 3, 150)]);
+        let ticket = oracle.begin_read(NOBODY).timed(any);
+        let mark = oracle.end_snapshot(ticket, Some(2)).expect("the newest");
+        let late = oracle.begin_read(NOBODY).timed(at(9000, 9000, 0));
+        oracle.end_get_at(late, mark, 0, None).expect("it may have been 1100");
+        oracle.end_scan_at(late, mark, FULL, &entries(&[(1, 3)])).expect("and not 1150 yet");
+        let back = oracle.end_scan_at(late, mark, FULL, &entries(&[(0, 2), (1, 3)]));
+        assert_eq!(class(back), "expired value");
+        assert_eq!(class(oracle.end_get_at(late, mark, 1, None)), "expired too early");
+    }
+
+    #[test]
+    fn a_lifetime_begins_at_a_time_that_can_be() {
+        let mut oracle = oracle(&[]);
+        let ticket = oracle.begin_write([Entry::expiring(0, Value { stamp: 2, bytes: 4 }, Lifetime::For(5))], NOBODY);
+        let told = oracle.tell_written(&ticket, Some(1001), at(900, 1000, 0));
+        assert_eq!(told.expect_err("the future").check, "time-went-astray");
+        let _ = oracle.end_write(ticket, None, Outcome::Failed);
+    }
+
+    #[test]
+    fn recovery_is_of_one_time_which_may_be_earlier_than_before() {
+        let recover = |seen: &[(KeyId, Stamp)], timing| {
+            let mut oracle = oracle(&[(0, 2, 100), (1, 3, 150), (2, 4, 9000)]);
+            scan(&mut oracle, at(5000, 5000, 3), 3, &[(2, 4)]).expect("two have expired");
+            let observed = Observed { digest: seen.to_vec(), unreadable: Vec::new(), timing: Some(timing) };
+            oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|_| oracle)
+        };
+        let back = at(1010, 5010, 5);
+        recover(&[(0, 2), (1, 3), (2, 4)], back).expect("nothing of what had expired was dropped");
+        let mut oracle = recover(&[(1, 3), (2, 4)], back).expect("it goes on from 1100 or later");
+        assert_eq!(class(get(&mut oracle, at(1010, 5010, 60), 1, Some(3))), "expired value");
+        recover(&[(0, 2), (2, 4)], back).expect_err("what expires later cannot be gone alone");
+        recover(&[(1, 3)], back).expect_err("a value that lasts longer is lost");
+        recover(&[(0, 2), (1, 3), (2, 4)], at(1100, 5010, 5)).expect_err("the clock itself says that it has expired");
+    }
+}
