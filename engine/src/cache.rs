@@ -325,7 +325,7 @@ mod tests {
                             prop_assert_eq!(Some(found), len.map(|len| block(file, offset, len)));
                         }
                     }
-                    9 => cache.set_room(if offset == 0 { capacity } else { capacity / offset / 2 }),
+                    9 => cache.set_room(capacity / (1 + offset)),
                     _ => {
                         cache.remove_file(file);
                         lens.retain(|place, _| place.0 != file);
