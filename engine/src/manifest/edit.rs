@@ -634,8 +634,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[10, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 10");
+        let unknown = refusal(&[11, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 11");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
@@ -660,7 +660,7 @@ mod tests {
             VersionEdit::decode(&edit).expect_err("refused")
         };
         insta::assert_snapshot!(odd(&[9, 1]), @"what this version knows to happen to a keyspace, found number 9");
-        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 8, 1, 60]), @"options of a keyspace that this version knows, found one with tag 8");
+        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 9, 1, 60]), @"options of a keyspace that this version knows, found one with tag 9");
         insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 2, 1, 64, 2, 1, 64]), @"one whole option with tag 2 of keyspace 3");
         insta::assert_snapshot!(odd(&[1, 3, 1, 0xff]), @"a whole field with tag 4 at byte 0 of an edit");
     }
