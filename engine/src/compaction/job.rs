@@ -48,9 +48,9 @@ pub struct Surroundings<'a> {
 /// bytes are durable when it returns; their names are after a sync of the directory, which is the caller's. After an error
 /// outputs may be left behind: they are in no version, and are removed as obsolete. `Ok(None)` where it was cancelled.
 pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: Readers) -> Result<Option<VersionEdit>> {
-    let mut edit = VersionEdit::default();
     // What has expired for this merge must have expired for whoever opens the store later.
-    edit.time_ms = plan.tables().any(|(_, table)| table.expiring.is_some()).then_some(readers.now_ms());
+    let time_ms = plan.tables().any(|(_, table)| table.expiring.is_some()).then_some(readers.now_ms());
+    let mut edit = VersionEdit { time_ms, ..VersionEdit::default() };
     for (level, table) in plan.tables() {
         edit.removed.push((level, table.number));
     }
