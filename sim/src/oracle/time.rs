@@ -220,7 +220,7 @@ mod tests {
         let mut oracle = oracle(&[(0, 2, 100), (1, 3, 150)]);
         get(&mut oracle, at(2000, 2000, 7), 0, None).expect("its time has come");
         assert_eq!(class(get(&mut oracle, at(900, 2000, 7), 0, Some(2))), "expired value");
-        assert_eq!(class(get(&mut oracle, at(900, 2000, 7), 1, Some(3))), "expired value");
+        get(&mut oracle, at(900, 2000, 7), 1, Some(3)).expect("nobody knows whether the store had looked at the clock");
         // The wall clock stands still at an early time; the other has gone on by 60 ms since 1100 was proven.
         let mut oracle = self::oracle(&[(0, 2, 100), (1, 3, 150)]);
         get(&mut oracle, at(900, 1120, 0), 0, None).expect("it may be 1100");
