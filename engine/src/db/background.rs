@@ -196,9 +196,10 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
     sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
-    let catalog = state.view.load().catalog.clone();
     for (keyspace, memtable) in frozen.memtable.memtables() {
-        let Some(entry) = catalog.get(keyspace).filter(|_| !memtable.is_empty()) else {
+        // No more is held of the catalog: while it is, the files that it names stay.
+        let options = state.view.load().catalog.get(keyspace).map(|entry| entry.options.clone());
+        let Some(options) = options.filter(|_| !memtable.is_empty()) else {
             sometimes!("a flush leaves out a keyspace that was dropped", if !memtable.is_empty());
             continue;
         };
@@ -208,7 +209,7 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
         if memtable.has_expiring() {
             edit.time_ms = edit.time_ms.max(Some(readers.now_ms()));
         }
-        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, readers, &entry.options)?;
+        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, readers, &options)?;
         edit.added.extend(table.map(|table| (0, table)));
     }
     sometimes!("a flush writes tables of several keyspaces", if edit.added.len() > 1);

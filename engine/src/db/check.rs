@@ -33,7 +33,7 @@ pub struct CheckReport {
     pub seqno: SeqNo,
     /// Levels that hold more than they should.
     pub debt: usize,
-    /// Names of the files that belong to the store.
+    /// Names of the files that belong to the store, those among them that snapshots show of keyspaces that were dropped.
     pub files: BTreeSet<String>,
     /// Names of files of the store's kinds that are on disk and belong to nothing. While background work runs, or a reader
     /// holds an old version, some of them are in use.
@@ -212,6 +212,7 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
     files.extend(versions.current().tables().map(|(_, table)| FileKind::Sst(table.number)));
     files.extend(versions.wals().keys().copied().map(FileKind::Wal));
     files.extend(state.reserve.is_held().then_some(FileKind::Reserve));
+    files.extend(state.tables_kept_for_snapshots().into_iter().map(FileKind::Sst));
     let ambiguous = versions.is_ambiguous();
     let held = versions.live_tables().len() > versions.current().tables().count();
     drop(versions);

@@ -148,6 +148,8 @@ pub(crate) fn drop_keyspace(state: &State, keyspace: &Keyspace) -> Result<SeqNo>
     state.events.tell(|| Event::KeyspaceDropping { keyspace: keyspace.id, seqno });
 
     let kept = Dropped { keyspace: keyspace.id, seqno, view: Arc::new(view.only(keyspace.id)) };
+    // Who holds it holds the files that are to go.
+    drop(view);
     state.versions.lock().hold(&kept.view.catalog);
     state.snapshots.lock().dropped.push(kept);
     state.env.yield_point("drop of a keyspace: log synced, edit not yet durable");

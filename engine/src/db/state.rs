@@ -318,6 +318,13 @@ impl State {
         kept.map(|dropped| dropped.view.clone()).ok_or_else(|| Error::NoSuchKeyspace { keyspace: keyspace.to_string() })
     }
 
+    /// Numbers of the tables of dropped keyspaces that snapshots show.
+    pub(crate) fn tables_kept_for_snapshots(&self) -> Vec<u64> {
+        let snapshots = self.snapshots.lock();
+        let kept = snapshots.dropped.iter().flat_map(|dropped| dropped.view.catalog.tables());
+        kept.map(|(_, table)| table.number).collect()
+    }
+
     /// Lets go of dropped keyspaces that no snapshot shows.
     pub(crate) fn forget_dropped(&self) {
         let mut snapshots = self.snapshots.lock();
@@ -367,6 +374,7 @@ impl State {
             .extend(dropped.flat_map(|entry| entry.version.tables().map(|(level, table)| (level, table.number))));
         let stays = |number: u64| edit.added.iter().any(|(_, table)| table.number == number);
         gone.extend(edit.removed.iter().filter(|(_, n)| !stays(*n)).map(|&(_, number)| FileKind::Sst(number)));
+        drop(before);
         {
             // What a drop says of the last seqno it says of itself: who sees the keyspace gone reads behind the drop.
             let reads_from = if edit.keyspaces_dropped.is_empty() { None } else { edit.last_seqno };

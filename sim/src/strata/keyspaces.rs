@@ -201,10 +201,10 @@ mod tests {
             parts.collect::<Vec<_>>().join(", ")
         };
         use Bound::{Excluded, Included, Unbounded};
-        insta::assert_snapshot!(told(Unbounded, Unbounded), @"");
-        insta::assert_snapshot!(told(Included("0b"), Excluded("1a")), @"");
-        insta::assert_snapshot!(told(Excluded("1"), Included("1z")), @"");
-        insta::assert_snapshot!(told(Included("2x"), Excluded("3")), @"");
+        insta::assert_snapshot!(told(Unbounded, Unbounded), @"0: Unbounded Unbounded, 1: Unbounded Unbounded, 2: Unbounded Unbounded");
+        insta::assert_snapshot!(told(Included("0b"), Excluded("1a")), @r#"0: Included("b") Unbounded, 1: Unbounded Excluded("a")"#);
+        insta::assert_snapshot!(told(Excluded("1"), Included("1z")), @r#"1: Excluded("") Included("z")"#);
+        insta::assert_snapshot!(told(Included("2x"), Excluded("3")), @r#"2: Included("x") Unbounded"#);
         insta::assert_snapshot!(told(Included("2x"), Included("1x")), @"");
         assert_eq!(three.split(b"1abc"), (1, &b"abc"[..]));
         assert_eq!(three.join(1, b"abc"), b"1abc");
