@@ -390,7 +390,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `transaction`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `backup`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `transaction`, `hurry`, `get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `checkpoint`, `backup`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"
