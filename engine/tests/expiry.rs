@@ -188,7 +188,7 @@ fn tables_of_which_all_has_expired_go_by_themselves_and_unread() {
         if tables(&db) == 1 {
             break;
         }
-        strata::env::Env::os().sleep(Duration::from_millis(5));
+        world.env.sleep(Duration::from_millis(5));
     }
     assert_eq!(tables(&db), 1, "only the table of what lasts is left");
     assert_eq!(db.stats().compaction_bytes, rewritten, "and nothing was rewritten");
