@@ -48,6 +48,7 @@ pub struct StrataKind;
 
 /// An open Strata store, with the snapshots that clients hold.
 struct StrataStore {
+    world: World,
     /// Let go of before the store is: a snapshot belongs to its handle. Never held across a call of the engine.
     snapshots: Mutex<BTreeMap<SnapshotId, Arc<Snapshot>>>,
     next_snapshot: AtomicU64,
@@ -251,18 +252,19 @@ fn open(
 ) -> Result<Arc<dyn Store>, Failure> {
     let (count, options) = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
     let (health, keyspaces) = (Arc::new(HealthLog::default()), Arc::new(Keyspaces::new(count)));
-    let (heard, known) = (health.clone(), keyspaces.clone());
+    let (heard, known, teller) = (health.clone(), keyspaces.clone(), world.clone());
     let listener: Listener = Arc::new(move |event| {
         heard.hear(event);
         if let Event::KeyspaceDropping { keyspace, seqno } = event {
-            known.dropping(*keyspace, Some(*seqno));
+            known.dropping(*keyspace, *seqno, teller.current_task());
         }
         listener(event);
     });
     let db = Db::open_listening(&strata_env(world), Path::new(dir), options.clone(), listener).map_err(failure)?;
     keyspaces.opened(&db);
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
-    Ok(Arc::new(StrataStore { snapshots, next_snapshot, health, options, keyspaces, db }))
+    let world = world.clone();
+    Ok(Arc::new(StrataStore { world, snapshots, next_snapshot, health, options, keyspaces, db }))
 }
 
 /// How many keyspaces there are, and the options of the engine.
@@ -749,8 +751,7 @@ impl Store for StrataStore {
                 // Somebody else was first.
                 Err(Error::NoSuchKeyspace { .. }) => {}
                 Err(error) => {
-                    let seq = self.keyspaces.dropped_at(&keyspace);
-                    self.keyspaces.dropping(keyspace.id(), None);
+                    let seq = self.keyspaces.drop_failed(&keyspace, self.world.current_task());
                     return Commit::new(seq, Err(failure(error)));
                 }
             }

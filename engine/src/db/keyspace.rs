@@ -148,9 +148,10 @@ pub(crate) fn drop_keyspace(state: &State, keyspace: &Keyspace) -> Result<SeqNo>
     state.events.tell(|| Event::KeyspaceDropping { keyspace: keyspace.id, seqno });
 
     let kept = Dropped { keyspace: keyspace.id, seqno, view: Arc::new(view.only(keyspace.id)) };
-    // Who holds it holds the files that are to go.
-    drop(view);
+    // Who holds it holds the files that are to go. Before the view goes that holds them now: a compaction may have replaced some
+    // of them since.
     state.versions.lock().hold(&kept.view.catalog);
+    drop(view);
     state.snapshots.lock().dropped.push(kept);
     state.env.yield_point("drop of a keyspace: log synced, edit not yet durable");
     let edit = VersionEdit { keyspaces_dropped: vec![keyspace.id], last_seqno: Some(seqno), ..VersionEdit::default() };

@@ -328,7 +328,9 @@ impl State {
     /// Lets go of dropped keyspaces that no snapshot shows.
     pub(crate) fn forget_dropped(&self) {
         let mut snapshots = self.snapshots.lock();
-        let oldest = snapshots.holders.keys().map(|reader| reader.seqno).min().unwrap_or(SeqNo::MAX);
+        // A snapshot that is yet to come may be as old as what is visible now: a drop that is not visible yet is not forgotten.
+        let visible = self.visible.load(Ordering::Acquire);
+        let oldest = snapshots.holders.keys().map(|reader| reader.seqno).min().unwrap_or(SeqNo::MAX).min(visible);
         let forgotten: Vec<_> = snapshots.dropped.extract_if(.., |dropped| dropped.seqno <= oldest).collect();
         drop(snapshots);
         if !forgotten.is_empty() {

@@ -6,6 +6,7 @@
 //!
 //! Each has options of its own, and they are looked for again when the store checks itself.
 
+use crate::scheduler::TaskId;
 use crate::store::{Failure, FailureKind};
 use parking_lot::Mutex;
 use std::ops::Bound;
@@ -25,15 +26,23 @@ pub(super) struct Keyspaces {
 
 struct Known {
     keyspace: Keyspace,
-    /// The sequence number of its drop, which may be under way still.
-    dropped_at: Option<u64>,
+    /// Its drop, which may be under way still.
+    dropped: Option<Drop>,
+}
+
+/// The drop of a keyspace.
+#[derive(Clone, Copy)]
+struct Drop {
+    seqno: u64,
+    /// Who drops it: others may try the same meanwhile, and fail before they have a number.
+    by: TaskId,
 }
 
 impl Keyspaces {
     /// So many, of a store that is not open yet. With one there is nothing to tell apart, and keys are as they are.
     pub(super) fn new(count: u8) -> Keyspaces {
         let mut known: Vec<Vec<Known>> = (0..count.max(1)).map(|_| Vec::new()).collect();
-        known[0].push(Known { keyspace: Keyspace::default(), dropped_at: None });
+        known[0].push(Known { keyspace: Keyspace::default(), dropped: None });
         Keyspaces { count: count.max(1), known: Mutex::new(known) }
     }
 
@@ -93,7 +102,7 @@ impl Keyspaces {
         let mut all = self.known.lock();
         let known = all.get_mut(usize::from(number))?;
         if known.iter().all(|known| known.keyspace != keyspace) {
-            known.push(Known { keyspace: keyspace.clone(), dropped_at: None });
+            known.push(Known { keyspace: keyspace.clone(), dropped: None });
             known.sort_by_key(|known| known.keyspace.id());
         }
         Some(keyspace)
@@ -124,23 +133,30 @@ impl Keyspaces {
         let mut known = all.get(usize::from(number))?.iter();
         // One that is there though its drop is behind us was not dropped: that failed.
         let was_there = |known: &&Known| {
-            known.dropped_at.is_none_or(|dropped| seqno < dropped) || current.as_ref() == Some(&known.keyspace)
+            known.dropped.is_none_or(|dropped| seqno < dropped.seqno) || current.as_ref() == Some(&known.keyspace)
         };
         known.find(was_there).map(|known| known.keyspace.clone())
     }
 
     /// A drop begins: the engine tells so.
-    pub(super) fn dropping(&self, id: u32, seqno: Option<u64>) {
+    pub(super) fn dropping(&self, id: u32, seqno: u64, by: TaskId) {
         let mut all = self.known.lock();
         if let Some(known) = all.iter_mut().flatten().find(|known| known.keyspace.id() == id) {
-            known.dropped_at = seqno;
+            known.dropped = Some(Drop { seqno, by });
         }
+    }
+
+    /// A task hears that its drop has failed. Returns its number, if it came to one.
+    pub(super) fn drop_failed(&self, keyspace: &Keyspace, by: TaskId) -> Option<u64> {
+        let mut all = self.known.lock();
+        let known = all.iter_mut().flatten().find(|known| known.keyspace == *keyspace)?;
+        known.dropped.take_if(|dropped| dropped.by == by).map(|dropped| dropped.seqno)
     }
 
     /// The number of the drop of this keyspace, if one was begun.
     pub(super) fn dropped_at(&self, keyspace: &Keyspace) -> Option<u64> {
         let all = self.known.lock();
-        all.iter().flatten().find(|known| known.keyspace == *keyspace)?.dropped_at
+        all.iter().flatten().find(|known| known.keyspace == *keyspace)?.dropped.map(|dropped| dropped.seqno)
     }
 
     /// Whether all that are there are ours, and have the options that they were given.
