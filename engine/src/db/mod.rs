@@ -158,7 +158,7 @@ impl Db {
     }
 
     /// Gives `key` this value for a time: from then on the key is absent, as if it had been deleted, for gets and scans alike, and
-    /// what it had before does not come back. `expiry` is a [`Duration`](std::time::Duration) from now, or one of [`Expiry`].
+    /// what it had before does not come back. `expiry` is a [`Duration`] from now, or one of [`Expiry`].
     /// Times are milliseconds of the [store's time](crate::db#time).
     ///
     /// Nothing has to be read or deleted to have the space back: compactions drop what has expired, and a table of which

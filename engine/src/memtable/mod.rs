@@ -5,8 +5,8 @@
 //! sees nothing above it; so a batch becomes visible at once when its last sequence number is published, and not entry
 //! by entry.
 //!
-//! Range deletes lie beside the entries, as [`Fragments`] that are replaced as a whole. A memtable without any is told from
-//! others by one number.
+//! Range deletes lie beside the entries, as [`Fragments`](crate::fragments::Fragments) that are replaced as a whole. A memtable
+//! without any is told from others by one number.
 //!
 //! Values are shared, not copied: the memory of a batch lives as long as one value of it. Nothing is ever removed; a
 //! memtable is dropped as a whole.

@@ -294,6 +294,7 @@ impl Engine {
             files: vec!["data.redb".into()],
             debt: 0,
             last_seq: self.last_number()?,
+            trouble: None,
         })
     }
 }
