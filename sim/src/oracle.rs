@@ -196,6 +196,8 @@ struct Version {
     /// When it expires; [`NEVER`] where it does not.
     expires_ms: u64,
     write: u32,
+    /// Whether it may be gone without having expired: see [`Oracle::forget_expired`].
+    doubtful: bool,
 }
 
 /// A write in the order of sequence numbers.
@@ -618,7 +620,8 @@ impl Oracle {
             let versions = &mut self.versions[key as usize];
             let number = self.numbers[(record.start + i) as usize];
             let expires_ms = self.expiries[(record.start + i) as usize];
-            let version = Version { seq: first + u64::from(number), stamp, expires_ms, write };
+            let seq = first + u64::from(number);
+            let version = Version { seq, stamp, expires_ms, write, doubtful: false };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -1185,7 +1188,7 @@ impl Oracle {
         match found {
             Some(Explained { n, present, time_ms }) => {
                 self.truncate(n, &present);
-                self.forget_expired(&seen, &observed.unreadable, span);
+                self.forget_expired(&seen, &observed.unreadable, span, time_ms);
                 self.clock.restart();
                 if let Some(timing) = observed.timing.filter(|_| time_ms > span.from_ms) {
                     self.clock.raise(time_ms, timing.ended_ms);
@@ -1276,7 +1279,7 @@ impl Oracle {
             wanted = wanted.wrapping_add(mix(index as KeyId, seen[index]));
             let end = versions.partition_point(|version| version.seq <= self.log_base);
             if end > 0 {
-                state[index] = versions[end - 1].stamp_at(time_ms);
+                state[index] = versions[end - 1].recovered_as(seen[index], time_ms);
                 hash = hash.wrapping_add(mix(index as KeyId, state[index]));
             }
         }
@@ -1318,7 +1321,7 @@ impl Oracle {
             let mut holes = Vec::new();
             let mut base = TOMBSTONE;
             for version in versions[..end].iter().rev() {
-                let version = Version { stamp: version.stamp_at(time_ms), ..*version };
+                let version = Version { stamp: version.recovered_as(seen[*key as usize], time_ms), ..*version };
                 if self.is_sure(version) {
                     base = version.stamp;
                     break;
@@ -1377,14 +1380,19 @@ impl Oracle {
     }
 
     /// What was not seen, and had expired by the clock before the store was open, does not come back, also if it is not known
-    /// whether it had been deleted before.
-    fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span) {
+    /// whether it had been deleted before. What was not seen, and had not expired by the earliest time that explains all that was,
+    /// may have been deleted by a write that is not known to be there: that it is absent says nothing of the time.
+    fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span, earliest_ms: u64) {
         if self.keep_history {
             return;
         }
         for (key, versions) in (0..).zip(&mut self.versions) {
-            let expired = versions.last().is_some_and(|version| version.expires_ms <= span.from_ms);
-            if expired && seen[key as usize] == TOMBSTONE && !unreadable.contains(&key) {
+            let Some(last) = versions.last_mut() else { continue };
+            if seen[key as usize] != TOMBSTONE || unreadable.contains(&key) {
+                continue;
+            }
+            last.doubtful |= last.expires_ms > earliest_ms;
+            if last.expires_ms <= span.from_ms {
                 versions.clear();
             }
         }
@@ -1548,7 +1556,9 @@ impl Oracle {
             let before = self.state_at(item.first - 1);
             let mut state: Vec<Stamp> = before
                 .iter()
-                .map(|version| version.map_or(TOMBSTONE, |version| version.stamp_at(span.from_ms)))
+                .map(|version| {
+                    version.map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
+                })
                 .collect();
             let record = &self.writes[item.write as usize];
             let mut entries = (record.start as usize..(record.start + record.count) as usize).peekable();
@@ -1580,7 +1590,9 @@ impl Oracle {
                 .filter(|key| {
                     let index = *key as usize;
                     !unreadable.contains(key)
-                        && state[index].map_or(TOMBSTONE, |version| version.stamp_at(span.from_ms)) != seen[index]
+                        && state[index]
+                            .map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
+                            != seen[index]
                 })
                 .collect()
         };

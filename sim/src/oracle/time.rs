@@ -47,6 +47,9 @@ impl Version {
         if self.expires_ms == NEVER || self.stamp == TOMBSTONE {
             return (self.stamp == stamp).then_some(span);
         }
+        if stamp == TOMBSTONE && self.doubtful {
+            return Some(span);
+        }
         if stamp == TOMBSTONE {
             let (from_ms, proven_ms) = (span.from_ms.max(self.expires_ms), span.proven_ms.max(self.expires_ms));
             return Span { from_ms, proven_ms, ..span }.is_possible();
@@ -55,9 +58,9 @@ impl Version {
         Span { to_ms: span.to_ms.min(last_ms), ..span }.is_possible()
     }
 
-    /// What it reads as at this time.
-    pub(super) fn stamp_at(&self, now_ms: u64) -> Stamp {
-        stamp_at(self.stamp, self.expires_ms, now_ms)
+    /// What it reads as at this time, to one who has seen `seen`.
+    pub(super) fn recovered_as(&self, seen: Stamp, now_ms: u64) -> Stamp {
+        if self.doubtful && seen == TOMBSTONE { TOMBSTONE } else { stamp_at(self.stamp, self.expires_ms, now_ms) }
     }
 }
 
