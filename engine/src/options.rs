@@ -131,7 +131,8 @@ pub struct Options {
     /// one compaction. A disk with less free space than that when the store is opened leaves it without a reserve.
     pub space_reserve_bytes: u64,
     /// Milliseconds between two tries of background work that failed for lack of space or by another error. Default 1000,
-    /// range 1 to 3,600,000.
+    /// range 1 to 3,600,000. Compactions that fail again for another reason than lack of space wait twice as long after each
+    /// failure, up to 30 seconds.
     pub retry_ms: u64,
 }
 

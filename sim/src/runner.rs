@@ -50,10 +50,9 @@ const OPEN_TRIES: u32 = 3;
 /// to open than there are between two crashes would never come to it.
 const CRASHES_IN_A_ROW_MAX: u64 = 12;
 
-/// Switch points and waits in one life after which a run is taken not to come to its end: so many, and so many more for each
-/// operation. Far more than a run needs that does come to its end.
-const STEPS_MIN: u64 = 1_000_000;
-const STEPS_PER_OP: u64 = 10_000;
+/// Switch points and waits in which no operation ends after which none is taken to end any more. Far more than an operation
+/// needs that does come to its end: a compaction of all, or the wait for background work at the end of a run.
+const STEPS_MAX: u64 = 400_000;
 
 /// The site that decides whether a run ends in a crash, and the answers that mean one.
 pub const END_CRASH: &str = "end.crash";
@@ -257,7 +256,7 @@ fn run_with(
     config.policy = plan.policy;
     config.keep = options.keep.clone();
     config.syncs = options.syncs.clone();
-    config.steps_max = STEPS_MIN + STEPS_PER_OP * plan.ops() as u64;
+    config.steps_max = STEPS_MAX;
     let classifier = kind.clone();
     config.classify = Arc::new(move |name| classifier.classify(name));
     config.protocol = plan.checks(Check::Barriers).then(|| kind.protocol()).flatten();
@@ -969,6 +968,7 @@ impl Run {
             let word = u64::from(label.client) << 32 | u64::from(label.op);
             self.world.note(word, || format!("client {client} #{index}: {op}"));
             let done = self.perform(store.as_ref(), op, label);
+            self.world.progressed();
             if matches!(done, Err(LifeEnd::Crashed | LifeEnd::Failed)) || self.see_barriers().is_err() {
                 return;
             }

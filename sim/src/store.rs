@@ -8,7 +8,7 @@
 //! failed.
 
 use crate::fault::{FaultKind, FileClass};
-use crate::op::Lifetime;
+use crate::op::{Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub enum Write {
         value: Vec<u8>,
     },
     /// The key has this value from now on and for a time, and none from then on. Only for stores that say
-    /// [so](StoreKind::has_expiry).
+    /// [so](StoreKind::specialities).
     PutExpiring {
         /// The key.
         key: Vec<u8>,
@@ -46,7 +46,7 @@ pub enum Write {
         /// The key.
         key: Vec<u8>,
     },
-    /// No key of a range has a value from now on. Only for stores that say [so](StoreKind::has_range_deletes).
+    /// No key of a range has a value from now on. Only for stores that say [so](StoreKind::specialities).
     DeleteRange {
         /// The first key.
         begin: Vec<u8>,
@@ -323,7 +323,7 @@ pub trait Store: Send + Sync {
     }
 
     /// Drops a keyspace with all its keys, as one write of which the acknowledgement says that it is durable. What is written to
-    /// it later finds it empty. See [`StoreKind::has_keyspaces`].
+    /// it later finds it empty. See [`StoreKind::specialities`].
     fn drop_keyspace(&self, _keyspace: u8) -> Commit {
         Commit::new(None, Err(Failure::not_offered("keyspaces")))
     }
@@ -367,32 +367,19 @@ pub trait StoreKind: Send + Sync {
         true
     }
 
-    /// Whether it offers [`Store::transact`]. A scenario in which transactions run says nothing about a store that does not.
-    fn has_transactions(&self) -> bool {
-        false
-    }
-
-    /// Whether [`Write::DeleteRange`] means something to it. Scenarios with range deletes are meant for such stores only, which
-    /// have transactions as well.
-    fn has_range_deletes(&self) -> bool {
-        false
-    }
-
-    /// Whether it offers [`Store::write_hurried`]. Scenarios with such writes are meant for such stores only.
-    fn has_hurried_writes(&self) -> bool {
-        false
-    }
-
-    /// Whether it can hold several maps in one, which come and go: then the option [`KEYSPACES`] may say how many. The first byte
-    /// of each key is the number of its keyspace, as a digit, and no range delete goes over several. Keyspace 0 is never dropped.
-    fn has_keyspaces(&self) -> bool {
-        false
-    }
-
-    /// Whether [`Write::PutExpiring`] means something to it. Scenarios in which values expire are meant for such stores only, which
-    /// have transactions as well.
-    fn has_expiry(&self) -> bool {
-        false
+    /// What it can do beyond what each store can. A scenario that asks for more than the store offers says nothing about it,
+    /// and is refused.
+    ///
+    /// - [`OpKind::Transaction`]: it has [`Store::transact`].
+    /// - [`OpKind::DeleteRange`], for stores that have transactions as well: [`Write::DeleteRange`] means something to it.
+    /// - [`OpKind::PutExpiring`], for stores that have transactions as well: [`Write::PutExpiring`] means something to it.
+    /// - [`OpKind::Hurry`]: it has [`Store::write_hurried`].
+    /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
+    /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
+    ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
+    ///   Keyspace 0 is never dropped.
+    fn specialities(&self) -> &'static [OpKind] {
+        &[]
     }
 
     /// How many milliseconds a value is kept under these options that is put without a lifetime, if not for ever.

@@ -7,7 +7,7 @@ mod protocol;
 use crate::clock::EPOCH_MS;
 use crate::env::strata_env;
 use crate::fault::FileClass;
-use crate::op::{KEYSPACES_END, Lifetime};
+use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
     CheckReport, Commit, Failure, FailureKind, KEYSPACES, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind,
@@ -54,6 +54,8 @@ struct StrataStore {
     next_snapshot: AtomicU64,
     /// What the store has told of its health.
     health: Arc<HealthLog>,
+    /// Bytes of the largest batch that it was given.
+    largest_batch: AtomicU64,
     options: Options,
     keyspaces: Arc<Keyspaces>,
     db: Db,
@@ -153,24 +155,16 @@ impl StoreKind for StrataKind {
         true
     }
 
-    fn has_transactions(&self) -> bool {
-        true
-    }
-
-    fn has_range_deletes(&self) -> bool {
-        true
-    }
-
-    fn has_hurried_writes(&self) -> bool {
-        true
-    }
-
-    fn has_keyspaces(&self) -> bool {
-        true
-    }
-
-    fn has_expiry(&self) -> bool {
-        true
+    fn specialities(&self) -> &'static [OpKind] {
+        &[
+            OpKind::Transaction,
+            OpKind::DeleteRange,
+            OpKind::PutExpiring,
+            OpKind::Hurry,
+            OpKind::DropKeyspace,
+            OpKind::Checkpoint,
+            OpKind::Backup,
+        ]
     }
 
     fn default_ttl_ms(&self, options: &toml::Table) -> Option<u32> {
@@ -210,6 +204,10 @@ impl StoreKind for StrataKind {
             ways(&["background_tasks = 1", "background_tasks = 6"]),
             ways(&["retry_ms = 1", "retry_ms = 5000"]),
             ways(&["durability = 'always'", "durability = 'buffered'", "durability = { periodic_ms = 1 }"]),
+            ways(&["memory_bytes = 8388608"]),
+            ways(&["background_bytes_per_second = 500000"]),
+            ways(&["space_reserve_bytes = 0", "space_reserve_bytes = 1", "space_reserve_bytes = 1048576"]),
+            ways(&["slow_operation_ms = 1", "hot_keys = 4"]),
         ]
     }
 
@@ -264,7 +262,8 @@ fn open(
     keyspaces.opened(&db);
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
     let world = world.clone();
-    Ok(Arc::new(StrataStore { world, snapshots, next_snapshot, health, options, keyspaces, db }))
+    let largest_batch = AtomicU64::new(0);
+    Ok(Arc::new(StrataStore { world, snapshots, next_snapshot, health, largest_batch, options, keyspaces, db }))
 }
 
 /// How many keyspaces there are, and the options of the engine.
@@ -350,7 +349,7 @@ fn as_durable_as(sync: SyncMode) -> WriteOptions {
     WriteOptions { durability, ..WriteOptions::default() }
 }
 
-/// A batch that is larger than a group, and what a memtable takes for entries beside their bytes.
+/// What a memtable takes for entries beside their bytes.
 const MEMORY_SLACK: u64 = 24 << 10;
 
 /// Where a walk turns round and seeks: at its third entry, and then at every so manieth, which is no multiple of what blocks
@@ -389,7 +388,9 @@ impl StrataStore {
             return None;
         }
         let most = budget.max(budget / 2 + memory.tables + memory.compactions);
-        let slack = 2 * self.options.group_commit_bytes_max + MEMORY_SLACK;
+        // A batch that is larger than a group is a group by itself.
+        let group = self.options.group_commit_bytes_max.max(self.largest_batch.load(Ordering::Relaxed));
+        let slack = 2 * group + MEMORY_SLACK;
         (memory.total() > most + slack)
             .then(|| format!("the store holds {memory:?}, {} bytes in all, with a budget of {budget}", memory.total()))
     }
@@ -411,6 +412,7 @@ impl StrataStore {
             let added = batch.iter().try_for_each(|write| self.add(&mut entries, write));
             let may_give_up = options.no_wait || options.deadline.is_some();
             let before = may_give_up.then(|| entries.payload().to_vec());
+            self.largest_batch.fetch_max(entries.bytes() as u64, Ordering::Relaxed);
             let result = added.and_then(|()| self.db.write(&mut entries, options));
             tries += 1;
             match result {
@@ -620,6 +622,7 @@ impl Store for StrataStore {
         }
         let mut batch = WriteBatch::new();
         let result = txn.commit_as(&mut batch, as_durable_as(script.sync));
+        self.largest_batch.fetch_max(batch.bytes() as u64, Ordering::Relaxed);
         let (result, conflict) = match result {
             Ok(_) => (Ok(()), None),
             Err(Error::Conflict { keyspace: id, key }) => {

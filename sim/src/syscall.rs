@@ -327,6 +327,8 @@ impl World {
                 drop(state);
                 self.sleep(Duration::from_millis(ms));
                 state = self.lock();
+                // At its end: whoever began to wait in the middle of it waited for it, too.
+                *state.slow.entry(asked.name.class).or_default() += Duration::from_millis(ms);
                 if self.is_dead(self.incarnation()) {
                     return Err(dead());
                 }

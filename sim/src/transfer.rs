@@ -5,9 +5,9 @@
 //! which the store promises nothing, or which strikes files that it does not have, or which runs transactions that it does not
 //! have, is refused with the reason.
 
-use crate::op::OpKind;
 use crate::scenario::Scenario;
 use crate::store::StoreKind;
+use crate::workload::lack;
 
 /// What stands between the name of a scenario and the store that it was transferred to.
 const AT: char = '@';
@@ -31,17 +31,8 @@ pub fn transfer(mut scenario: Scenario, kind: &dyn StoreKind) -> Result<Transfer
     if scenario.store == kind.name() {
         return Ok(Transferred { scenario, left_out: Vec::new() });
     }
-    if !kind.has_transactions() && scenario.workload.iter().any(|work| work.op == OpKind::Transaction) {
-        return Err(format!("{} has no transactions", kind.name()));
-    }
-    if !kind.has_expiry() && scenario.workload.iter().any(|work| work.op == OpKind::PutExpiring) {
-        return Err(format!("{} keeps its values for ever", kind.name()));
-    }
-    if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
-        return Err(format!("{} has no range deletes", kind.name()));
-    }
-    if !kind.has_keyspaces() && scenario.keyspaces.high > 1 {
-        return Err(format!("{} has no keyspaces", kind.name()));
+    if let Some(lack) = lack(&scenario, kind) {
+        return Err(format!("{} has no {lack}", kind.name()));
     }
     if let Some(rule) = scenario.faults.iter().find(|rule| !kind.withstands(rule.kind())) {
         return Err(format!("{} promises nothing where a {} strikes", kind.name(), rule.kind().name()));

@@ -134,15 +134,21 @@ impl Mix {
         Mix { sums }
     }
 
-    /// A random half of all kinds there are, the scenario's own and others, with any weights. Writing is never left out.
-    fn wild(scenario: &Scenario, dice: &mut Dice<'_>) -> Mix {
+    /// A random half of all kinds that the store offers, the scenario's own and others, with any weights. Writing is never left
+    /// out.
+    fn wild(scenario: &Scenario, kind: &dyn StoreKind, keyspaces: u8, dice: &mut Dice<'_>) -> Mix {
         let named = |op: OpKind| scenario.workload.iter().find(|work| work.op == op);
         let mut sums = Vec::new();
         let mut sum = 0;
         let usual = WORKLOAD.map(|(op, _)| op);
-        let special = scenario.workload.iter().map(|work| work.op).filter(|op| !usual.contains(op));
-        for op in usual.into_iter().chain(special) {
-            let (left_out, weight) = (dice.once_in(2), 1 + dice.below(100) as u32);
+        let special = [OpKind::Wait].iter().chain(kind.specialities()).copied();
+        for op in usual.into_iter().chain(special).filter(|op| *op != OpKind::DropKeyspace || keyspaces > 1) {
+            let (left_out, drawn) = (dice.once_in(2), 1 + dice.below(100) as u32);
+            // What costs as much as a hundred writes runs less often, so that a second shows more.
+            let weight = match op {
+                OpKind::Reopen | OpKind::Check | OpKind::Checkpoint | OpKind::Backup => drawn.div_ceil(8),
+                _ => drawn,
+            };
             if op == OpKind::Put || !left_out {
                 sum += u64::from(weight);
                 sums.push((sum, Work { op, weight, keys: named(op).and_then(|work| work.keys) }));
@@ -184,7 +190,11 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     }
     // A site of its own, which is not asked where there is one keyspace: other scenarios are what they were.
     let site = decisions.site("plan.keyspaces");
-    let keyspaces = Dice { decisions, site }.span(scenario.keyspaces) as u8;
+    let mut dice = Dice { decisions, site };
+    let mut keyspaces = dice.span(scenario.keyspaces) as u8;
+    if is_wild && kind.specialities().contains(&OpKind::DropKeyspace) && dice.once_in(4) {
+        keyspaces = keyspaces.max(2 + dice.below(2) as u8);
+    }
     if keyspaces > 1 {
         options.insert(KEYSPACES.into(), toml::Value::Integer(keyspaces.into()));
     }
@@ -195,7 +205,7 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     let clients = dice.span(scenario.clients) as usize;
     let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
     let policy = draw_policy(ops, &mut dice);
-    let mix = if is_wild { Mix::wild(scenario, &mut dice) } else { Mix::of(scenario, &mut dice) };
+    let mix = if is_wild { Mix::wild(scenario, kind, keyspaces, &mut dice) } else { Mix::of(scenario, &mut dice) };
     let none_is_empty = kind.default_ttl_ms(&options).is_some();
     let mut writer = Author::new(scenario, &keys, keyspaces, none_is_empty, &mut dice);
     let site = decisions.site("plan.ops");
@@ -254,19 +264,26 @@ fn draw_options(options: &toml::Table, dice: &mut Dice<'_>) -> toml::Table {
     drawn
 }
 
+/// What a scenario asks for that this store does not offer, if there is such a thing.
+pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
+    let several = (scenario.keyspaces.high > 1).then_some(OpKind::DropKeyspace);
+    let asked = several.into_iter().chain(scenario.workload.iter().map(|work| work.op));
+    asked.filter(|op| !kind.specialities().contains(op)).find_map(|op| match op {
+        OpKind::Transaction => Some("transactions"),
+        OpKind::DeleteRange => Some("range deletes"),
+        OpKind::PutExpiring => Some("values that expire"),
+        OpKind::Hurry => Some("writes that do not wait"),
+        OpKind::DropKeyspace => Some("keyspaces"),
+        OpKind::Checkpoint => Some("checkpoints"),
+        OpKind::Backup => Some("backups"),
+        _ => None,
+    })
+}
+
 /// Refuses a scenario whose options its store would refuse: each choice, and both ends of each range, are tried.
 pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
-    if !kind.has_keyspaces() && scenario.keyspaces.high > 1 {
-        return Err(format!("the store {} has no keyspaces", kind.name()));
-    }
-    if !kind.has_expiry() && scenario.workload.iter().any(|work| work.op == OpKind::PutExpiring) {
-        return Err(format!("the store {} keeps its values for ever", kind.name()));
-    }
-    if !kind.has_range_deletes() && scenario.workload.iter().any(|work| work.op == OpKind::DeleteRange) {
-        return Err(format!("the store {} has no range deletes", kind.name()));
-    }
-    if !kind.has_hurried_writes() && scenario.workload.iter().any(|work| work.op == OpKind::Hurry) {
-        return Err(format!("the store {} has no writes that do not wait", kind.name()));
+    if let Some(lack) = lack(scenario, kind) {
+        return Err(format!("the store {} has no {lack}", kind.name()));
     }
     let names = kind.option_names();
     for (name, value) in &scenario.options {
@@ -621,6 +638,7 @@ impl Author {
 mod tests {
     use super::*;
     use crate::runner::toy::{Flaw, ToyKind};
+    use crate::strata::StrataKind;
     use std::collections::BTreeSet;
 
     const KIND: ToyKind = ToyKind(Flaw::None);
@@ -728,6 +746,30 @@ mod tests {
         }
         assert_eq!(shapes.len(), 3, "{shapes:?}");
         assert_eq!(policies.len(), 6, "{policies:?}");
+    }
+
+    #[test]
+    fn a_wild_swarm_draws_all_that_its_store_offers() {
+        let scenario = Scenario::parse("test", "about = 'A'\nswarm = 'wild'\nops = 400").expect("a scenario");
+        let drawn = |kind: &dyn StoreKind| {
+            let plans = (0..100).map(|seed| plan(&scenario, kind, &mut Decisions::from_seed(seed)));
+            let ops = plans.flat_map(|plan| plan.clients.into_iter().flatten());
+            let (mut kinds, mut expiring, mut ranges) = (BTreeSet::new(), 0, 0);
+            for op in ops {
+                kinds.insert(op.kind());
+                op.each_entry(|entry| {
+                    expiring += usize::from(entry.lifetime.is_some());
+                    ranges += usize::from(entry.end.is_some());
+                });
+            }
+            (kinds, expiring > 0, ranges > 0)
+        };
+        let usual: BTreeSet<OpKind> = WORKLOAD.iter().map(|(op, _)| *op).chain([OpKind::Wait]).collect();
+        assert_eq!(drawn(&KIND), (usual.clone(), false, false));
+        // These two are batches and transactions with something in them.
+        let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
+        let special = StrataKind.specialities().iter().copied().filter(|op| !inside.contains(op));
+        assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));
     }
 
     #[test]

@@ -74,7 +74,8 @@ pub struct WorldConfig {
     pub costs: Costs,
     /// Which lines of the trace are kept.
     pub keep: Keep,
-    /// Switch points and waits after which [`World::run`] gives up with [`RunEnd::NoProgress`].
+    /// Switch points and waits after which [`World::run`] gives up with [`RunEnd::NoProgress`], counted anew after each
+    /// [`World::progressed`].
     pub steps_max: u64,
     /// A crash at the system call of this ordinal, counted from 1 over the whole run: for sweeps.
     pub crash_at_call: Option<(u64, CrashKind)>,
@@ -205,6 +206,8 @@ pub(crate) struct State {
     quiet_points: u64,
     steps: u64,
     steps_max: u64,
+    /// How long calls took by a fault, by what they were about.
+    pub(crate) slow: BTreeMap<FileClass, Duration>,
     spurious_wakeups: f64,
     spurious_site: Site,
     pub(crate) listing_site: Site,
@@ -315,6 +318,7 @@ impl World {
             quiet_points: 0,
             steps: 0,
             steps_max: config.steps_max,
+            slow: BTreeMap::new(),
             spurious_wakeups: config.spurious_wakeups,
             spurious_site,
             listing_site,
@@ -385,9 +389,15 @@ impl World {
         state.limit_disk();
     }
 
-    /// Switch points and waits after which a run is given up.
-    pub fn set_steps_max(&self, steps_max: u64) {
-        self.inner.state.lock().steps_max = steps_max;
+    /// Something that was asked for is done: what goes on and on without coming to this is given up. Timers that fire for ever
+    /// while somebody waits are seen that way, whatever time passes.
+    pub fn progressed(&self) {
+        self.inner.state.lock().steps = 0;
+    }
+
+    /// Virtual time by which faults have made calls longer so far, those about files of this class left out.
+    pub fn slowed_besides(&self, class: FileClass) -> Duration {
+        self.inner.state.lock().slow.iter().filter(|(of, _)| **of != class).map(|(_, time)| *time).sum()
     }
 
     /// System calls so far, in all incarnations.

@@ -80,9 +80,21 @@ fn held_back(state: &State, failure: Option<&Failure>) -> Option<Duration> {
     failure.map(|failure| failure.retry_at).filter(|&at| at > state.env.now())
 }
 
-fn failure(state: &State, during: &'static str, error: Error) -> Failure {
+fn failure(state: &State, during: &'static str, error: Error, retry: Duration) -> Failure {
     state.tell_failure(during, &error);
-    Failure { error, retry_at: state.env.now() + state.options.retry() }
+    Failure { error, retry_at: state.env.now() + retry }
+}
+
+/// How long compactions wait after this error, with so many failures in a row: twice as long after each, up to half a minute. Each
+/// try may write all but the last of its tables before it fails again at a table that is damaged for good, and the disk and the
+/// rate for background work are for those that succeed. Space is looked for at the usual pace, as writers wait for it.
+fn compaction_retry(retry: Duration, error: &Error, in_a_row: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(30);
+    if error.is_out_of_space() {
+        return retry;
+    }
+    let doubled = retry.saturating_mul(1 << in_a_row.saturating_sub(1).min(16));
+    doubled.min(LONGEST.max(retry))
 }
 
 fn sync_task(state: &State) {
@@ -153,7 +165,7 @@ fn flush_task(state: &State) {
                 sometimes!("a flush fails");
                 work.flushes_failed += 1;
                 state.vitals.report(&state.events, Part::Flush, Some(&error));
-                work.flush_failure = Some(failure(state, "a flush", error));
+                work.flush_failure = Some(failure(state, "a flush", error, state.options.retry()));
             }
         }
         drop(work);
@@ -253,6 +265,7 @@ fn compaction_task(state: &State) {
                     // What failed is not to be done any more: others have done it, or it was asked for by hand.
                     sometimes!("a compaction that failed is not due any more");
                     work.compaction_failure = None;
+                    work.compactions_failed = 0;
                     state.vitals.report(&state.events, Part::Compaction, None);
                     state.work_changed.notify_all();
                 }
@@ -315,7 +328,11 @@ fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
             if error.is_none() && work.compaction_failure.is_some()
         );
         state.vitals.report(&state.events, Part::Compaction, error.as_ref());
-        work.compaction_failure = error.map(|error| failure(state, "a compaction", error));
+        work.compactions_failed = if error.is_some() { work.compactions_failed.saturating_add(1) } else { 0 };
+        work.compaction_failure = error.map(|error| {
+            let retry = compaction_retry(state.options.retry(), &error, work.compactions_failed);
+            failure(state, "a compaction", error, retry)
+        });
     }
     drop(work);
     state.work_changed.notify_all();
@@ -481,5 +498,32 @@ impl Drawn<'_> {
     fn abandon(self) {
         let files = self.numbers.into_inner().into_iter().map(FileKind::Sst);
         self.state.work.lock().obsolete.extend(files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use std::path::Path;
+
+    #[test]
+    fn a_compaction_that_fails_again_and_again_waits_longer_but_for_space() {
+        let damaged = Error::corruption(Path::new("000001.sst"), 0, "a footer, found zeros");
+        let full = Error::io("write", Path::new("000001.sst"), None, ErrorKind::StorageFull.into());
+        let wait = |retry_ms, error, in_a_row| {
+            compaction_retry(Duration::from_millis(retry_ms), error, in_a_row).as_millis() as u64
+        };
+        for (retry_ms, in_a_row, expected) in [
+            (1000, 1, 1000),
+            (1000, 2, 2000),
+            (1000, 5, 16_000),
+            (1000, 6, 30_000),
+            (1, u32::MAX, 30_000),
+            (60_000, 9, 60_000),
+        ] {
+            assert_eq!(wait(retry_ms, &damaged, in_a_row), expected, "{in_a_row} times {retry_ms} ms");
+            assert_eq!(wait(retry_ms, &full, in_a_row), retry_ms);
+        }
     }
 }

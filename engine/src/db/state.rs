@@ -180,6 +180,8 @@ pub(crate) struct Work {
     pub(crate) flush_failure: Option<Failure>,
     /// The last failure of a compaction, until one succeeds; and when to try again.
     pub(crate) compaction_failure: Option<Failure>,
+    /// Compactions that failed in a row, with none between them that succeeded.
+    pub(crate) compactions_failed: u32,
     /// Counts attempts at flushing that failed: who waits for a flush sees that one failed after it began to wait.
     pub(crate) flushes_failed: u64,
     /// Files in no version, to be removed once no reader holds them.

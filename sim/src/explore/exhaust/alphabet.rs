@@ -1,6 +1,6 @@
 //! The alphabet of [`super`], and its sequences as numbers: which operation stands where, and which sequences are the same.
 
-use crate::op::{Bounds, Entry, Op, Slot, Value};
+use crate::op::{Bounds, Entry, Op, OpKind, Slot, Value};
 use crate::store::{StoreKind, SyncMode};
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl Letter {
 
     /// The letters for stores of this kind.
     pub(super) fn of(kind: &dyn StoreKind) -> &'static [Letter] {
-        let foreign = usize::from(!kind.has_range_deletes());
+        let foreign = usize::from(!kind.specialities().contains(&OpKind::DeleteRange));
         &Letter::ALL[..Letter::ALL.len() - foreign]
     }
 
