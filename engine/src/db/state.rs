@@ -420,7 +420,7 @@ impl State {
 
     /// Whether plain puts into any keyspace last for a time only.
     pub(crate) fn has_default_ttl(&self) -> bool {
-        self.view.load().catalog.entries().iter().any(|entry| entry.options.default_ttl_ms > 0)
+        self.view.load().catalog.has_default_ttl()
     }
 
     /// How long a plain put into this keyspace lasts, if not for ever.

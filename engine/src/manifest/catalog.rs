@@ -37,6 +37,7 @@ pub struct Catalog {
     next: KeyspaceId,
     /// The most tables that any keyspace has in level 0.
     level_zero_max: usize,
+    has_default_ttl: bool,
 }
 
 /// Tables that leave and come in one keyspace, each with its level.
@@ -56,7 +57,8 @@ impl Catalog {
             options: options.clone(),
             version: Arc::new(Version::empty(KEYSPACE_DEFAULT, levels)),
         };
-        Catalog { entries: vec![default], next: KEYSPACE_DEFAULT + 1, level_zero_max: 0 }
+        let has_default_ttl = options.default_ttl_ms > 0;
+        Catalog { entries: vec![default], next: KEYSPACE_DEFAULT + 1, level_zero_max: 0, has_default_ttl }
     }
 
     /// The keyspace that every store has.
@@ -99,6 +101,11 @@ impl Catalog {
         self.level_zero_max
     }
 
+    /// Whether plain puts into any keyspace last for a time only.
+    pub fn has_default_ttl(&self) -> bool {
+        self.has_default_ttl
+    }
+
     /// The tables of all keyspaces with their levels.
     pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
         self.entries.iter().flat_map(|entry| entry.version.tables())
@@ -115,7 +122,7 @@ impl Catalog {
         default.version = Arc::new(Version::empty(KEYSPACE_DEFAULT, self.levels()));
         let mut entries = vec![default];
         entries.extend(self.get(id).filter(|entry| entry.id != KEYSPACE_DEFAULT).cloned());
-        Catalog { entries, next: self.next, level_zero_max: 0 }
+        Catalog { entries, next: self.next, level_zero_max: 0, has_default_ttl: self.has_default_ttl }
     }
 
     /// What there is after a change; an error says what in the change does not fit.
@@ -140,6 +147,7 @@ impl Catalog {
             }
         }
         next.level_zero_max = next.entries.iter().map(|entry| entry.version.levels[0].len()).max().unwrap_or(0);
+        next.has_default_ttl = next.entries.iter().any(|entry| entry.options.default_ttl_ms > 0);
         Ok(next)
     }
 

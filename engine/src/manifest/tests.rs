@@ -274,6 +274,22 @@ fn keyspaces_with_their_options_and_numbers_survive_a_new_manifest_and_a_failed_
 }
 
 #[test]
+fn it_is_known_whether_any_keyspace_has_a_lifetime_for_plain_puts() {
+    let after = |catalog: &Catalog, ttl: Option<u64>, change: &str| {
+        let mut edit = edit(change);
+        edit.keyspaces_set.iter_mut().for_each(|set| set.options.default_ttl_ms = ttl);
+        catalog.apply(&edit).expect("fits")
+    };
+    let none = Catalog::empty(3, &Arc::new(Options::default()));
+    let some = after(&none, Some(5), "next 2, +K 1 people");
+    let lasting = after(&some, Some(0), "+K 1 people");
+    let gone = after(&some, None, "-K 1");
+    assert_eq!([&none, &some, &lasting, &gone].map(Catalog::has_default_ttl), [false, true, false, false]);
+    let all = Catalog::empty(3, &Arc::new(Options { default_ttl_ms: 5, ..Options::default() }));
+    assert!(all.has_default_ttl() && after(&all, Some(0), "next 2, +K 1 people").has_default_ttl());
+}
+
+#[test]
 fn tables_are_found_by_key_and_by_range() {
     let tables = "+L1 1 b..d 1-9, +L1 2 f..h 1-9, +L1 3 k..k 1-9, +L0 4 a..c 10-11 e1, +L0 5 g..z 12-13 e2";
     let catalog = Catalog::empty(2, &Arc::new(Options::default())).apply(&edit(tables)).expect("fits");
