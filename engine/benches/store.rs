@@ -296,6 +296,28 @@ fn main() {
             16 + value.expect("every key was written").len() as u64
         })
     });
+    // A call is a hundred keys, one by one and then at once: anywhere, and within some ten thousand that lie side by side.
+    for (near, name) in [(u64::MAX, "100 keys"), (10_000, "100 near keys")] {
+        for at_once in [false, true] {
+            let name = format!("read {name}, {}", if at_once { "multi-get" } else { "gets" });
+            bench.run(&name, |bench, path| {
+                let (db, mut numbers) = (bench.filled(path), Numbers(6));
+                let near = near.min(bench.sizes.ops);
+                let mut round = Round::time(bench.sizes.ops.div_ceil(100), |_| {
+                    let first = numbers.below(bench.sizes.ops - near + 1);
+                    let keys: Vec<[u8; 16]> = (0..100).map(|_| key(first + numbers.below(near))).collect();
+                    let values: Vec<_> = if at_once {
+                        db.multi_get(&keys).expect("a read").values
+                    } else {
+                        keys.iter().map(|key| db.get(key).expect("a read")).collect()
+                    };
+                    values.iter().map(|value| 16 + value.as_ref().expect("every key was written").len() as u64).sum()
+                });
+                round.ops *= 100;
+                round
+            });
+        }
+    }
     bench.run("read random, absent keys", |bench, path| {
         let (db, mut numbers) = (bench.filled(path), Numbers(5));
         Round::time(bench.sizes.ops, |_| {

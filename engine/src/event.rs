@@ -68,6 +68,8 @@ impl fmt::Display for Health {
 pub enum Operation {
     /// A get, from a snapshot or not.
     Get,
+    /// A get of many keys, from a snapshot or not.
+    MultiGet,
     /// The first positioning of an iterator, and each seek.
     Seek,
     /// A step of an iterator.
@@ -96,8 +98,9 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in order.
-    pub const ALL: [Operation; 13] = [
+    pub const ALL: [Operation; 14] = [
         Operation::Get,
+        Operation::MultiGet,
         Operation::Seek,
         Operation::Step,
         Operation::WriteSynced,
@@ -116,6 +119,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Operation::Get => "get",
+            Operation::MultiGet => "multi-get",
             Operation::Seek => "seek",
             Operation::Step => "step",
             Operation::WriteSynced => "write, synced",

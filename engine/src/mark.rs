@@ -143,6 +143,8 @@ pub const MARKS: &[&str] = &[
     "a frozen memtable answers a get",
     "a level below 0 answers a get",
     "a filter spares the read of a block",
+    "a get of many keys finds its block at hand",
+    "one key is asked for twice at once",
     "an iterator turns backward",
     "an iterator turns forward",
     "an iterator passes a tombstone",

@@ -169,6 +169,29 @@ fn a_snapshot_and_an_iterator_stay_at_their_time_while_all_below_is_rewritten() 
 }
 
 #[test]
+fn a_get_of_many_keys_is_of_one_time_and_one_from_a_snapshot_of_its_own() {
+    let world = world();
+    let db = world.open();
+    for (key, expires_ms) in [(b"a", 2_000), (b"b", 3_000), (b"c", 4_000)] {
+        db.put(key, b"below").expect("a put");
+        db.put_expiring(key, b"for a time", Expiry::At(expires_ms)).expect("a put");
+    }
+    let snapshot = db.snapshot();
+    let there =
+        |values: Vec<Option<bytes::Bytes>>| values.into_iter().map(|value| value.is_some()).collect::<Vec<bool>>();
+    for flushed in [false, true] {
+        if flushed {
+            db.flush().expect("a flush");
+        }
+        world.set(3_000);
+        let now = db.multi_get(&["c", "b", "a", "c"]).expect("a get of many keys");
+        assert_eq!(there(now.values), [true, false, false, true], "what it replaced does not come back");
+        let then = db.multi_get_at(&snapshot, &["c", "b", "a"]).expect("a get of many keys");
+        assert_eq!(there(then), [true, true, true]);
+    }
+}
+
+#[test]
 fn tables_of_which_all_has_expired_go_by_themselves_and_unread() {
     let world = world();
     let db = world.open();

@@ -243,6 +243,27 @@ fn who_reads_a_keyspace_goes_on_when_it_is_dropped_and_its_files_go_afterwards()
 }
 
 #[test]
+fn many_keys_are_read_from_the_keyspace_that_is_meant_and_from_a_dropped_one_through_a_snapshot() {
+    let place = place();
+    let db = open(&place.path);
+    let (cats, dogs) = (create(&db, "cats"), create(&db, "dogs"));
+    fill(&db, &cats, 50);
+    db.flush().expect("a flush");
+    fill(&db, &dogs, 50);
+    db.put(b"key00007", b"neither").expect("a put");
+    let names = ["key00049", "key00007", "nobody"];
+    let found = |keyspace: &Keyspace| db.multi_get_in(keyspace, &names).expect("a get of many keys").values;
+    for keyspace in [&cats, &dogs, &Keyspace::default()] {
+        let one_by_one = names.map(|name| db.get_in(keyspace, name.as_bytes()).expect("a get"));
+        assert_eq!(found(keyspace), one_by_one);
+    }
+    let (before, snapshot) = (found(&cats), db.snapshot());
+    db.drop_keyspace(&cats).expect("a drop");
+    assert!(matches!(db.multi_get_in(&cats, &names), Err(Error::NoSuchKeyspace { .. })));
+    assert_eq!(db.multi_get_in_at(&cats, &snapshot, &names).expect("a get of many keys"), before);
+}
+
+#[test]
 fn an_idle_keyspace_pins_no_log() {
     let place = place();
     let options = Options { wal_bytes_max: 16 * 1024, memtable_bytes: 1 << 20, ..small() };

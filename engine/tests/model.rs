@@ -3,6 +3,7 @@
 //! It runs on the real file system. Crashes, faults and schedules are for the simulator; here it is one thread and a sound
 //! disk, and the point is options and operations in every mixture.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,6 +19,7 @@ enum Op {
     DeleteRange(Key, Key),
     Batch(Vec<Write>),
     Get(Key),
+    MultiGet(Vec<Key>),
     Scan { from: Bound<Key>, to: Bound<Key>, reverse: bool },
     Walk { start: Key, steps: Vec<bool> },
     Snapshot,
@@ -71,6 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (key(), key()).prop_map(|(begin, end)| Op::DeleteRange(begin, end)),
         3 => proptest::collection::vec(write(), 0..6).prop_map(Op::Batch),
         4 => key().prop_map(Op::Get),
+        3 => proptest::collection::vec(key(), 0..30).prop_map(Op::MultiGet),
         3 => (bound(), bound(), any::<bool>()).prop_map(|(from, to, reverse)| Op::Scan { from, to, reverse }),
         2 => (key(), proptest::collection::vec(any::<bool>(), 0..12)).prop_map(|(start, steps)| Op::Walk { start, steps }),
         1 => Just(Op::Snapshot),
@@ -158,6 +161,12 @@ fn run(options: &Options, ops: &[Op]) {
                 assert!(batch.is_empty());
             }
             Op::Get(key) => assert_eq!(db.get(key).expect("a get").as_deref(), model.get(key).map(Vec::as_slice)),
+            Op::MultiGet(keys) => {
+                multi_get(keys, &model, || db.multi_get(keys).map(|found| found.values));
+                for (snapshot, then) in &snapshots {
+                    multi_get(keys, then, || db.multi_get_at(snapshot, keys));
+                }
+            }
             Op::Scan { from, to, reverse } => scan(&db, &model, from, to, *reverse),
             Op::Walk { start, steps } => walk(&db, &model, start, steps),
             Op::Snapshot => snapshots.push((db.snapshot(), model.clone())),
@@ -190,6 +199,8 @@ fn run(options: &Options, ops: &[Op]) {
     db.flush().expect("a flush");
     db.compact_range(None, None).expect("a compaction");
     scan(&db, &model, &Bound::Unbounded, &Bound::Unbounded, false);
+    let keys: Vec<Key> = model.keys().cloned().collect();
+    multi_get(&keys, &model, || db.multi_get(&keys).map(|found| found.values));
     let report = db.check().expect("the store is sound");
     assert!(report.entries as usize >= model.len());
     db.close().expect("a close");
@@ -224,6 +235,13 @@ fn scan(db: &Db, model: &Model, from: &Bound<Key>, to: &Bound<Key>, reverse: boo
         above && below
     };
     let expected: Vec<_> = model.iter().filter(|(key, _)| within(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    assert_eq!(found, expected);
+}
+
+fn multi_get(keys: &[Key], model: &Model, get: impl FnOnce() -> strata::error::Result<Vec<Option<Bytes>>>) {
+    let found = get().expect("a get of many keys");
+    let found: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();
+    let expected: Vec<Option<&[u8]>> = keys.iter().map(|key| model.get(key).map(Vec::as_slice)).collect();
     assert_eq!(found, expected);
 }
 

@@ -421,6 +421,79 @@ fn a_range_delete_counts_from_its_place_in_a_batch_on_and_an_empty_one_does_noth
 }
 
 #[test]
+fn a_get_of_many_keys_finds_what_a_get_of_each_finds_wherever_it_lies() {
+    let place = place();
+    let db = open(&place.path);
+    fill(&db, 0, 600, "first");
+    db.compact_range(None, None).expect("a compaction");
+    fill(&db, 100, 200, "second");
+    db.flush().expect("a flush");
+    db.delete_range(b"key000300", b"key000350").expect("a range delete");
+    let snapshot = db.snapshot();
+    for index in (0..600).step_by(7) {
+        db.delete(format!("key{index:06}").as_bytes()).expect("a delete");
+    }
+    db.put(b"key000310", &[7; 2000]).expect("a put");
+    // From the end to the front, some twice, and some that were never there.
+    let keys: Vec<Vec<u8>> =
+        (0..700).rev().chain([5, 5, 650]).map(|index| format!("key{index:06}").into_bytes()).collect();
+    let found = db.multi_get(&keys).expect("a get of many keys");
+    let one_by_one: Vec<_> = keys.iter().map(|key| db.get(key).expect("a get")).collect();
+    assert_eq!((found.values, found.seqno), (one_by_one, db.stats().seqno));
+    let found = db.multi_get_at(&snapshot, &keys).expect("a get of many keys");
+    let one_by_one: Vec<_> = keys.iter().map(|key| db.get_at(&snapshot, key).expect("a get")).collect();
+    assert_eq!(found, one_by_one);
+    assert_eq!(db.multi_get::<&[u8]>(&[]).expect("a get of nothing").values, []);
+    assert!(open(&self::place().path).multi_get_at(&snapshot, &keys).is_err(), "the snapshot is of another handle");
+    db.close().expect("a close");
+    assert!(matches!(db.multi_get(&keys), Err(Error::Closed)));
+}
+
+#[test]
+fn a_get_of_many_keys_looks_at_each_block_once_and_asks_no_older_place_for_what_it_has_found() {
+    let place = place();
+    let options = Options { cache_bytes: 0, memtable_bytes: 1 << 20, ..small() };
+    let db = Db::open_with(&Env::os(), &place.path, options).expect("the store opens");
+    fill(&db, 0, 300, "first");
+    db.compact_range(None, None).expect("a compaction");
+    fill(&db, 100, 150, "second");
+    let keys: Vec<Vec<u8>> = (0..300).map(|index| format!("key{index:06}").into_bytes()).collect();
+    let looked_at = |keys: &[Vec<u8>]| {
+        let before = db.stats();
+        db.multi_get(keys).expect("a get of many keys");
+        let after = db.stats();
+        (after.cache.misses - before.cache.misses, after.lookups.tables - before.lookups.tables)
+    };
+    let (blocks, asked) = looked_at(&keys);
+    // Some twelve entries lie in each block of 256 bytes.
+    assert!((10..50).contains(&blocks) && asked == 250, "{blocks} blocks were read for {asked} keys");
+    assert_eq!(looked_at(&keys[100..150]), (0, 0), "all is in memory");
+    assert_eq!(looked_at(&[keys[7].clone(), keys[7].clone()]), (1, 1), "one key that is named twice");
+    let stats = db.stats();
+    assert_eq!((stats.calls(Operation::MultiGet), stats.multi_get_keys), (3, 352));
+}
+
+#[test]
+fn where_one_of_many_keys_cannot_be_read_the_error_is_the_answer() {
+    let place = place();
+    let db = Db::open_with(&Env::os(), &place.path, Options { cache_bytes: 0, ..small() }).expect("the store opens");
+    fill(&db, 0, 300, "value");
+    db.compact_range(None, None).expect("a compaction");
+    db.put(b"key000000", b"in memory").expect("a put");
+    let damaged = files(&place.path, ".sst").swap_remove(0);
+    let mut bytes = fs::read(&damaged).expect("a table that can be read");
+    bytes[10] ^= 1;
+    fs::write(&damaged, bytes).expect("a table that can be written");
+    let keys: Vec<Vec<u8>> = (0..300).map(|index| format!("key{index:06}").into_bytes()).collect();
+    match db.multi_get(&keys) {
+        Err(Error::Corruption(damage)) => assert_eq!(damage.path, damaged),
+        other => panic!("the damage is told, and not {other:?}"),
+    }
+    let whole = db.multi_get(&[&keys[299], &keys[0]]).expect("neither lies in the block that is damaged");
+    assert_eq!(whole.values[1].as_deref(), Some(&b"in memory"[..]));
+}
+
+#[test]
 fn statistics_count_what_was_done_and_read_like_a_table() {
     let dir = tempfile::tempdir().expect("a directory");
     let told = Arc::new(Mutex::new("slow operations", 0));

@@ -15,6 +15,7 @@
 //! batch [k3 = #18:64, k5 deleted, k7..k9 deleted] buffered       k9 is not among those that are deleted
 //! batch [k3 = #19:64 for 250ms, k5 = #20:64 until 900ms]         from when it is written; from the beginning of the world
 //! get k3 at s1                       from snapshot 1
+//! multi-get [k3, k1, k3] at s1       all as of one moment
 //! scan >=k3 <k9 reverse limit 10
 //! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
@@ -467,6 +468,13 @@ pub enum Op {
         /// From the snapshot in this slot; nothing is done where the slot is empty.
         at: Option<Slot>,
     },
+    /// Reads several keys as of one moment, in any order, some perhaps more than once; there may be none.
+    MultiGet {
+        /// The keys.
+        keys: Vec<KeyId>,
+        /// From the snapshot in this slot; nothing is done where the slot is empty.
+        at: Option<Slot>,
+    },
     /// Reads a range.
     Scan {
         /// The range.
@@ -539,6 +547,9 @@ pub enum OpKind {
     Hurry,
     /// [`Op::Get`]
     Get,
+    /// [`Op::MultiGet`]
+    #[serde(rename = "multi-get")]
+    MultiGet,
     /// [`Op::Scan`]
     Scan,
     /// [`Op::Snapshot`], and reads from it, and [`Op::Release`].
@@ -574,6 +585,7 @@ impl Op {
             Op::Transaction { .. } => OpKind::Transaction,
             Op::Hurry { .. } => OpKind::Hurry,
             Op::Get { .. } => OpKind::Get,
+            Op::MultiGet { .. } => OpKind::MultiGet,
             Op::Scan { .. } => OpKind::Scan,
             Op::Snapshot { .. } | Op::Release { .. } => OpKind::Snapshot,
             Op::Sync => OpKind::Sync,
@@ -611,6 +623,7 @@ impl Op {
     pub fn keys(&self) -> Vec<KeyId> {
         match self {
             Op::Get { key, .. } => vec![*key],
+            Op::MultiGet { keys, .. } => keys.clone(),
             Op::Scan { bounds, .. } | Op::Compact { bounds } => bounds.keys(),
             Op::Transaction { reads, scan, entries, .. } => {
                 let scanned = scan.iter().flat_map(|(bounds, _)| bounds.keys());
@@ -632,6 +645,7 @@ impl Op {
             Op::Put { key, .. } | Op::Hurry { key, .. } | Op::Delete { key, .. } | Op::Get { key, .. } => {
                 *key = name(*key)
             }
+            Op::MultiGet { keys, .. } => keys.iter_mut().for_each(|key| *key = name(*key)),
             Op::Batch { entries, .. } => entries.iter_mut().for_each(|entry| *entry = entry.renamed(name)),
             Op::Scan { bounds, .. } | Op::Compact { bounds } => *bounds = bounds.renamed(name),
             Op::Transaction { reads, scan, entries, .. } => {
@@ -715,6 +729,14 @@ impl fmt::Display for Op {
             }
             Op::Get { key, at } => {
                 write!(f, "get k{key}")?;
+                at.map_or(Ok(()), |slot| write!(f, " at s{slot}"))
+            }
+            Op::MultiGet { keys, at } => {
+                f.write_str("multi-get [")?;
+                for (i, key) in keys.iter().enumerate() {
+                    write!(f, "{}k{key}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")?;
                 at.map_or(Ok(()), |slot| write!(f, " at s{slot}"))
             }
             Op::Scan { bounds, reverse, limit, at } => {
@@ -931,6 +953,7 @@ impl<'a> Words<'a> {
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync() }
             }
             "get" => Op::Get { key: self.key()?, at: self.at()? },
+            "multi-get" => Op::MultiGet { keys: self.list("[k1, k2]", Words::key)?, at: self.at()? },
             "scan" => {
                 let bounds = self.bounds()?;
                 let reverse = self.take("reverse");
@@ -986,6 +1009,8 @@ mod tests {
             "transaction snapshot reads [] writes []",
             "get k3",
             "get k3 at s1",
+            "multi-get []",
+            "multi-get [k3, k1, k3] at s1",
             "scan",
             "scan >=k3 <k9 reverse limit 10 at s2",
             "scan >k3 <=k9",

@@ -213,9 +213,30 @@ pub type Digest = Vec<(KeyId, Stamp)>;
 
 #[derive(Clone, Debug)]
 enum Answer {
-    Get { key: KeyId, stamp: Stamp },
-    GetAt { key: KeyId, at: u64, moment: u32, stamp: Stamp },
-    Scan { bounds: Bounds, reverse: bool, limit: usize, at: u64, moment: Option<u32>, digest: Digest },
+    Get {
+        key: KeyId,
+        stamp: Stamp,
+    },
+    GetAt {
+        key: KeyId,
+        at: u64,
+        moment: u32,
+        stamp: Stamp,
+    },
+    /// Each key once, ascending; an absent one with [`TOMBSTONE`].
+    MultiGet {
+        at: u64,
+        moment: Option<u32>,
+        digest: Digest,
+    },
+    Scan {
+        bounds: Bounds,
+        reverse: bool,
+        limit: usize,
+        at: u64,
+        moment: Option<u32>,
+        digest: Digest,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -792,6 +813,55 @@ impl Oracle {
         Ok(SnapshotMark { at, until, moment: other.moment })
     }
 
+    /// A get of several keys of the newest state returns.
+    pub fn end_multi_get(
+        &mut self,
+        ticket: ReadTicket,
+        at: Option<u64>,
+        keys: &[KeyId],
+        values: &[Option<Vec<u8>>],
+    ) -> Result<(), Finding> {
+        let at = self.read_point(ticket, at)?;
+        let digest = self.digest_of(keys, values, ticket.label)?;
+        self.answer(ticket, self.tick + 1, Answer::MultiGet { at, moment: None, digest })
+    }
+
+    /// A get of several keys from a snapshot returns.
+    pub fn end_multi_get_at(
+        &mut self,
+        ticket: ReadTicket,
+        snapshot: SnapshotMark,
+        keys: &[KeyId],
+        values: &[Option<Vec<u8>>],
+    ) -> Result<(), Finding> {
+        let digest = self.digest_of(keys, values, ticket.label)?;
+        let SnapshotMark { at, until, moment } = snapshot;
+        self.answer(ticket, until, Answer::MultiGet { at, moment: Some(moment), digest })
+    }
+
+    /// The answers to a get of several keys as numbers, in key order, each key once. O8.
+    fn digest_of(&self, keys: &[KeyId], values: &[Option<Vec<u8>>], label: Label) -> Result<Digest, Finding> {
+        if keys.len() != values.len() {
+            let symptom = format!("{label} asked for {} keys, and was given {} values", keys.len(), values.len());
+            return Err(Finding::new("wrong-answer", "of another length", symptom));
+        }
+        let mut digest = Digest::with_capacity(keys.len());
+        for (key, value) in keys.iter().zip(values) {
+            digest.push((*key, self.recognise(*key, value.as_deref(), label)?));
+        }
+        digest.sort_unstable();
+        digest.dedup();
+        if let Some(pair) = digest.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let key = pair[0].0;
+            let symptom = format!("{label} asked twice for {} at once, and was told two things", self.key_text(key));
+            let [one, other] = [pair[0].1, pair[1].1].map(|stamp| self.origin_text(key, stamp));
+            let finding =
+                Finding::new("wrong-answer", "two at once", symptom).with(format!("found {one}, and {other}"));
+            return Err(finding.about(self.keys.bytes(key)));
+        }
+        Ok(digest)
+    }
+
     /// A scan of the newest state returns.
     pub fn end_scan(
         &mut self,
@@ -906,6 +976,11 @@ impl Oracle {
                 let (one, met) = (std::iter::once(*key), [(*key, *stamp)]);
                 self.judge_range(ticket, (*at, Some(*moment)), one, usize::MAX, &met, "snapshot get")
             }
+            Answer::MultiGet { at, moment, digest } => {
+                self.judge_read_point(ticket, *at)?;
+                let keys = digest.iter().map(|(key, _)| *key);
+                self.judge_range(ticket, (*at, *moment), keys, usize::MAX, digest, "multi-get")
+            }
             Answer::Scan { bounds, reverse, limit, at, moment, digest } => {
                 self.judge_scan(ticket, (*at, *moment), (*bounds, *reverse, *limit), digest)
             }
@@ -995,14 +1070,8 @@ impl Oracle {
         }
     }
 
-    /// O3 and O5.
-    fn judge_scan(
-        &mut self,
-        ticket: ReadTicket,
-        (at, moment): (u64, Option<u32>),
-        (bounds, reverse, limit): (Bounds, bool, usize),
-        digest: &[(KeyId, Stamp)],
-    ) -> Result<(), Finding> {
+    /// O5: no read is of a sequence number within a batch.
+    fn judge_read_point(&self, ticket: ReadTicket, at: u64) -> Result<(), Finding> {
         let position = self.log.partition_point(|item| item.last < at);
         if let Some(item) = self.log.get(position).filter(|item| item.first <= at && at < item.last) {
             return Err(Finding::new(
@@ -1014,6 +1083,18 @@ impl Oracle {
                 ),
             ));
         }
+        Ok(())
+    }
+
+    /// O3 and O5.
+    fn judge_scan(
+        &mut self,
+        ticket: ReadTicket,
+        (at, moment): (u64, Option<u32>),
+        (bounds, reverse, limit): (Bounds, bool, usize),
+        digest: &[(KeyId, Stamp)],
+    ) -> Result<(), Finding> {
+        self.judge_read_point(ticket, at)?;
         let range = self.keys.within(&bounds);
         let what = if reverse { "reverse scan" } else { "scan" };
         if let Some((key, _)) = digest.iter().find(|(key, _)| !range.contains(key)) {

@@ -1022,6 +1022,7 @@ impl Run {
                 }
                 Ok(())
             }
+            Op::MultiGet { keys, at } => self.multi_get(store, keys, *at, label),
             Op::Scan { bounds, reverse, limit, at } => self.scan(store, (*bounds, *reverse, *limit), *at, label),
             Op::Snapshot { slot } => {
                 self.release(store, *slot, label);
@@ -1208,6 +1209,28 @@ impl Run {
             self.mind(&commit.result);
         }
         Ok(commit.result)
+    }
+
+    fn multi_get(&self, store: &dyn Store, keys: &[KeyId], at: Option<Slot>, label: Label) -> Result<(), LifeEnd> {
+        let snapshot = match at {
+            None => None,
+            Some(slot) => match self.slot(label, slot) {
+                None => return Ok(()),
+                some => some,
+            },
+        };
+        let asked: Vec<&[u8]> = keys.iter().map(|key| self.plan.keys.bytes(*key)).collect();
+        let (clock, ticket) = self.begin_read(label);
+        let result = store.multi_get(snapshot.map(|(id, _)| id), &asked);
+        self.heard(&result, "multi-get", |found| hash_values(&found.values))?;
+        let Ok(found) = result else { return Ok(()) };
+        self.answer_alone(label, || hash_values(&found.values));
+        let ticket = ticket.timed(self.world.timing(clock));
+        let judged = match snapshot {
+            Some((_, mark)) => self.oracle.lock().end_multi_get_at(ticket, mark, keys, &found.values),
+            None => self.oracle.lock().end_multi_get(ticket, found.at, keys, &found.values),
+        };
+        self.judge(judged)
     }
 
     fn scan(
@@ -1416,6 +1439,11 @@ pub(crate) fn without_a_cause(failure: &Failure, doing: &'static str) -> Finding
 
 fn hash_entries(entries: &[(Vec<u8>, Vec<u8>)]) -> u64 {
     entries.iter().fold(entries.len() as u64, |hash, (key, value)| fold(fold(hash, hash_bytes(key)), hash_bytes(value)))
+}
+
+fn hash_values(values: &[Option<Vec<u8>>]) -> u64 {
+    let word = |value: &Option<Vec<u8>>| value.as_deref().map_or(0, |value| fold(1, hash_bytes(value)));
+    values.iter().fold(values.len() as u64, |hash, value| fold(hash, word(value)))
 }
 
 /// Whether opening the store again may help.

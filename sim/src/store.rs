@@ -226,6 +226,15 @@ pub struct ScanResult {
     pub entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// The result of a get of several keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiGot {
+    /// The sequence number at which it read, where the store tells.
+    pub at: Option<u64>,
+    /// The value of each key, in the order in which the keys were given.
+    pub values: Vec<Option<Vec<u8>>>,
+}
+
 /// What a store's own check of itself found to be well, and its shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
@@ -255,6 +264,12 @@ pub trait Store: Send + Sync {
 
     /// The newest value of the key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// The values of several keys as of one moment, of the snapshot, or of now. The keys may be in any order, and the same more
+    /// than once. A store that reads keys one by one leaves this as it is; its scenarios name no such gets.
+    fn multi_get(&self, _at: Option<SnapshotId>, _keys: &[&[u8]]) -> Result<MultiGot, Failure> {
+        Err(Failure::not_offered("gets of several keys"))
+    }
 
     /// At most `limit` entries within the bounds, ascending, or descending where `reverse` says so; of the snapshot, or
     /// of now. The bounds are a range of keys either way: `from` is the lower one.
@@ -374,6 +389,7 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::DeleteRange`], for stores that have transactions as well: [`Write::DeleteRange`] means something to it.
     /// - [`OpKind::PutExpiring`], for stores that have transactions as well: [`Write::PutExpiring`] means something to it.
     /// - [`OpKind::Hurry`]: it has [`Store::write_hurried`].
+    /// - [`OpKind::MultiGet`]: it has [`Store::multi_get`].
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.

@@ -10,8 +10,8 @@ use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, KEYSPACES, ScanResult, Script, ScriptScan, SnapshotId, Store, StoreKind,
-    SyncMode, Transacted, Write,
+    CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId, Store,
+    StoreKind, SyncMode, Transacted, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
 use strata::batch::{Expiry, WriteBatch};
-use strata::db::{Db, DbIter, Keyspace, Range, Snapshot, Stats, WriteOptions};
+use strata::db::{Db, DbIter, Keyspace, MultiGet, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
 use strata::event::{Event, Health, LevelShape, Listener};
 use strata::key::KEY_LEN_MAX;
@@ -161,6 +161,7 @@ impl StoreKind for StrataKind {
             OpKind::DeleteRange,
             OpKind::PutExpiring,
             OpKind::Hurry,
+            OpKind::MultiGet,
             OpKind::DropKeyspace,
             OpKind::Checkpoint,
             OpKind::Backup,
@@ -453,6 +454,42 @@ impl StrataStore {
         }
     }
 
+    /// The values of several keys, which lie in several keyspaces, at a sequence number, at which `snapshot` is held.
+    fn get_parts(&self, snapshot: &Snapshot, keys: &[&[u8]]) -> Result<MultiGot, Error> {
+        let mut parts: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            parts.entry(self.keyspaces.split(key).0).or_default().push(index);
+        }
+        let mut values = vec![None; keys.len()];
+        for (number, part) in parts {
+            let Some(keyspace) = self.keyspaces.at(&self.db, number, snapshot.seqno()) else { continue };
+            let own: Vec<&[u8]> = part.iter().map(|&index| self.keyspaces.split(keys[index]).1).collect();
+            for (index, value) in part.into_iter().zip(self.db.multi_get_in_at(&keyspace, snapshot, &own)?) {
+                values[index] = value.map(|value| value.to_vec());
+            }
+        }
+        Ok(MultiGot { at: Some(snapshot.seqno()), values })
+    }
+
+    /// The values of several keys of one keyspace as they are now; `None` where the keyspace is not there.
+    fn get_now(&self, number: u8, keys: &[&[u8]]) -> Result<Option<MultiGot>, Error> {
+        let own: Vec<&[u8]> = keys.iter().map(|key| self.keyspaces.split(key).1).collect();
+        let found = match self.keyspaces.current(&self.db, number) {
+            Some(_) if number == 0 => self.db.multi_get(&own),
+            Some(keyspace) => self.db.multi_get_in(&keyspace, &own),
+            None => return Ok(None),
+        };
+        match found {
+            // Dropped since.
+            Err(Error::NoSuchKeyspace { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(MultiGet { seqno, values }) => {
+                let values = values.into_iter().map(|value| value.map(|value| value.to_vec())).collect();
+                Ok(Some(MultiGot { at: Some(seqno), values }))
+            }
+        }
+    }
+
     /// What a part of a range holds at a sequence number, at which `snapshot` is held.
     fn walk_part(
         &self,
@@ -664,6 +701,19 @@ impl Store for StrataStore {
             None => Ok(None),
         };
         found.map(|value| value.map(|value| value.to_vec())).map_err(failure)
+    }
+
+    fn multi_get(&self, at: Option<SnapshotId>, keys: &[&[u8]]) -> Result<MultiGot, Failure> {
+        if let Some(id) = at {
+            return self.get_parts(self.held(id)?.as_ref(), keys).map_err(failure);
+        }
+        let first = keys.first().map_or(0, |key| self.keyspaces.split(key).0);
+        if keys.iter().all(|key| self.keyspaces.split(key).0 == first)
+            && let Some(found) = self.get_now(first, keys).map_err(failure)?
+        {
+            return Ok(found);
+        }
+        self.get_parts(&self.db.snapshot(), keys).map_err(failure)
     }
 
     fn scan(

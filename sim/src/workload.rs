@@ -273,6 +273,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::DeleteRange => Some("range deletes"),
         OpKind::PutExpiring => Some("values that expire"),
         OpKind::Hurry => Some("writes that do not wait"),
+        OpKind::MultiGet => Some("gets of several keys"),
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
@@ -527,6 +528,25 @@ impl Author {
         Op::Scan { bounds, reverse: drawn % 2 == 1, limit, at }
     }
 
+    /// Keys from anywhere, or side by side as they lie in a block, in either order, and sometimes one of them again.
+    fn multi_get(&mut self, among: Option<u64>, dice: &mut Dice<'_>) -> Op {
+        let count = if dice.once_in(32) { 0 } else { dice.scaled(1, 32) };
+        let mut keys: Vec<KeyId> = if dice.once_in(2) {
+            let start = u64::from(self.key(among, dice));
+            (start..(start + count).min(self.shuffled.len() as u64)).map(|key| key as KeyId).collect()
+        } else {
+            (0..count).map(|_| self.key(among, dice)).collect()
+        };
+        if dice.once_in(2) {
+            keys.reverse();
+        }
+        if !keys.is_empty() && dice.once_in(4) {
+            keys.push(*dice.pick(&keys));
+        }
+        let at = dice.once_in(4).then(|| self.slot(dice));
+        Op::MultiGet { keys, at }
+    }
+
     fn op(&mut self, work: Work, dice: &mut Dice<'_>) -> Op {
         match work.op {
             OpKind::Put => Op::Put { key: self.key(work.keys, dice), value: self.value(dice), sync: self.sync(dice) },
@@ -608,6 +628,7 @@ impl Author {
                 Op::Hurry { key, value, sync, within_ms }
             }
             OpKind::Get => Op::Get { key: self.key(work.keys, dice), at: None },
+            OpKind::MultiGet => self.multi_get(work.keys, dice),
             OpKind::Scan => self.scan(None, dice),
             OpKind::Snapshot => {
                 let slot = self.slot(dice);

@@ -76,6 +76,16 @@ fn what_was_put_is_printed_and_reads_back_whatever_its_bytes_are() {
 }
 
 #[test]
+fn several_keys_are_printed_with_their_values_and_one_that_is_absent_is_a_no() {
+    let place = Place::new();
+    place.told_with(0, &["batch", "--create", "s"], b"put\ta\t1\nput\tb\\t\t2\n");
+    assert_eq!(place.told(0, &["get", "s", "b\\t", "a", "b\\t"]), "b\\t\t2\na\t1\nb\\t\t2\n");
+    assert_eq!(place.told(1, &["get", "s", "c", "a"]), "a\t1\n");
+    assert_eq!(place.json(1, &["get", "s", "c", "a"]), [json!({ "key": "a", "value": "1" })]);
+    assert!(place.told(2, &["get", "s", "--raw", "a", "b"]).contains("one value"));
+}
+
+#[test]
 fn keyspaces_are_created_used_and_dropped() {
     let place = Place::new();
     place.told(0, &["put", "--create", "s", "tom", "neither"]);

@@ -1,14 +1,24 @@
-//! Looking up one key: newest place first, until one of them knows.
+//! Looking up one key, or many at once: newest place first, until one of them knows.
 //!
 //! An error in any place is the answer: a table that cannot be read may hold the key, so nothing below it is asked.
+//!
+//! Many keys are sorted, and go from place to place together. Those of which a place knows stay behind, so that no older place
+//! is asked for them; a table is found and opened once for all keys in its range, and a block that holds several is read once.
 
+use crate::compaction::readers::Reader;
 use crate::db::state::{ReadView, State};
 use crate::error::Result;
 use crate::key::{KeyspaceId, Lookup, SeqNo};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
+use crate::sst::LastBlock;
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// A value up to this length that was looked up together with others is copied, so that an answer of many small values takes the
+/// memory of these, and not of all the blocks that they lie in. A longer one is shared, as that of a single get.
+const COPIED_BYTES_MAX: usize = 512;
 
 /// The value of `key` of a keyspace as a reader at `seqno` sees it. The reader's time is asked for when the key is found, and so
 /// after the view was taken, and only if it matters.
@@ -21,10 +31,14 @@ pub(crate) fn get(
     now_ms: impl FnOnce() -> u64,
 ) -> Result<Option<Bytes>> {
     let found = find(state, view, keyspace, key, seqno)?;
-    let expires = matches!(found, Some(Lookup::Expiring { .. }));
-    let value = found.and_then(|found| found.value_at(now_ms));
+    Ok(found.and_then(|found| value_of(found, now_ms)))
+}
+
+fn value_of(found: Lookup, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
+    let expires = matches!(found, Lookup::Expiring { .. });
+    let value = found.value_at(now_ms);
     sometimes!("a get finds an expired value", if expires && value.is_none());
-    Ok(value)
+    value
 }
 
 fn find(state: &State, view: &ReadView, keyspace: KeyspaceId, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
@@ -60,4 +74,98 @@ fn find_in(state: &State, table: &TableMeta, key: &[u8], seqno: SeqNo) -> Result
         return Ok(None);
     }
     state.tables.table(table.number, table.bytes)?.get(key, seqno)
+}
+
+/// The values of many keys of a keyspace as one reader sees them, in the order of `keys`, which is any.
+pub(crate) fn get_many(
+    state: &State,
+    view: &ReadView,
+    keyspace: KeyspaceId,
+    keys: &[&[u8]],
+    at: Reader,
+) -> Result<Vec<Option<Bytes>>> {
+    let version = &view.keyspace(keyspace)?.version;
+    let mut search = Search::new(keys, at);
+    for memtable in view.memtables(keyspace) {
+        search.ask(0..search.left.len(), |key| Ok(memtable.get(key, at.seqno)))?;
+    }
+    for table in &version.levels[0] {
+        search.ask_table(state, table, 0)?;
+    }
+    for tables in version.levels.iter().skip(1) {
+        let mut from = 0;
+        while let Some(&first) = search.left.get(from) {
+            let place = tables.partition_point(|table| table.ends_before(keys[first]));
+            let Some(table) = tables.get(place) else { break };
+            from = search.ask_table(state, table, from)?;
+        }
+    }
+    Ok(search.values())
+}
+
+/// A search for many keys on its way down.
+struct Search<'a> {
+    keys: &'a [&'a [u8]],
+    at: Reader,
+    /// Every key by its index, in key order.
+    sorted: Vec<usize>,
+    /// The same, each key once, without those of which a place has known.
+    left: Vec<usize>,
+    found: Vec<Option<Bytes>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(keys: &'a [&'a [u8]], at: Reader) -> Search<'a> {
+        let mut sorted: Vec<usize> = (0..keys.len()).collect();
+        sorted.sort_unstable_by_key(|&index| keys[index]);
+        let mut left = sorted.clone();
+        left.dedup_by_key(|index| keys[*index]);
+        sometimes!("one key is asked for twice at once", if left.len() < sorted.len());
+        Search { keys, at, sorted, left, found: vec![None; keys.len()] }
+    }
+
+    /// Asks a place for a run of those keys that are left. Returns where those behind the run begin then.
+    fn ask(&mut self, run: Range<usize>, mut look_up: impl FnMut(&[u8]) -> Result<Option<Lookup>>) -> Result<usize> {
+        let mut kept = run.start;
+        for place in run.clone() {
+            let index = self.left[place];
+            match look_up(self.keys[index])? {
+                Some(found) => self.found[index] = value_of(found, || self.at.now_ms).map(copied_if_short),
+                None => {
+                    self.left[kept] = index;
+                    kept += 1;
+                }
+            }
+        }
+        self.left.drain(kept..run.end);
+        Ok(kept)
+    }
+
+    /// Asks a table for those keys that are left, from this one on, that lie in its range. Returns where those behind it begin
+    /// then.
+    fn ask_table(&mut self, state: &State, table: &TableMeta, from: usize) -> Result<usize> {
+        let start = from + self.left[from..].partition_point(|&index| self.keys[index] < table.smallest_user());
+        let end = start + self.left[start..].partition_point(|&index| !table.ends_before(self.keys[index]));
+        let seqno = self.at.seqno;
+        if start == end || seqno < table.seqno_min {
+            return Ok(end);
+        }
+        let table = state.tables.table(table.number, table.bytes)?;
+        let mut last = LastBlock::default();
+        self.ask(start..end, |key| table.get_near(key, seqno, &mut last))
+    }
+
+    /// What was found, for every key that was asked for.
+    fn values(mut self) -> Vec<Option<Bytes>> {
+        for pair in self.sorted.windows(2) {
+            if self.keys[pair[0]] == self.keys[pair[1]] {
+                self.found[pair[1]] = self.found[pair[0]].clone();
+            }
+        }
+        self.found
+    }
+}
+
+fn copied_if_short(value: Bytes) -> Bytes {
+    if value.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&value) } else { value }
 }

@@ -212,6 +212,7 @@ pub(crate) struct Counters {
     pub(crate) groups: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) multi_get_keys: AtomicU64,
 }
 
 impl Counters {

@@ -66,6 +66,8 @@ pub struct Stats {
     pub writes: u64,
     /// Times that a writer had to wait for background work.
     pub stalls: u64,
+    /// Keys that gets of many keys asked for.
+    pub multi_get_keys: u64,
     /// Why the last flush failed, as long as none has succeeded since.
     pub flush_failure: Option<Error>,
     /// Why the last compaction failed, as long as none has succeeded since.
@@ -79,10 +81,11 @@ impl Stats {
         written as f64 / (self.user_bytes as f64).max(1.0)
     }
 
-    /// Blocks that were looked into for each get: the tables that were asked, less those that a filter spared.
+    /// Blocks that were looked into for each key that a get asked for, alone or among many: the tables that were asked, less
+    /// those that a filter spared.
     pub fn read_amplification(&self) -> f64 {
         let blocks = self.lookups.tables - self.lookups.filter_useful;
-        blocks as f64 / (self.calls(Operation::Get) as f64).max(1.0)
+        blocks as f64 / ((self.calls(Operation::Get) + self.multi_get_keys) as f64).max(1.0)
     }
 
     /// Bytes of all tables for each byte of the last level that holds any. That level holds each key once, about, so this
@@ -207,6 +210,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         groups: count(&counters.groups),
         writes: count(&counters.writes),
         stalls: count(&counters.stalls),
+        multi_get_keys: count(&counters.multi_get_keys),
         flush_failure,
         compaction_failure,
     }

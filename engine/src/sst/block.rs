@@ -42,7 +42,7 @@ impl<'a> Target<'a> {
 
     /// How `key` lies to this. `key` must be long enough.
     #[inline]
-    fn order_of(&self, key: &[u8]) -> Ordering {
+    pub(super) fn order_of(&self, key: &[u8]) -> Ordering {
         let (user, trailer) = key.split_at(key.len() - TRAILER_LEN);
         user.cmp(self.user).then_with(|| trailer.cmp(self.trailer))
     }

@@ -21,6 +21,7 @@ use crate::coding::{Decoder, put_varint};
 use crate::error::{Error, Result};
 use crate::key::{KIND_FOR_SEEK, SEQNO_MAX, trailer, user_key};
 use bytes::Bytes;
+use std::cmp::Ordering;
 
 /// A key at or behind `last` and before `next`, both encoded internal keys, in `out`.
 pub(super) fn separator(last: &[u8], next: &[u8], out: &mut Vec<u8>) {
@@ -134,6 +135,13 @@ impl Index {
     pub(super) fn search(&self, target: Target<'_>) -> std::result::Result<usize, Malformed> {
         self.block.as_ref().map_or(Ok(0), |block| block.restarts_below(target))
     }
+
+    /// Whether that is this block: two comparisons in place of a search.
+    pub(super) fn leads_to(&self, number: usize, target: Target<'_>) -> std::result::Result<bool, Malformed> {
+        let block = self.block.as_ref().ok_or(Malformed { at: 0 })?;
+        let is_below = |number| block.restart(number).map(|(key, _)| target.order_of(key) == Ordering::Less);
+        Ok(!is_below(number)? && (number == 0 || is_below(number - 1)?))
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +149,6 @@ mod tests {
     use super::*;
     use crate::key::{InternalKey, Kind, compare};
     use proptest::prelude::*;
-    use std::cmp::Ordering;
 
     fn any_key() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop::sample::select(vec![0u8, 1, 2, b'a', b'b', 0xfe, 0xff]);
@@ -195,6 +202,9 @@ mod tests {
             });
             prop_assert!(before);
             prop_assert!(found < blocks.len() || compare(&keys[keys.len() - 1], &target) == Ordering::Less, "T2");
+            for number in 0..blocks.len() {
+                prop_assert_eq!(index.leads_to(number, Target::new(&target)), Ok(number == found));
+            }
         }
 
         #[test]

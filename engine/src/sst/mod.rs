@@ -26,6 +26,6 @@ mod tests;
 pub use format::{FORMAT_VERSION, Properties};
 pub(crate) use format::{compression_from, compression_number};
 pub use iter::TableIter;
-pub use reader::Table;
+pub use reader::{LastBlock, Table};
 pub use table_cache::TableCache;
 pub use writer::{TableOptions, TableSummary, TableWriter};

@@ -43,6 +43,13 @@ pub struct Table {
     ends: Ends,
 }
 
+/// The data block in which a key of a table was looked for last. Belongs to one table.
+#[derive(Default)]
+pub struct LastBlock {
+    number: Option<usize>,
+    cursor: BlockCursor,
+}
+
 /// What lies behind the data blocks.
 struct Ends {
     data_end: u64,
@@ -114,11 +121,17 @@ impl Table {
     /// What the newest entry of this user key at or below `seqno` says, or a newer range delete that holds it; `None` where
     /// there is neither here. The value is a slice of its block, which stays in memory as long.
     pub fn get(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
+        self.get_near(user_key, seqno, &mut LastBlock::default())
+    }
+
+    /// The same for one who looks for several keys of this table, best in key order: where a key lies in the block of the one
+    /// before it, neither the index is searched nor the block read again.
+    pub fn get_near(&self, user_key: &[u8], seqno: SeqNo, last: &mut LastBlock) -> Result<Option<Lookup>> {
         if self.ends.fragments.is_empty() {
-            return Ok(self.entry(user_key, seqno)?.map(|(_, lookup)| lookup));
+            return Ok(self.entry(user_key, seqno, last)?.map(|(_, lookup)| lookup));
         }
         let deleted = self.ends.fragments.newest(user_key, seqno);
-        Ok(match self.entry(user_key, seqno)? {
+        Ok(match self.entry(user_key, seqno, last)? {
             Some((found, _)) if deleted.is_some_and(|deleted| deleted > found) => Some(Lookup::Deleted),
             Some((_, lookup)) => Some(lookup),
             None => deleted.map(|_| Lookup::Deleted),
@@ -127,27 +140,36 @@ impl Table {
 
     /// The newest entry of this user key at or below `seqno`.
     #[inline]
-    fn entry(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<(SeqNo, Lookup)>> {
+    fn entry(&self, user_key: &[u8], seqno: SeqNo, last: &mut LastBlock) -> Result<Option<(SeqNo, Lookup)>> {
         if !self.may_contain(user_key) {
             sometimes!("a filter spares the read of a block");
             self.cache.lookups.asked(Some(false), false);
             return Ok(None);
         }
-        let found = self.entry_in_blocks(user_key, seqno)?;
+        let found = self.entry_in_blocks(user_key, seqno, last)?;
         self.cache.lookups.asked(self.ends.filter.as_ref().map(|_| true), found.is_some());
         Ok(found)
     }
 
     #[inline]
-    fn entry_in_blocks(&self, user_key: &[u8], seqno: SeqNo) -> Result<Option<(SeqNo, Lookup)>> {
+    fn entry_in_blocks(&self, user_key: &[u8], seqno: SeqNo, last: &mut LastBlock) -> Result<Option<(SeqNo, Lookup)>> {
         let target = Target { user: user_key, trailer: &trailer(seqno, KIND_FOR_SEEK) };
-        let number = self.search(target)?;
+        let number = match last.number {
+            Some(number) if self.leads_to(number, target)? => number,
+            _ => self.search(target)?,
+        };
         if number == self.blocks() {
             return Ok(None);
         }
         let (_, handle) = self.index_entry(number)?;
-        let mut cursor = BlockCursor::default();
-        cursor.load(self.block(handle)?);
+        if last.number == Some(number) {
+            sometimes!("a get of many keys finds its block at hand");
+        } else {
+            last.number = None;
+            last.cursor.load(self.block(handle)?);
+            last.number = Some(number);
+        }
+        let cursor = &mut last.cursor;
         let malformed = |malformed| self.malformed(handle.offset, malformed);
         cursor.seek(target).map_err(malformed)?;
         if !cursor.valid() {
@@ -290,6 +312,11 @@ impl Table {
     #[inline]
     pub(super) fn search(&self, target: Target<'_>) -> Result<usize> {
         self.ends.index.search(target).map_err(|malformed| self.malformed(self.ends.data_end, malformed))
+    }
+
+    /// Whether a search for `target` ends at this data block.
+    fn leads_to(&self, number: usize, target: Target<'_>) -> Result<bool> {
+        self.ends.index.leads_to(number, target).map_err(|malformed| self.malformed(self.ends.data_end, malformed))
     }
 
     /// Separator and place of a data block. The place lies within the data.

@@ -133,6 +133,41 @@ impl<'a> Transaction<'a> {
         self.db.get_in_at(keyspace, &self.snapshot, key)
     }
 
+    /// The values of many keys, in the order in which they are given: see [`Db::multi_get`].
+    ///
+    /// ```
+    /// # use strata::txn::{Isolation, Transaction};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// db.put(b"ada", b"1815")?;
+    /// let mut txn = Transaction::begin(&db, Isolation::Serializable);
+    /// txn.put(b"grace", b"1906");
+    /// let born = txn.multi_get(&["grace", "nobody", "ada"])?;
+    /// assert_eq!(born.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn multi_get<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        self.multi_get_in(&self.default.clone(), keys)
+    }
+
+    /// The same of a keyspace.
+    pub fn multi_get_in<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        let now_ms = self.snapshot.time_ms();
+        let own = self.own.get(&keyspace.id());
+        let written = |key: &K| own.and_then(|own| own.get(key.as_ref(), now_ms));
+        let mut values: Vec<Option<Option<Bytes>>> = keys.iter().map(written).collect();
+        let below = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
+        let below: Vec<&[u8]> = below.map(|(key, _)| key.as_ref()).collect();
+        if self.isolation == Isolation::Serializable {
+            below.iter().for_each(|key| self.reads.add_key_in(keyspace, key));
+        }
+        let found = self.db.multi_get_in_at(keyspace, &self.snapshot, &below)?;
+        for (value, found) in values.iter_mut().filter(|value| value.is_none()).zip(found) {
+            *value = Some(found);
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
+    }
+
     /// The first `limit` entries of `range` in key order, the transaction's own writes among them. What it rests on ends with
     /// the last entry that was returned; it is the whole range where there were fewer than `limit`.
     pub fn scan(&mut self, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {

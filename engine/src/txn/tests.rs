@@ -181,6 +181,29 @@ fn a_range_delete_of_others_over_what_was_read_is_a_conflict_wherever_it_lies_no
 }
 
 #[test]
+fn many_keys_are_read_at_once_with_its_own_writes_and_all_of_them_must_still_hold() {
+    let store = store();
+    for key in [b"a", b"b", b"c"] {
+        store.db.put(key, b"below").expect("put");
+    }
+    let begin = |isolation| {
+        let mut txn = Transaction::begin(&store.db, isolation);
+        txn.put(b"b", b"own");
+        txn.delete_range(b"c", b"d");
+        txn.put(b"e", b"own");
+        let found = txn.multi_get(&["e", "c", "a", "nobody", "b", "a"]).expect("read");
+        let found: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();
+        let (own, below) = (Some(&b"own"[..]), Some(&b"below"[..]));
+        assert_eq!(found, [own, None, below, None, own, below]);
+        txn
+    };
+    let (first, other) = (begin(Isolation::Serializable), begin(Isolation::Snapshot));
+    store.db.put(b"nobody", b"1").expect("put");
+    assert_eq!(conflict_on(commit(first)), b"nobody", "that it was absent was read as well");
+    commit(other).expect("a snapshot does not rest on what it read");
+}
+
+#[test]
 fn one_that_only_reads_always_commits() {
     let store = store();
     let mut txn = Transaction::begin(&store.db, Isolation::Serializable);

@@ -236,6 +236,38 @@ fn a_scan_is_judged_at_the_number_at_which_it_read() {
 }
 
 #[test]
+fn a_get_of_several_keys_is_of_one_moment_and_says_one_thing_of_each() {
+    let told = |at: u64, keys: &[KeyId], stamps: &[Stamp]| {
+        let mut oracle = oracle(false);
+        write(&mut oracle, 1, &[put(0, 2), put(1, 3)], VOLATILE).unwrap();
+        let ticket = oracle.begin_read(NOBODY);
+        let running = oracle.begin_write([put(0, 4), put(1, 5)], NOBODY);
+        let values: Vec<_> = stamps.iter().map(|stamp| (*stamp != TOMBSTONE).then(|| bytes(*stamp))).collect();
+        oracle.end_multi_get(ticket, Some(at), keys, &values)?;
+        oracle.end_write(running, Some(3), VOLATILE)
+    };
+    told(2, &[1, 0, 7], &[3, 2, TOMBSTONE]).expect("before the write that overlaps it");
+    told(4, &[1, 0, 1], &[5, 4, 5]).expect("behind it");
+    told(2, &[], &[]).expect("nothing was asked");
+    insta::assert_snapshot!(check(told(4, &[1, 0], &[5, 2])), @"wrong-answer (older value)");
+    insta::assert_snapshot!(check(told(2, &[1, 0], &[5, 2])), @"wrong-answer (newer value)");
+    insta::assert_snapshot!(check(told(3, &[1, 0], &[3, 4])), @"batch-seen-in-part (sequence number)");
+    insta::assert_snapshot!(check(told(1, &[0], &[2])), @"stale-read (sequence number)");
+    insta::assert_snapshot!(check(told(2, &[0, 1, 0], &[2, 3, 4])), @"wrong-answer (two at once)");
+    insta::assert_snapshot!(check(told(2, &[0, 1], &[2])), @"wrong-answer (of another length)");
+    insta::assert_snapshot!(check(told(2, &[0, 1], &[2, TOMBSTONE])), @"wrong-answer (value missing)");
+    let mut oracle = oracle(false);
+    write(&mut oracle, 1, &[put(0, 2)], VOLATILE).unwrap();
+    let ticket = oracle.begin_read(NOBODY);
+    let mark = oracle.end_snapshot(ticket, Some(1)).expect("the newest");
+    write(&mut oracle, 2, &[put(0, 3)], VOLATILE).unwrap();
+    let late = oracle.begin_read(NOBODY);
+    oracle.end_multi_get_at(late, mark, &[0], &[Some(bytes(2))]).expect("what it showed");
+    let present = oracle.end_multi_get_at(late, mark, &[0], &[Some(bytes(3))]);
+    insta::assert_snapshot!(check(present), @"wrong-answer (newer value)");
+}
+
+#[test]
 fn scans_keep_bounds_order_and_limit() {
     let mut oracle = oracle(false);
     write(&mut oracle, 1, &[put(0, 2), put(1, 3), put(2, 4), put(3, 5)], VOLATILE).unwrap();
@@ -564,8 +596,16 @@ fn random_store(seed: u64, lie: bool) -> (bool, Result<(), Finding>) {
                     lied = true;
                     digest.remove(dice.roll(digest.len() as u64) as usize);
                 }
-                let entries = entries(&oracle, &digest);
-                if let Err(finding) = oracle.end_scan(ticket, FULL, Some(at as u64), &entries) {
+                let judged = if dice.roll(2) == 0 {
+                    let entries = entries(&oracle, &digest);
+                    oracle.end_scan(ticket, FULL, Some(at as u64), &entries)
+                } else {
+                    let keys: Vec<KeyId> = (0..KEYS as KeyId).rev().chain([dice.roll(KEYS) as KeyId]).collect();
+                    let stamp = |key: &KeyId| digest.iter().find(|(id, _)| id == key).map(|(_, stamp)| *stamp);
+                    let values: Vec<_> = keys.iter().map(|key| stamp(key).map(bytes)).collect();
+                    oracle.end_multi_get(ticket, Some(at as u64), &keys, &values)
+                };
+                if let Err(finding) = judged {
                     return (lied, Err(finding));
                 }
             }

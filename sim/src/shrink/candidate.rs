@@ -150,7 +150,9 @@ fn with_slots_of(op: &Op, client: u8, clients: u8) -> Op {
     let mut op = op.clone();
     match &mut op {
         Op::Snapshot { slot } | Op::Release { slot } => *slot = own(*slot),
-        Op::Get { at: Some(slot), .. } | Op::Scan { at: Some(slot), .. } => *slot = own(*slot),
+        Op::Get { at: Some(slot), .. } | Op::MultiGet { at: Some(slot), .. } | Op::Scan { at: Some(slot), .. } => {
+            *slot = own(*slot)
+        }
         _ => {}
     }
     op
@@ -253,6 +255,20 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
             let plain: Vec<Entry> =
                 entries.iter().map(|entry| Entry { value: entry.value.map(plain), ..*entry }).collect();
             simpler.push(with(reads, *scan, &plain));
+        }
+        Op::MultiGet { keys, at } => {
+            if let [key] = keys.as_slice() {
+                simpler.push(Op::Get { key: *key, at: *at });
+            }
+            let with = |keys: &[KeyId]| Op::MultiGet { keys: keys.to_vec(), at: *at };
+            if keys.len() > 2 {
+                let (front, back) = keys.split_at(keys.len() / 2);
+                simpler.extend([with(front), with(back)]);
+            }
+            for left_out in 0..keys.len() {
+                let rest: Vec<KeyId> = (0..keys.len()).filter(|i| *i != left_out).map(|i| keys[i]).collect();
+                simpler.push(with(&rest));
+            }
         }
         Op::Scan { bounds, reverse, limit, at } => {
             simpler.push(Op::Scan { bounds: Bounds::ALL, reverse: false, limit: None, at: *at });

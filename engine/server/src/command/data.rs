@@ -17,24 +17,35 @@ pub(super) struct GetArgs {
     store: Store,
     #[command(flatten)]
     within: InKeyspace,
-    /// The key.
-    key: String,
-    /// Prints the bytes of the value as they are, and nothing else.
+    /// The keys. Of several, each that is there is printed on a line with its value, all as of one moment.
+    #[arg(required = true)]
+    keys: Vec<String>,
+    /// Prints the bytes of the value as they are, and nothing else. For one key.
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
 
-/// An absent key is an answer: nothing is printed, and it is a no.
+/// An absent key is an answer: nothing is printed for it, and it is a no.
 pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
+    let is_one = args.keys.len() == 1;
+    if args.raw && !is_one {
+        return Err(Failure::Usage("--raw prints one value: its end could not be told from the next".into()));
+    }
+    let keys = args.keys.iter().map(|key| bytes(key)).collect::<Result<Vec<_>, _>>()?;
     let db = args.store.open()?;
-    let value = db.get_in(&args.within.find(&db)?, &bytes(&args.key)?)?;
-    match &value {
-        None => {}
-        Some(value) if args.raw => out.raw(value)?,
-        Some(value) => out.say(|| escape(value), || json!({ "key": args.key, "value": escape(value) }))?,
+    let values = db.multi_get_in(&args.within.find(&db)?, &keys)?.values;
+    for (key, value) in args.keys.iter().zip(&values) {
+        match value {
+            None => {}
+            Some(value) if args.raw => out.raw(value)?,
+            Some(value) => {
+                let text = || if is_one { escape(value) } else { format!("{key}\t{}", escape(value)) };
+                out.say(text, || json!({ "key": key, "value": escape(value) }))?;
+            }
+        }
     }
     db.close()?;
-    Ok(value.is_some())
+    Ok(values.iter().all(Option::is_some))
 }
 
 #[derive(Args)]

@@ -36,7 +36,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints the value of a key.
+    /// Prints the value of a key, or those of several.
     Get(data::GetArgs),
     /// Gives a key a value.
     Put(data::PutArgs),
