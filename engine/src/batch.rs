@@ -7,6 +7,7 @@
 //!          kind u8 | keyspace varint | begin length varint | begin | end length varint | end     kind 2, range delete
 //!          kind u8 | keyspace varint | key length varint | key | length varint | expiry u64, big-endian | value   kind 3, put
 //!                                                                                       until a time; length counts both
+//!          kind u8 | keyspace varint | key length varint | key | length varint | operand         kind 4, merge
 //! ```
 //!
 //! A lifetime becomes an expiry when the batch is written, since a batch has no clock.
@@ -79,6 +80,8 @@ pub struct WriteBatch {
     count: u32,
     /// The keyspaces of its entries beside the default one, by number.
     keyspaces: Vec<KeyspaceId>,
+    /// Those of its operands, the default one among them.
+    merged: Vec<KeyspaceId>,
     refused: Option<String>,
     seqno: Option<SeqNo>,
     written_ms: Option<u64>,
@@ -151,6 +154,28 @@ impl WriteBatch {
         }
     }
 
+    /// Merges an operand upon what `key` has. See [`Db::merge`](crate::db::Db::merge).
+    pub fn merge(&mut self, key: &[u8], operand: &[u8]) {
+        self.merge_in(KEYSPACE_DEFAULT, key, operand);
+    }
+
+    /// Merges an operand upon what `key` of this keyspace has.
+    pub fn merge_in(&mut self, keyspace: impl Into<KeyspaceId>, key: &[u8], operand: &[u8]) {
+        let keyspace = keyspace.into();
+        if operand.len() > VALUE_LEN_MAX {
+            self.refuse(format!(
+                "the operand of entry {} has {} bytes, and must have at most {VALUE_LEN_MAX}",
+                self.count,
+                operand.len()
+            ));
+        } else if self.begin(Kind::Merge, keyspace, key, operand.len()) {
+            put_bytes(&mut self.payload, operand);
+            if let Err(index) = self.merged.binary_search(&keyspace) {
+                self.merged.insert(index, keyspace);
+            }
+        }
+    }
+
     /// Makes `key` of this keyspace absent.
     pub fn delete_in(&mut self, keyspace: impl Into<KeyspaceId>, key: &[u8]) {
         self.begin(Kind::Delete, keyspace.into(), key, 0);
@@ -189,6 +214,7 @@ impl WriteBatch {
         self.payload.clear();
         self.count = 0;
         self.keyspaces.clear();
+        self.merged.clear();
         self.refused = None;
         self.lifetimes.clear();
     }
@@ -227,6 +253,7 @@ impl WriteBatch {
     pub(crate) fn with_default_ttl(&self, default_ttl_ms: impl Fn(KeyspaceId) -> Option<u64>) -> WriteBatch {
         let mut made =
             WriteBatch { refused: self.refused.clone(), keyspaces: self.keyspaces.clone(), ..WriteBatch::default() };
+        made.merged.clone_from(&self.merged);
         let mut lifetimes = self.lifetimes.iter().peekable();
         let mut decoder = Decoder::new(&self.payload);
         let mut at = 0;
@@ -262,6 +289,11 @@ impl WriteBatch {
         &self.keyspaces
     }
 
+    /// The keyspaces in which it merges, by number.
+    pub(crate) fn merged_keyspaces(&self) -> &[KeyspaceId] {
+        &self.merged
+    }
+
     /// What it writes, in the order of its entries: the keyspace and the first key of each, and for a range delete the key
     /// behind its last.
     pub fn spans(&self) -> impl Iterator<Item = (KeyspaceId, Vec<u8>, Option<Vec<u8>>)> + '_ {
@@ -285,6 +317,7 @@ impl WriteBatch {
         self.lifetimes.clear();
         let count = std::mem::take(&mut self.count);
         self.keyspaces.clear();
+        self.merged.clear();
         decode(std::mem::take(&mut self.payload).into(), count)
     }
 
@@ -347,11 +380,11 @@ impl WriteBatch {
 pub struct BatchEntry {
     /// Where.
     pub keyspace: KeyspaceId,
-    /// What: [`Kind::Put`], [`Kind::Delete`], [`Kind::RangeDelete`] or [`Kind::PutExpiring`].
+    /// What: [`Kind::Put`], [`Kind::Delete`], [`Kind::RangeDelete`], [`Kind::PutExpiring`] or [`Kind::Merge`].
     pub kind: Kind,
     /// The user key; of a range delete the first.
     pub key: Bytes,
-    /// The value; empty for a delete, the key behind the last for a range delete, and with its expiry before it where it expires.
+    /// The value or operand; empty for a delete, the key behind the last for a range delete, and with its expiry before it where it expires.
     pub value: Bytes,
 }
 
@@ -405,7 +438,7 @@ fn next_entry<'a>(decoder: &mut Decoder<'a>) -> Option<(KeyspaceId, Kind, &'a [u
     let keyspace = decoder.varint_u32()?;
     let key = decoder.bytes()?;
     let value = match kind {
-        Kind::Put | Kind::PutExpiring => decoder.bytes()?,
+        Kind::Put | Kind::PutExpiring | Kind::Merge => decoder.bytes()?,
         Kind::Delete => &[],
         Kind::RangeDelete => decoder.bytes().filter(|end| key < *end && end.len() <= KEY_LEN_MAX)?,
         _ => return None,

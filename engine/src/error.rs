@@ -71,8 +71,24 @@ pub enum Error {
         /// Its name, or its number where that is all that is known: `"people"`, `7`.
         keyspace: String,
     },
+    /// A merge operator could not merge what was written to a key. Nothing is lost: the operands stay until it can, or until the
+    /// key is put or deleted.
+    MergeFailed(Arc<MergeFailure>),
     /// The handle was closed.
     Closed,
+}
+
+/// What a merge operator could not do.
+#[derive(Debug)]
+pub struct MergeFailure {
+    /// The key.
+    pub key: Vec<u8>,
+    /// How many operands there are.
+    pub operands: usize,
+    /// The name of the operator.
+    pub operator: String,
+    /// Its own words.
+    pub cause: String,
 }
 
 /// A system call that failed.
@@ -194,6 +210,15 @@ impl fmt::Display for Error {
             Error::TimedOut { cause } => {
                 write!(f, "nothing was written within the time that the write was given: {cause}; try again later")
             }
+            Error::MergeFailed(failure) => write!(
+                f,
+                "the merge operator {:?} cannot merge the {} operands of the key \"{}\": {}; they are kept; mend the operator, or \
+                 put or delete the key",
+                failure.operator,
+                failure.operands,
+                failure.key.escape_ascii(),
+                failure.cause
+            ),
             Error::Closed => f.write_str("the store was closed"),
         }
     }

@@ -70,7 +70,7 @@ pub enum Kind {
     RangeDelete = 2,
     /// The key has this value until a time, and is absent from then on.
     PutExpiring = 3,
-    /// Reserved: an operand to be merged with what is below.
+    /// An operand that is to be [merged](crate::operator) upon what is below.
     Merge = 4,
     /// Reserved: the value lies in a blob file.
     BlobReference = 5,
@@ -96,7 +96,7 @@ impl Kind {
     /// Whether this version of the library writes and understands it as an entry of one key. A store that holds others, but
     /// for range deletes in the places that are made for them, is newer.
     pub fn is_point(self) -> bool {
-        matches!(self, Kind::Delete | Kind::Put | Kind::PutExpiring)
+        matches!(self, Kind::Delete | Kind::Put | Kind::PutExpiring | Kind::Merge)
     }
 
     /// Whether the value of an entry of this kind, as it is stored, can have so many bytes.
@@ -125,6 +125,8 @@ pub enum Lookup {
         /// The value.
         value: Bytes,
     },
+    /// What the key has is what this operand makes of older ones and of a value, which may lie here and further down.
+    Operand,
 }
 
 impl Lookup {
@@ -140,16 +142,19 @@ impl Lookup {
                 let expires_ms = expiry_of(&value)?;
                 Some(Lookup::Expiring { expires_ms, value: value.split_off(EXPIRY_LEN) })
             }
+            Kind::Merge => Some(Lookup::Operand),
             _ => None,
         }
     }
 
-    /// The value that a reader sees, for whom it is `now_ms`; that is asked for only where it matters.
+    /// The value that a reader sees, for whom it is `now_ms`; that is asked for only where it matters. Not for an operand, which
+    /// says too little.
     #[inline]
     pub fn value_at(self, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
         match self {
             Lookup::Found(value) => Some(value),
             Lookup::Deleted => None,
+            Lookup::Operand => unreachable!("an operand alone has no value"),
             Lookup::Expiring { expires_ms, value } => (!has_expired(expires_ms, now_ms())).then_some(value),
         }
     }
@@ -354,7 +359,7 @@ mod tests {
         assert_eq!((seen(100, 100), seen(0, 0), seen(100, u64::MAX)), (None, None, None));
         assert!(seen(EXPIRES_NEVER, u64::MAX).is_some());
         assert_eq!(Lookup::of(Kind::PutExpiring, || Bytes::from_static(b"7 bytes")), None);
-        assert_eq!(Lookup::of(Kind::Merge, Bytes::new), None);
+        assert_eq!(Lookup::of(Kind::BlobReference, Bytes::new), None);
         assert!(Kind::PutExpiring.admits_value(EXPIRY_LEN) && !Kind::PutExpiring.admits_value(EXPIRY_LEN - 1));
         assert!(
             Kind::PutExpiring.admits_value(VALUE_LEN_MAX + EXPIRY_LEN) && !Kind::Put.admits_value(VALUE_LEN_MAX + 1)

@@ -26,7 +26,7 @@
 //! framing    record  batch  iter  fragments
 //! keys       key
 //! world      env
-//! words      error  coding  checksum  options  filename  event  cache  sync  mark  histogram  hot
+//! words      error  coding  checksum  options  operator  filename  event  cache  sync  mark  histogram  hot
 //! ```
 //!
 //! The engine reaches the operating system through [`mod@env`] only. The simulator puts a disk of its own there, with power cuts,
@@ -53,6 +53,7 @@ pub mod key;
 pub mod manifest;
 pub mod mark;
 pub mod memtable;
+pub mod operator;
 pub mod options;
 pub mod record;
 pub mod sst;

@@ -6,7 +6,9 @@
 //! [`KeyspaceOptions`] are what a keyspace can have otherwise than its store. They lie in the store and not with the caller.
 
 use crate::error::{Error, Result};
+use crate::operator::{MergeOperator, MergeOperators, OPERATOR_NAME_LEN_MAX};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// When a write counts as done.
@@ -84,6 +86,16 @@ pub struct Options {
     /// which is for ever. Values that are there already keep what they were written with.
     pub default_ttl_ms: u64,
 
+    // --- Merging --------------------------------------------------------------------------------------------------------
+    /// The name of the [merge operator](crate::operator) of the default keyspace. Default none: its keys cannot be merged, or as
+    /// they were before. The first name that is given is written down in the store; to open it with another is an error, since
+    /// what was written for one operator would be merged by another.
+    pub merge_operator: Option<String>,
+    /// The operators that are at hand. A store whose operators are not all among them is not opened. Default those of
+    /// [`crate::operator`].
+    #[serde(skip)]
+    pub merge_operators: MergeOperators,
+
     // --- Levels ---------------------------------------------------------------------------------------------------------
     /// Tables in level 0 at which they are compacted. Default 4, range 1 to 1000.
     pub l0_compaction_trigger: usize,
@@ -153,6 +165,8 @@ impl Default for Options {
             group_commit_bytes_max: MIB,
             wal_bytes_max: 512 * MIB,
             default_ttl_ms: 0,
+            merge_operator: None,
+            merge_operators: MergeOperators::default(),
             l0_compaction_trigger: 4,
             l0_slowdown_trigger: 12,
             l0_stop_trigger: 24,
@@ -209,6 +223,9 @@ impl Options {
         within("manifest_bytes_min", self.manifest_bytes_min, 256, GIB)?;
         within("space_reserve_bytes", self.space_reserve_bytes, 0, 1024 * GIB)?;
         within("retry_ms", self.retry_ms, 1, 3_600_000)?;
+        if let Some(name) = &self.merge_operator {
+            within("merge_operator (bytes of its name)", name.len() as u64, 1, OPERATOR_NAME_LEN_MAX as u64)?;
+        }
         if let Durability::PeriodicMs(ms) = self.durability {
             within("durability (periodic, milliseconds)", ms, 1, 3_600_000)?;
         }
@@ -226,8 +243,15 @@ impl Options {
             level_multiplier: keyspace.level_multiplier.unwrap_or(self.level_multiplier),
             table_bytes: keyspace.table_bytes.unwrap_or(self.table_bytes),
             default_ttl_ms: keyspace.default_ttl_ms.unwrap_or(self.default_ttl_ms),
+            // That of the default keyspace is of no other.
+            merge_operator: keyspace.merge_operator.clone(),
             ..self.clone()
         }
+    }
+
+    /// The merge operator, if there is one and it is at hand.
+    pub fn operator(&self) -> Option<&Arc<dyn MergeOperator>> {
+        self.merge_operators.named(self.merge_operator.as_deref()?)
     }
 
     /// Compression of tables in `level`.
@@ -272,6 +296,9 @@ pub struct KeyspaceOptions {
     pub table_bytes: Option<u64>,
     /// See [`Options::default_ttl_ms`]. 0 keeps values for ever, whatever the store says.
     pub default_ttl_ms: Option<u64>,
+    /// The name of its [merge operator](crate::operator), which must be at hand: see [`Options::merge_operators`]. `None`: its keys
+    /// cannot be merged, whatever those of the default keyspace can. Once given it cannot be changed.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -289,6 +316,8 @@ mod tests {
     fn a_keyspace_has_what_it_was_given_and_else_what_its_store_has() {
         let store = Options { block_bytes: 512, table_bytes: 4096, ..Options::default() };
         assert_eq!(store.with(&KeyspaceOptions::default()), store);
+        let appends = Options { merge_operator: Some("strata.append".into()), ..store.clone() };
+        assert_eq!(appends.with(&KeyspaceOptions::default()), store, "an operator is of one keyspace");
         let own = KeyspaceOptions {
             compression: Some(vec![Compression::Deflate]),
             block_bytes: Some(128),
@@ -298,11 +327,12 @@ mod tests {
             level_multiplier: Some(3),
             table_bytes: None,
             default_ttl_ms: Some(5),
+            merge_operator: Some("strata.add".into()),
         };
         assert!(own.validate().is_ok());
         let both = store.with(&own);
         assert_eq!((both.block_bytes, both.table_bytes, both.level_bytes(2)), (128, 4096, 3 * 2048));
-        assert_eq!(both.default_ttl_ms, 5);
+        assert_eq!((both.default_ttl_ms, both.operator().expect("at hand").name()), (5, "strata.add"));
         let wrong = KeyspaceOptions { restart_interval: Some(0), ..own };
         let message = wrong.validate().expect_err("no restart points at all").to_string();
         insta::assert_snapshot!(message, @"option restart_interval is 0, and must be within 1 and 1024");

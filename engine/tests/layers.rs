@@ -25,7 +25,20 @@ use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up. A module may name those on its own floor and below.
 const FLOORS: &[&[&str]] = &[
-    &["error", "coding", "checksum", "options", "filename", "event", "cache", "sync", "mark", "histogram", "hot"],
+    &[
+        "error",
+        "coding",
+        "checksum",
+        "options",
+        "operator",
+        "filename",
+        "event",
+        "cache",
+        "sync",
+        "mark",
+        "histogram",
+        "hot",
+    ],
     &["env", "key"],
     &["record", "batch", "iter", "fragments"],
     &["wal", "memtable", "sst"],

@@ -16,6 +16,7 @@ use strata::options::{Compression, Durability, Options};
 enum Op {
     Put(Key, Vec<u8>),
     Delete(Key),
+    Merge(Key, Vec<u8>),
     DeleteRange(Key, Key),
     Batch(Vec<Write>),
     Get(Key),
@@ -36,6 +37,7 @@ type Key = Vec<u8>;
 enum Write {
     Put(Key, Vec<u8>),
     Delete(Key),
+    Merge(Key, Vec<u8>),
     DeleteRange(Key, Key),
 }
 
@@ -54,6 +56,10 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+fn operand() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..4)
+}
+
 fn bound() -> impl Strategy<Value = Bound<Key>> {
     prop_oneof![key().prop_map(Bound::Included), key().prop_map(Bound::Excluded), Just(Bound::Unbounded)]
 }
@@ -62,6 +68,7 @@ fn write() -> impl Strategy<Value = Write> {
     prop_oneof![
         3 => (key(), value()).prop_map(|(key, value)| Write::Put(key, value)),
         2 => key().prop_map(Write::Delete),
+        2 => (key(), operand()).prop_map(|(key, operand)| Write::Merge(key, operand)),
         1 => (key(), key()).prop_map(|(begin, end)| Write::DeleteRange(begin, end)),
     ]
 }
@@ -70,6 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (key(), value()).prop_map(|(key, value)| Op::Put(key, value)),
         4 => key().prop_map(Op::Delete),
+        8 => (key(), operand()).prop_map(|(key, operand)| Op::Merge(key, operand)),
         3 => (key(), key()).prop_map(|(begin, end)| Op::DeleteRange(begin, end)),
         3 => proptest::collection::vec(write(), 0..6).prop_map(Op::Batch),
         4 => key().prop_map(Op::Get),
@@ -110,6 +118,7 @@ prop_compose! {
             memtables_max: 2,
             // What is synced when is the simulator's business; here it would only cost time.
             durability: Durability::Buffered,
+            merge_operator: Some("strata.append".into()),
             manifest_bytes_min: 512,
             ..Options::default()
         }
@@ -135,6 +144,10 @@ fn run(options: &Options, ops: &[Op]) {
                 db.delete(key).expect("a delete");
                 model.remove(key);
             }
+            Op::Merge(key, operand) => {
+                db.merge(key, operand).expect("a merge");
+                model.entry(key.clone()).or_default().extend_from_slice(operand);
+            }
             Op::DeleteRange(begin, end) => {
                 db.delete_range(begin, end).expect("a range delete");
                 model.retain(|key, _| key < begin || key >= end);
@@ -150,6 +163,10 @@ fn run(options: &Options, ops: &[Op]) {
                         Write::Delete(key) => {
                             batch.delete(key);
                             model.remove(key);
+                        }
+                        Write::Merge(key, operand) => {
+                            batch.merge(key, operand);
+                            model.entry(key.clone()).or_default().extend_from_slice(operand);
                         }
                         Write::DeleteRange(begin, end) => {
                             batch.delete_range(begin, end);

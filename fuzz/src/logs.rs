@@ -49,6 +49,7 @@ pub fn batch(data: &[u8]) {
                 let expiry = Expiry::At(u64::from_be_bytes(*expiry));
                 again.put_expiring_in(entry.keyspace, &entry.key, value, expiry);
             }
+            Kind::Merge => again.merge_in(entry.keyspace, &entry.key, &entry.value),
             other => panic!("a batch held an entry of kind {other:?}"),
         }
     }

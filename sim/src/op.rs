@@ -14,6 +14,7 @@
 //! delete k3
 //! batch [k3 = #18:64, k5 deleted, k7..k9 deleted] buffered       k9 is not among those that are deleted
 //! batch [k3 = #19:64 for 250ms, k5 = #20:64 until 900ms]         from when it is written; from the beginning of the world
+//! batch [k3 + #21:8, k3 + #22:8]     two operands, each appended to what the key has
 //! get k3 at s1                       from snapshot 1
 //! multi-get [k3, k1, k3] at s1       all as of one moment
 //! scan >=k3 <k9 reverse limit 10
@@ -48,6 +49,28 @@ pub const EMPTY: Stamp = 1;
 
 /// The first stamp that belongs to one write alone.
 pub const STAMP_FIRST: Stamp = 2;
+
+/// Set in place of a stamp: what was written is an operand.
+pub const OPERAND: Stamp = 1 << 30;
+
+/// Set in the stamp of a value that came of operands: the others are a hash of what it came of. See [`written_upon`].
+pub const MERGED: Stamp = 1 << 31;
+
+/// What the bytes of an operand begin with; no value does, for no stamp is so large.
+const OPERAND_MARK: [u8; 4] = [0xff; 4];
+
+/// The stamp of what a key has when this was written to it, upon what it had: an operand is appended, all else takes its place.
+/// A key that is absent has what one with the empty value has.
+pub fn written_upon(before: Stamp, written: Stamp) -> Stamp {
+    if written & MERGED != 0 || written & OPERAND == 0 {
+        return written;
+    }
+    let before = if before == EMPTY { TOMBSTONE } else { before };
+    let mut x = (u64::from(before) << 32 | u64::from(written)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    MERGED | (x >> 33) as Stamp
+}
 
 /// The shortest value that is not empty: its first bytes are the stamp.
 pub const VALUE_BYTES_MIN: u32 = 4;
@@ -105,6 +128,11 @@ impl Value {
         bytes
     }
 
+    /// The bytes of the operand that carries it.
+    pub fn to_operand(self) -> Vec<u8> {
+        [OPERAND_MARK.to_vec(), self.to_bytes()].concat()
+    }
+
     /// Whether these are its bytes.
     pub fn is(self, bytes: &[u8]) -> bool {
         if bytes.len() != self.bytes as usize {
@@ -154,10 +182,21 @@ impl Stamps {
         if bytes.is_empty() {
             return Some(EMPTY);
         }
+        let (mut stamp, mut rest) =
+            if bytes.starts_with(&OPERAND_MARK) { (TOMBSTONE, bytes) } else { self.first_of(bytes)? };
+        while !rest.is_empty() {
+            let (operand, behind) = self.first_of(rest.strip_prefix(&OPERAND_MARK)?)?;
+            (stamp, rest) = (written_upon(stamp, operand | OPERAND), behind);
+        }
+        Some(stamp)
+    }
+
+    /// The stamp of the value that these bytes begin with, and what is behind it.
+    fn first_of<'b>(&self, bytes: &'b [u8]) -> Option<(Stamp, &'b [u8])> {
         let stamp = u32::from_le_bytes(bytes.get(..4)?.try_into().expect("four bytes"));
-        let known = *self.bytes.get(stamp as usize)?;
-        let is = known >= VALUE_BYTES_MIN && Value { stamp, bytes: known }.is(bytes);
-        is.then_some(stamp)
+        let known = *self.bytes.get(stamp as usize).filter(|&&known| known >= VALUE_BYTES_MIN)?;
+        let (value, rest) = bytes.split_at_checked(known as usize)?;
+        Value { stamp, bytes: known }.is(value).then_some((stamp, rest))
     }
 
     /// The first stamp that nobody has, nor any above it.
@@ -359,22 +398,29 @@ pub struct Entry {
     pub end: Option<KeyId>,
     /// How long the key keeps a new value, if not for ever.
     pub lifetime: Option<Lifetime>,
+    /// Whether the value is an operand, to be appended to what the key has.
+    pub is_operand: bool,
 }
 
 impl Entry {
     /// Of one key.
     pub fn new(key: KeyId, value: Option<Value>) -> Entry {
-        Entry { key, value, end: None, lifetime: None }
+        Entry { key, value, end: None, lifetime: None, is_operand: false }
     }
 
     /// The deletion of all keys from `key` up to `end`; of one key alone where `end` is not behind it.
     pub fn range(key: KeyId, end: KeyId) -> Entry {
-        Entry { key, value: None, end: (end > key).then_some(end), lifetime: None }
+        Entry { key, value: None, end: (end > key).then_some(end), lifetime: None, is_operand: false }
     }
 
     /// Of one key, which keeps the value for a time.
     pub fn expiring(key: KeyId, value: Value, lifetime: Lifetime) -> Entry {
-        Entry { key, value: Some(value), end: None, lifetime: Some(lifetime) }
+        Entry { key, value: Some(value), end: None, lifetime: Some(lifetime), is_operand: false }
+    }
+
+    /// An operand for one key.
+    pub fn operand(key: KeyId, value: Value) -> Entry {
+        Entry { is_operand: true, ..Entry::new(key, Some(value)) }
     }
 
     /// The keys that it changes.
@@ -389,9 +435,9 @@ impl Entry {
         }
     }
 
-    /// The stamp of the value, or [`TOMBSTONE`].
+    /// The stamp of the value, or [`TOMBSTONE`]; of an operand with [`OPERAND`] in it.
     pub fn stamp(&self) -> Stamp {
-        self.value.map_or(TOMBSTONE, |value| value.stamp)
+        self.value.map_or(TOMBSTONE, |value| if self.is_operand { value.stamp | OPERAND } else { value.stamp })
     }
 }
 
@@ -399,7 +445,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.value, self.end) {
             (Some(value), _) => {
-                write!(f, "k{} = {value}", self.key)?;
+                write!(f, "k{} {} {value}", self.key, if self.is_operand { '+' } else { '=' })?;
                 self.lifetime.map_or(Ok(()), |lifetime| write!(f, " {lifetime}"))
             }
             (None, Some(end)) => write!(f, "k{}..k{end} deleted", self.key),
@@ -541,6 +587,8 @@ pub enum OpKind {
     /// [`Op::Batch`] or [`Op::Transaction`] with values that expire
     #[serde(rename = "put-expiring")]
     PutExpiring,
+    /// [`Op::Batch`] with operands, which are appended
+    Merge,
     /// [`Op::Transaction`]
     Transaction,
     /// [`Op::Hurry`]
@@ -873,8 +921,15 @@ impl<'a> Words<'a> {
         if self.take("deleted") {
             return Ok(Entry::new(key, None));
         }
+        if self.take("+") {
+            let value = self.value()?;
+            if value == Value::NOTHING {
+                return Err(format!("{:?}: an operand is not empty", self.line));
+            }
+            return Ok(Entry::operand(key, value));
+        }
         if !self.take("=") {
-            return Err(format!("{:?}: '=' or 'deleted' expected after k{key}", self.line));
+            return Err(format!("{:?}: '=', '+' or 'deleted' expected after k{key}", self.line));
         }
         let value = self.value()?;
         Ok(match self.lifetime()? {
@@ -907,9 +962,11 @@ impl<'a> Words<'a> {
         const EXPECTED: &str = "an operation such as put, get or flush";
         Ok(match self.next(EXPECTED)? {
             "put" => match self.entry()? {
-                Entry { key, value: Some(value), lifetime: None, .. } => Op::Put { key, value, sync: self.sync() },
+                Entry { key, value: Some(value), lifetime: None, is_operand: false, .. } => {
+                    Op::Put { key, value, sync: self.sync() }
+                }
                 Entry { value: Some(_), .. } => {
-                    return Err(format!("{:?}: a put lasts; say batch", self.line));
+                    return Err(format!("{:?}: a put lasts, and takes the place of all; say batch", self.line));
                 }
                 Entry { .. } => return Err(format!("{:?}: a put has a value; say delete", self.line)),
             },
@@ -950,6 +1007,9 @@ impl<'a> Words<'a> {
                 };
                 self.word("writes")?;
                 let entries = each_once(self.list("[k1 = #2:8, k2 deleted]", Words::entry)?);
+                if entries.iter().any(|entry| entry.is_operand) {
+                    return Err(format!("{:?}: a transaction has no operands", self.line));
+                }
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync() }
             }
             "get" => Op::Get { key: self.key()?, at: self.at()? },
@@ -1001,6 +1061,7 @@ mod tests {
             "delete k3 buffered",
             "batch [k3 = #18:64, k5 deleted, k3 = empty] always",
             "batch [k3..k5 deleted, k3 = empty]",
+            "batch [k3 + #18:8, k3 + #19:4, k3 = #20:4] always",
             "batch [k3 = #18:64 for 250ms, k5 = #19:64 until 0ms, k6 = #20:4] buffered",
             "transaction reads [] writes [k2 = #7:64 for 1ms]",
             "wait 30ms",
@@ -1058,6 +1119,16 @@ mod tests {
             assert_ne!(stamps.recognise(&content), Some(stamp));
             assert_eq!(stamps.recognise(&content[..last]), None);
         }
+        let (base, one, other) =
+            (Value { stamp: 7, bytes: 4096 }, Value { stamp: 2, bytes: 4 }, Value { stamp: 3, bytes: 5 });
+        let appended = |parts: &[Vec<u8>]| stamps.recognise(&parts.concat());
+        let both = written_upon(written_upon(7, 2 | OPERAND), 3 | OPERAND);
+        assert_eq!(appended(&[base.to_bytes(), one.to_operand(), other.to_operand()]), Some(both));
+        assert_ne!(appended(&[base.to_bytes(), other.to_operand(), one.to_operand()]), Some(both), "the order counts");
+        assert_ne!(appended(&[one.to_operand(), other.to_operand()]), Some(both), "and so does the base");
+        assert_eq!(appended(&[one.to_operand()]), Some(written_upon(TOMBSTONE, 2 | OPERAND)));
+        assert_eq!(written_upon(EMPTY, 2 | OPERAND), written_upon(TOMBSTONE, 2 | OPERAND));
+        assert_eq!((appended(&[base.to_bytes(), one.to_bytes()]), written_upon(both, 7)), (None, 7));
         assert_eq!(stamps.recognise(b""), Some(EMPTY));
         assert_eq!(stamps.recognise(&[0, 0, 0, 0]), None);
         assert_eq!(stamps.recognise(&[6, 0, 0, 0]), None, "a stamp that nobody wrote");

@@ -29,11 +29,14 @@
 //!
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
+//! An operand is appended to what the key has: its version is the outcome, which is known by a hash of all that it came of, in its
+//! order. So operands are judged like values, where no write fails and what they are appended to does not expire.
+//!
 //! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
 //! between two reads; anything about time but order and expiry; expiry where a disk may lie about what is durable.
 
 use crate::clock::Timing;
-use crate::op::{Bounds, Entry, KeyId, Keys, Lifetime, Stamp, Stamps, TOMBSTONE};
+use crate::op::{Bounds, Entry, KeyId, Keys, Lifetime, MERGED, OPERAND, Stamp, Stamps, TOMBSTONE, written_upon};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -192,6 +195,7 @@ struct WriteRecord {
 #[derive(Clone, Copy, Debug)]
 struct Version {
     seq: u64,
+    /// Of what the key has from here on, where its write wrote an operand.
     stamp: Stamp,
     /// When it expires; [`NEVER`] where it does not.
     expires_ms: u64,
@@ -351,6 +355,8 @@ pub struct Oracle {
     /// For each of them, which of the sequence numbers of its write it has.
     numbers: Vec<u32>,
     lifetimes: Vec<Option<Lifetime>>,
+    /// For each key, whether an operand was written to it.
+    merged: Vec<bool>,
     /// For each of them, when it expires, once its write has returned.
     expiries: Vec<u64>,
     default_ttl_ms: Option<u32>,
@@ -409,6 +415,7 @@ impl Oracle {
             entries: Vec::new(),
             numbers: Vec::new(),
             lifetimes: Vec::new(),
+            merged: vec![false; count],
             expiries: Vec::new(),
             default_ttl_ms: None,
             clock: StoreClock::default(),
@@ -483,7 +490,8 @@ impl Oracle {
         let numbered =
             (0..).zip(entries).flat_map(|(number, entry)| entry.touches().map(move |key| (key, entry, number)));
         let by_default = self.default_ttl_ms.map(Lifetime::For);
-        let lasting = |entry: &Entry| entry.lifetime.or(by_default.filter(|_| entry.value.is_some()));
+        let lasting =
+            |entry: &Entry| entry.lifetime.or(by_default.filter(|_| entry.value.is_some() && !entry.is_operand));
         self.begin(numbered.map(|(key, entry, number)| (key, entry.stamp(), number, lasting(&entry))), label)
     }
 
@@ -496,6 +504,7 @@ impl Oracle {
         let start = self.entries.len() as u32;
         for (key, stamp, number, lifetime) in entries {
             self.entries.push((key, stamp));
+            self.merged[key as usize] |= stamp & OPERAND != 0;
             self.numbers.push(number);
             self.lifetimes.push(lifetime);
             self.expiries.push(NEVER);
@@ -647,11 +656,30 @@ impl Oracle {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
                     versions.insert(at, version);
+                    self.append_operands(key, at);
                 }
-                _ => versions.push(version),
+                _ => {
+                    versions.push(version);
+                    self.append_operands(key, self.versions[key as usize].len() - 1);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Says anew what a key has from each of its versions on, from this one, if operands were written to it.
+    fn append_operands(&mut self, key: KeyId, from: usize) {
+        if !self.merged[key as usize] {
+            return;
+        }
+        let versions = &mut self.versions[key as usize];
+        for index in from..versions.len() {
+            let before = index.checked_sub(1).map_or(TOMBSTONE, |before| versions[before].stamp);
+            let record = &self.writes[versions[index].write as usize];
+            let entries = &self.entries[record.start as usize..(record.start + record.count) as usize];
+            let own = entries.iter().filter(|(other, _)| *other == key);
+            versions[index].stamp = own.fold(before, |before, (_, written)| written_upon(before, *written));
+        }
     }
 
     /// A sync or flush starts.
@@ -1384,8 +1412,9 @@ impl Oracle {
             }
             for i in record.start..record.start + record.count {
                 let (key, stamp) = self.entries[i as usize];
-                let stamp = stamp_at(stamp, self.expiries[i as usize], time_ms);
+                let written = stamp_at(stamp, self.expiries[i as usize], time_ms);
                 if !special[key as usize] {
+                    let stamp = written_upon(state[key as usize], written);
                     let old = std::mem::replace(&mut state[key as usize], stamp);
                     hash = hash.wrapping_sub(mix(key, old)).wrapping_add(mix(key, stamp));
                 }
@@ -1486,7 +1515,12 @@ impl Oracle {
     }
 
     fn value_text(&self, stamp: Stamp) -> String {
-        if stamp == TOMBSTONE { "nothing".into() } else { self.stamps.value(stamp).to_string() }
+        match stamp {
+            TOMBSTONE => "nothing".into(),
+            merged if merged & MERGED != 0 => format!("what came of operands ({merged:x})"),
+            operand if operand & OPERAND != 0 => format!("the operand {}", self.stamps.value(operand & !OPERAND)),
+            stamp => self.stamps.value(stamp).to_string(),
+        }
     }
 
     fn version_text(&self, version: Option<Version>) -> String {
@@ -1546,6 +1580,14 @@ impl Oracle {
         }
         if stamp == TOMBSTONE {
             return "value missing";
+        }
+        if stamp & MERGED != 0 {
+            let shown = self.versions[key as usize].iter().find(|version| version.stamp == stamp);
+            return match shown {
+                None => "wrong operands",
+                Some(shown) if expected.is_some_and(|expected| expected.seq < shown.seq) => "newer value",
+                Some(_) => "older value",
+            };
         }
         let Some((record, seq)) = self.author(key, stamp) else { return "value of another key" };
         match expected {
@@ -1646,7 +1688,8 @@ impl Oracle {
             for n in item.first..item.last {
                 while let Some(i) = entries.next_if(|i| item.first + u64::from(self.numbers[*i]) <= n) {
                     let (key, stamp) = self.entries[i];
-                    state[key as usize] = stamp_at(stamp, self.expiries[i], span.from_ms);
+                    let written = stamp_at(stamp, self.expiries[i], span.from_ms);
+                    state[key as usize] = written_upon(state[key as usize], written);
                 }
                 if (0..seen.len()).all(|key| unreadable.contains(&(key as KeyId)) || state[key] == seen[key]) {
                     return Finding::new(

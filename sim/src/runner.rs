@@ -1126,6 +1126,7 @@ impl Run {
     fn write_of(&self, entry: &Entry) -> Write {
         let key = self.plan.keys.bytes(entry.key).to_vec();
         match (entry.value, entry.end) {
+            (Some(value), _) if entry.is_operand => Write::Merge { key, operand: value.to_operand() },
             (Some(value), _) => match entry.lifetime {
                 Some(lifetime) => Write::PutExpiring { key, value: value.to_bytes(), lifetime },
                 None => Write::Put { key, value: value.to_bytes() },

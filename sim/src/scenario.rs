@@ -15,7 +15,7 @@
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
 //! other list of choices, or a value; what the options mean, only the store knows. Everything but `about` has a default.
-//! The operations are those of [`OpKind`]; `delete-range`, `transaction`, `hurry`, `multi-get` and `drop-keyspace` are in no workload
+//! The operations are those of [`OpKind`]; `delete-range`, `merge`, `transaction`, `hurry`, `multi-get` and `drop-keyspace` are in no workload
 //! that does not name them. With `keyspaces = 3` the keys lie in so many keyspaces, of which the last has one key only.
 //! Unknown fields are refused, with the line and the nearest name that is known.
 
@@ -404,7 +404,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `put-expiring`, `transaction`, `hurry`, `get`, `multi-get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `drop-keyspace`, `checkpoint`, `backup`, `wait`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `put-expiring`, `merge`, `transaction`, `hurry`, `get`, `multi-get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `drop-keyspace`, `checkpoint`, `backup`, `wait`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

@@ -41,6 +41,14 @@ pub enum Write {
         /// For how long.
         lifetime: Lifetime,
     },
+    /// An operand is appended to what the key has, an absent one having nothing. Only for stores that say
+    /// [so](StoreKind::merging_options).
+    Merge {
+        /// The key.
+        key: Vec<u8>,
+        /// The operand.
+        operand: Vec<u8>,
+    },
     /// The key has no value from now on.
     Delete {
         /// The key.
@@ -60,17 +68,18 @@ impl Write {
     pub fn key(&self) -> &[u8] {
         match self {
             Write::Put { key, .. }
+            | Write::Merge { key, .. }
             | Write::PutExpiring { key, .. }
             | Write::Delete { key }
             | Write::DeleteRange { begin: key, .. } => key,
         }
     }
 
-    /// Its new value, if it has one.
+    /// Its new value, if it has one that is known.
     pub fn value(&self) -> Option<&[u8]> {
         match self {
             Write::Put { value, .. } | Write::PutExpiring { value, .. } => Some(value),
-            Write::Delete { .. } | Write::DeleteRange { .. } => None,
+            Write::Merge { .. } | Write::Delete { .. } | Write::DeleteRange { .. } => None,
         }
     }
 }
@@ -390,12 +399,18 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::PutExpiring`], for stores that have transactions as well: [`Write::PutExpiring`] means something to it.
     /// - [`OpKind::Hurry`]: it has [`Store::write_hurried`].
     /// - [`OpKind::MultiGet`]: it has [`Store::multi_get`].
+    /// - [`OpKind::Merge`]: [`Write::Merge`] means something to it, with [`StoreKind::merging_options`].
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
     ///   Keyspace 0 is never dropped.
     fn specialities(&self) -> &'static [OpKind] {
         &[]
+    }
+
+    /// Options with which [`Write::Merge`] means something to it.
+    fn merging_options(&self) -> Option<toml::Table> {
+        None
     }
 
     /// How many milliseconds a value is kept under these options that is put without a lifetime, if not for ever.

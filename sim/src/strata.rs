@@ -33,6 +33,7 @@ use strata::error::Error;
 use strata::event::{Event, Health, LevelShape, Listener};
 use strata::key::KEY_LEN_MAX;
 use strata::mark;
+use strata::operator::{Append, MergeOperator};
 use strata::options::{Compression, Durability, Options};
 use strata::txn::{Isolation, Transaction};
 
@@ -162,10 +163,15 @@ impl StoreKind for StrataKind {
             OpKind::PutExpiring,
             OpKind::Hurry,
             OpKind::MultiGet,
+            OpKind::Merge,
             OpKind::DropKeyspace,
             OpKind::Checkpoint,
             OpKind::Backup,
         ]
+    }
+
+    fn merging_options(&self) -> Option<toml::Table> {
+        Some(toml::Table::from_iter([("merge_operator".to_string(), Append.name().into())]))
     }
 
     fn default_ttl_ms(&self, options: &toml::Table) -> Option<u32> {
@@ -250,7 +256,8 @@ fn open(
     listener: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Result<Arc<dyn Store>, Failure> {
     let (count, options) = options.map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?;
-    let (health, keyspaces) = (Arc::new(HealthLog::default()), Arc::new(Keyspaces::new(count)));
+    let (health, keyspaces) =
+        (Arc::new(HealthLog::default()), Arc::new(Keyspaces::new(count, options.merge_operator.clone())));
     let (heard, known, teller) = (health.clone(), keyspaces.clone(), world.clone());
     let listener: Listener = Arc::new(move |event| {
         heard.hear(event);
@@ -440,6 +447,7 @@ impl StrataStore {
             Write::PutExpiring { value, lifetime, .. } => {
                 batch.put_expiring_in(keyspace, key, value, expiry(*lifetime));
             }
+            Write::Merge { operand, .. } => batch.merge_in(keyspace, key, operand),
             Write::Delete { .. } => batch.delete_in(keyspace, key),
             Write::DeleteRange { end, .. } => batch.delete_range_in(keyspace, key, &self.end_in(number, end)),
         }
@@ -572,6 +580,10 @@ fn expiry(lifetime: Lifetime) -> Expiry {
     }
 }
 
+fn no_operands_in_transactions() -> Failure {
+    Failure { kind: FailureKind::Invalid, message: "a transaction has no operands".into(), file: None }
+}
+
 /// Whether a write is of this key alone.
 fn writes_one(write: &Write, key: &[u8]) -> bool {
     !matches!(write, Write::DeleteRange { .. }) && write.key() == key
@@ -631,6 +643,7 @@ impl Store for StrataStore {
                     Write::PutExpiring { value, lifetime, .. } => {
                         txn.put_expiring_in(keyspace, key, value, expiry(*lifetime));
                     }
+                    Write::Merge { .. } => return Err(no_operands_in_transactions()),
                     Write::Delete { .. } => txn.delete_in(keyspace, key),
                     Write::DeleteRange { end, .. } => {
                         let end = self.end_in(self.keyspaces.split(write.key()).0, end);
@@ -645,6 +658,7 @@ impl Store for StrataStore {
                 // It may have expired already, by a time that only the store knows.
                 Write::PutExpiring { lifetime: Lifetime::Until(_), .. } => continue,
                 Write::PutExpiring { key, value, .. } => (key, Some(value.as_slice())),
+                Write::Merge { .. } => return Err(no_operands_in_transactions()),
                 Write::Delete { key } => (key, None),
                 Write::DeleteRange { begin, .. } if script.writes.iter().any(|write| writes_one(write, begin)) => {
                     continue;

@@ -8,7 +8,7 @@
 //! or anything.
 
 use crate::disk::Profile;
-use crate::fault::FaultRule;
+use crate::fault::{FaultKind, FaultRule};
 use crate::op::{
     Bounds, Entry, KeyId, Keys, Lifetime, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN,
     Value, each_once,
@@ -134,7 +134,7 @@ impl Mix {
         Mix { sums }
     }
 
-    /// A random half of all kinds that the store offers, the scenario's own and others, with any weights. Writing is never left
+    /// A random half of all kinds that the store offers and the scenario can have, the scenario's own and others, with any weights. Writing is never left
     /// out.
     fn wild(scenario: &Scenario, kind: &dyn StoreKind, keyspaces: u8, dice: &mut Dice<'_>) -> Mix {
         let named = |op: OpKind| scenario.workload.iter().find(|work| work.op == op);
@@ -142,7 +142,15 @@ impl Mix {
         let mut sum = 0;
         let usual = WORKLOAD.map(|(op, _)| op);
         let special = [OpKind::Wait].iter().chain(kind.specialities()).copied();
-        for op in usual.into_iter().chain(special).filter(|op| *op != OpKind::DropKeyspace || keyspaces > 1) {
+        let merges = named(OpKind::Merge).is_some();
+        let makes_sense = |op: &OpKind| match op {
+            OpKind::DropKeyspace => keyspaces > 1,
+            // See `check_merging`.
+            OpKind::Merge => merges,
+            OpKind::PutExpiring | OpKind::Hurry => !merges,
+            _ => true,
+        };
+        for op in usual.into_iter().chain(special).filter(makes_sense) {
             let (left_out, drawn) = (dice.once_in(2), 1 + dice.below(100) as u32);
             // What costs as much as a hundred writes runs less often, so that a second shows more.
             let weight = match op {
@@ -183,6 +191,9 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
         }
     }
     let mut options = kind.default_options();
+    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
+        options.extend(kind.merging_options().unwrap_or_default());
+    }
     options.extend(drawn);
     // Half of what a scenario says can contradict the defaults; then none of it counts.
     if is_wild && kind.check_options(&options).is_err() {
@@ -274,6 +285,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::PutExpiring => Some("values that expire"),
         OpKind::Hurry => Some("writes that do not wait"),
         OpKind::MultiGet => Some("gets of several keys"),
+        OpKind::Merge => Some("operands to merge"),
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
@@ -285,6 +297,9 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
 pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), String> {
     if let Some(lack) = lack(scenario, kind) {
         return Err(format!("the store {} has no {lack}", kind.name()));
+    }
+    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
+        check_merging(scenario)?;
     }
     let names = kind.option_names();
     for (name, value) in &scenario.options {
@@ -306,6 +321,20 @@ pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), St
             options.insert(name.clone(), choice.clone());
             kind.check_options(&options).map_err(|message| format!("option {name} = {choice}: {message}"))?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses operands where the oracle could not say what they make of a key: it knows them where no write fails, so that each is
+/// there or not by its place among the others, and where what they are merged upon does not expire.
+fn check_merging(scenario: &Scenario) -> Result<(), String> {
+    let cuts = [FaultKind::PowerLoss, FaultKind::ProcessCrash];
+    if let Some(rule) = scenario.faults.iter().find(|rule| !cuts.contains(&rule.kind())) {
+        return Err(format!("operands are for scenarios in which no write fails, and {} strikes", rule.kind().name()));
+    }
+    let expires = |work: &Work| matches!(work.op, OpKind::PutExpiring | OpKind::Hurry);
+    if scenario.workload.iter().any(expires) || scenario.options.contains_key("default_ttl_ms") {
+        return Err("operands are for scenarios in which no value expires and no write is given up".into());
     }
     Ok(())
 }
@@ -467,6 +496,12 @@ impl Author {
         }
     }
 
+    /// A value that no other write has, and of which a key can take many.
+    fn short(&mut self, dice: &mut Dice<'_>) -> Value {
+        self.stamp += 1;
+        Value { stamp: self.stamp - 1, bytes: VALUE_BYTES_MIN + dice.below(24) as u32 }
+    }
+
     /// Some expire at once, some while a few operations run, and some hardly within a run.
     fn lifetime(dice: &mut Dice<'_>) -> Lifetime {
         match dice.below(8) {
@@ -603,6 +638,23 @@ impl Author {
                 let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
                 Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+            }
+            OpKind::Merge => {
+                let count = 1 + dice.below(4);
+                let mut entries = Vec::new();
+                for place in 0..count {
+                    // Some keys are merged again within the batch.
+                    let key = match entries.last() {
+                        Some(Entry { key, .. }) if dice.once_in(3) => *key,
+                        _ => self.key(work.keys, dice),
+                    };
+                    entries.push(match dice.below(8) {
+                        0 if place > 0 => Entry::new(key, None),
+                        1 if place > 0 => Entry::new(key, Some(self.value(dice))),
+                        _ => Entry::operand(key, self.short(dice)),
+                    });
+                }
+                Op::Batch { entries, sync: self.sync(dice) }
             }
             OpKind::Transaction => {
                 let reads: Vec<KeyId> = (0..dice.below(4)).map(|_| self.key(work.keys, dice)).collect();
@@ -789,7 +841,9 @@ mod tests {
         assert_eq!(drawn(&KIND), (usual.clone(), false, false));
         // These two are batches and transactions with something in them.
         let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
-        let special = StrataKind.specialities().iter().copied().filter(|op| !inside.contains(op));
+        let elsewhere = [OpKind::Merge];
+        let special = StrataKind.specialities().iter().copied();
+        let special = special.filter(|op| !inside.contains(op) && !elsewhere.contains(op));
         assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));
     }
 

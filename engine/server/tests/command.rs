@@ -86,6 +86,26 @@ fn several_keys_are_printed_with_their_values_and_one_that_is_absent_is_a_no() {
 }
 
 #[test]
+fn operands_are_merged_by_the_operator_that_was_named_first() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "log", "a"]);
+    let refused = place.told(2, &["merge", "s", "log", "b"]);
+    assert!(refused.contains("has no merge operator"), "{refused}");
+    place.told(0, &["merge", "s", "--operator", "strata.append", "log", "b"]);
+    place.told_with(0, &["batch", "s"], b"merge\tlog\tc\nmerge\tnew\tx\n");
+    assert_eq!(place.told(0, &["scan", "s"]), "log\tabc\nnew\tx\n");
+    let dumped = place.told(0, &["dump", &place.file("s", ".sst")]);
+    assert!(dumped.contains("merge new\tx") || dumped.contains("put new\tx"), "{dumped}");
+    place.told(0, &["keyspaces", "s", "--create", "sums", "--merge-operator", "strata.add"]);
+    for _ in 0..2 {
+        place.told(0, &["merge", "s", "--keyspace", "sums", "n", "\\x03\\0\\0\\0\\0\\0\\0\\0"]);
+    }
+    assert_eq!(place.told(0, &["get", "s", "--keyspace", "sums", "n"]), "\\x06\\0\\0\\0\\0\\0\\0\\0\n");
+    let refused = place.told(2, &["merge", "s", "--operator", "strata.add", "log", "b"]);
+    assert!(refused.contains("strata.append"), "{refused}");
+}
+
+#[test]
 fn keyspaces_are_created_used_and_dropped() {
     let place = Place::new();
     place.told(0, &["put", "--create", "s", "tom", "neither"]);
@@ -128,7 +148,7 @@ fn a_batch_is_applied_whole_or_not_at_all() {
     place.told_with(0, &["batch", "--create", "s"], b"put\ta\t1\nput\tb\t2\n");
     let wrong = place.told_with(2, &["batch", "s"], b"delete\ta\n\nput\tc\n");
     insta::assert_snapshot!(wrong, @r#"
-    strata: line 3 of the input: put, KEY and VALUE, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found "put\tc"
+    strata: line 3 of the input: put, KEY and VALUE, merge, KEY and OPERAND, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found "put\tc"
     0 changes were applied before it.
     "#);
     assert_eq!(place.told(0, &["scan", "s"]), "a\t1\nb\t2\n");

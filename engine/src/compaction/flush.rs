@@ -1,13 +1,14 @@
 //! A frozen memtable becomes a table of level 0 of its keyspace.
 
-use crate::compaction::merge::{Retention, Verdict};
+use crate::compaction::fold::Folding;
+use crate::compaction::merge::Retention;
 use crate::compaction::readers::Readers;
 use crate::env::{Env, OpenMode};
 use crate::error::Result;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, KeyspaceId, Kind};
+use crate::key::{InternalKey, KeyspaceId};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use crate::memtable::Memtable;
@@ -37,30 +38,23 @@ pub fn flush(
     let path = FileKind::Sst(number).path(dir);
     let file = env.open(&path, OpenMode::CreateNew)?;
     let mut writer = TableWriter::new(file, number, keyspace, TableOptions::at_level(options, 0));
-    let mut retention = Retention::new(readers, Fragments::clone(&memtable.fragments()));
+    let retention = Retention::new(readers, Fragments::clone(&memtable.fragments()));
+    let mut folding = Folding::new(retention, options.operator().map(|operator| &**operator), &|_| true);
     while iter.valid() {
         let entry = InternalKey::decode(iter.key()).expect("a memtable holds whole keys");
         let value = iter.value();
-        match retention.keep(entry, &value, || true) {
-            Verdict::Keep => writer.add(iter.key(), &value)?,
-            Verdict::Bury => writer.add(&buried(entry), b"")?,
-            Verdict::Drop => {}
-        }
+        folding.take(iter.key(), entry, &value, &mut |key, value| writer.add(key, value))?;
         iter.next()?;
     }
-    for fragment in retention.range_deletes(|_| true) {
+    folding.finish(&mut |key, value| writer.add(key, value))?;
+    for fragment in folding.range_deletes(|_| true) {
         writer.add_range_deletes(&fragment);
     }
-    let (kept, dropped) = retention.counts();
+    let (kept, dropped) = folding.counts();
     assert_eq!(kept + dropped, memtable.entries(), "every entry of a memtable is kept or dropped for a reason");
     sometimes!("a flush drops a version that nobody sees", if dropped > 0);
     let summary = writer.finish()?;
     Ok(Some(describe(number, keyspace, summary)))
-}
-
-/// The key of the tombstone that takes the place of an entry.
-pub(crate) fn buried(entry: InternalKey<'_>) -> Vec<u8> {
-    InternalKey { kind: Kind::Delete, ..entry }.encode()
 }
 
 /// What the manifest is to know of a table that was just written. Table numbers grow in the order in which memtables are

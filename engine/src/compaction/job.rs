@@ -4,8 +4,9 @@
 //! J1. What is read is taken for what the manifest says of it only after a look: an input whose checksums are right and whose
 //! entries are out of order, or outside of what was claimed, is corruption and reaches no output.
 
-use crate::compaction::flush::{buried, describe};
-use crate::compaction::merge::{Retention, Verdict};
+use crate::compaction::flush::describe;
+use crate::compaction::fold::Folding;
+use crate::compaction::merge::Retention;
 use crate::compaction::picker::{may_any_lie_below, may_lie_below};
 use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::readers::Readers;
@@ -69,9 +70,11 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     }
 
     let mut input = input_iter(around, plan);
-    let mut retention = Retention::new(readers, fragments_of(around, plan)?);
+    let older_below = |user: &[u8]| may_lie_below(version, plan.output_level, user);
+    let operator = around.options.operator().map(|operator| &**operator);
+    let mut folding = Folding::new(Retention::new(readers, fragments_of(around, plan)?), operator, &older_below);
     let range_deletes =
-        retention.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
+        folding.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
     let (keyspace, level) = (version.keyspace, plan.output_level);
     let mut output = Output { around, keyspace, level, current: None, range_deletes, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
@@ -85,29 +88,26 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
         let key = input.key();
         let value = input.value();
         let entry = sequence.admit(key, &value).map_err(|found| odd_input(around, plan, &found))?;
-        match retention.keep(entry, &value, || may_lie_below(version, plan.output_level, entry.user)) {
-            Verdict::Keep => {
-                unpaid += (key.len() + value.len()) as u64;
-                output.add(key, &value)?;
-            }
-            Verdict::Bury => {
-                unpaid += key.len() as u64;
-                output.add(&buried(entry), b"")?;
-            }
-            Verdict::Drop => {}
-        }
+        folding.take(key, entry, &value, &mut |key, value| {
+            unpaid += (key.len() + value.len()) as u64;
+            output.add(key, value)
+        })?;
         input.next()?;
         if unpaid >= PIECE_BYTES && !(around.written)(std::mem::take(&mut unpaid)) {
             return Ok(None);
         }
     }
+    folding.finish(&mut |key, value| {
+        unpaid += (key.len() + value.len()) as u64;
+        output.add(key, value)
+    })?;
     output.finish()?;
     // Whatever the answer: the work is done.
     let _ = (around.written)(unpaid);
 
     // A read error that ended an input early would show here as missing entries, not as lost data.
     let expected: u64 = plan.tables().map(|(_, table)| table.entries).sum();
-    let (kept, dropped) = retention.counts();
+    let (kept, dropped) = folding.counts();
     assert_eq!(kept + dropped, entries, "every entry is kept or dropped for a reason");
     if entries != expected {
         let (_, table) = plan.tables().next().expect("a plan has inputs");
@@ -365,7 +365,7 @@ mod tests {
             (&[(b"b", 5, Kind::Put)], "outside"),
             (&[(b"n", 5, Kind::Put)], "outside"),
             (&[(b"d", 10, Kind::Put)], "newer"),
-            (&[(b"d", 5, Kind::Merge)], "Merge"),
+            (&[(b"d", 5, Kind::BlobReference)], "BlobReference"),
             (&[(b"d", 5, Kind::PutExpiring)], "of value"),
             (&[(&vec![b'd'; KEY_LEN_MAX + 1], 5, Kind::Put)], "bytes of key"),
         ] {

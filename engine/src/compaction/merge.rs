@@ -8,6 +8,8 @@
 //! D3. A version is dropped when a newer range delete of the merge holds its key in the same stripe.
 //! D4. Of the range deletes of a fragment the newest of each stripe stays, and that of the oldest stripe goes, too, where
 //!     nothing older of its keys lies below.
+//! D6. An operand hides nothing: what is below it in its stripe is what it is merged upon, so the first entry there that is no
+//!     operand is not dropped but said to be that. See [`super::fold`], which does the merging.
 //! D5. A value that has expired for everybody who can see it is a tombstone: it hides what is older, and goes as one.
 //!
 //! The snapshots must have been listed after the inputs were fixed: see [`super::readers`].
@@ -26,6 +28,12 @@ pub enum Verdict {
     Bury,
     /// It goes.
     Drop,
+    /// It is an operand, to be merged upon what comes next of its key in its stripe.
+    Gather,
+    /// The operands before it are merged upon its value, and it goes.
+    MergeUpon,
+    /// The operands before it are merged upon nothing, and it goes: the key was absent before them.
+    MergeUponNothing,
 }
 
 /// Decides entry by entry, fed in key order.
@@ -36,6 +44,8 @@ pub struct Retention {
     key: Vec<u8>,
     /// The stripe of the last entry of `key`; `None` before the first entry.
     stripe: Option<usize>,
+    /// Whether all entries of the key in that stripe were operands so far.
+    gathering: bool,
     kept: u64,
     dropped: u64,
 }
@@ -43,7 +53,7 @@ pub struct Retention {
 impl Retention {
     /// For these readers; `fragments` are the range deletes of all that is merged.
     pub fn new(readers: Readers, fragments: Fragments) -> Retention {
-        Retention { readers, fragments, key: Vec::new(), stripe: None, kept: 0, dropped: 0 }
+        Retention { readers, fragments, key: Vec::new(), stripe: None, gathering: false, kept: 0, dropped: 0 }
     }
 
     /// What becomes of this entry, with this value as it is stored. `older_below` says whether an older version of the key may
@@ -51,7 +61,9 @@ impl Retention {
     pub fn keep(&mut self, entry: InternalKey<'_>, value: &[u8], older_below: impl FnOnce() -> bool) -> Verdict {
         let stripe = self.stripe_of(entry.seqno);
         let same_key = self.stripe.is_some() && self.key == entry.user;
-        let shadowed = same_key && self.stripe == Some(stripe);
+        let same_stripe = same_key && self.stripe == Some(stripe);
+        let gathering = same_stripe && self.gathering;
+        let shadowed = same_stripe && !gathering;
         if !same_key {
             self.key.clear();
             self.key.extend_from_slice(entry.user);
@@ -63,6 +75,14 @@ impl Retention {
         let deletes = entry.kind == Kind::Delete || expired;
         let range_deleted = !self.fragments.is_empty() && self.is_range_deleted(entry.user, entry.seqno, stripe);
         sometimes!("a merge drops what a range delete holds", if range_deleted);
+        self.gathering = entry.kind == Kind::Merge && !shadowed && !range_deleted;
+        if self.gathering {
+            self.kept += 1;
+            return Verdict::Gather;
+        }
+        if gathering {
+            return self.below_operands(deletes || range_deleted, entry.kind);
+        }
         let keep = !shadowed && !range_deleted && (!deletes || stripe > 0 || older_below());
         sometimes!("a version is kept for a snapshot", if keep && same_key);
         sometimes!("a tombstone is kept for a snapshot", if keep && deletes && stripe > 0);
@@ -79,6 +99,26 @@ impl Retention {
             (true, false) => Verdict::Keep,
             (true, true) => Verdict::Bury,
             (false, _) => Verdict::Drop,
+        }
+    }
+
+    /// What becomes of the first entry below operands that is none (D6).
+    fn below_operands(&mut self, is_absent: bool, kind: Kind) -> Verdict {
+        match kind {
+            _ if is_absent => {
+                self.dropped += 1;
+                Verdict::MergeUponNothing
+            }
+            // It will be absent one day, and what is merged upon it would not.
+            Kind::PutExpiring => {
+                sometimes!("operands wait for a value to expire");
+                self.kept += 1;
+                Verdict::Keep
+            }
+            _ => {
+                self.dropped += 1;
+                Verdict::MergeUpon
+            }
         }
     }
 
@@ -120,7 +160,8 @@ impl Retention {
         has_expired(expires_ms, horizon_ms)
     }
 
-    fn stripe_of(&self, seqno: SeqNo) -> usize {
+    /// The stripe of a sequence number.
+    pub(super) fn stripe_of(&self, seqno: SeqNo) -> usize {
         self.readers.stripe_of(seqno)
     }
 
@@ -287,6 +328,7 @@ mod tests {
                         after.insert((key, seqno), None);
                     }
                     Verdict::Drop => {}
+                    operands => panic!("{operands:?}, and there are none"),
                 }
             }
             readers.extend([now_ms, now_ms + 20, 200].map(|now_ms| Reader { seqno: SeqNo::MAX >> 8, now_ms }));

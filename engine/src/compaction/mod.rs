@@ -4,6 +4,7 @@
 //! [`VersionEdit`](crate::manifest::edit::VersionEdit); it knows no database and installs nothing.
 
 pub mod flush;
+mod fold;
 pub mod job;
 pub mod merge;
 pub mod picker;

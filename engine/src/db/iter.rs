@@ -11,7 +11,7 @@
 use crate::compaction::readers::Reader;
 use crate::db::deleted::DeletedRanges;
 use crate::db::state::{ReadView, State};
-use crate::error::{Error, Result};
+use crate::error::{Error, MergeFailure, Result};
 use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
@@ -19,6 +19,7 @@ use crate::iter::{ConcatIter, TableSource};
 use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
+use crate::operator::MergeOperator;
 use bytes::Bytes;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
@@ -120,6 +121,7 @@ pub struct DbIter {
     deleted: DeletedRanges,
     range: Range,
     at: Reader,
+    operator: Option<Arc<dyn MergeOperator>>,
     direction: Direction,
     valid: bool,
     key: Vec<u8>,
@@ -135,7 +137,8 @@ impl DbIter {
         at: Reader,
         range: Range,
     ) -> Result<DbIter> {
-        let version = view.keyspace(keyspace)?.version.clone();
+        let entry = view.keyspace(keyspace)?;
+        let (version, operator) = (entry.version.clone(), entry.options.operator().cloned());
         let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
         let mut deleted = DeletedRanges::new(at.seqno);
         for memtable in view.memtables(keyspace) {
@@ -165,6 +168,7 @@ impl DbIter {
             deleted,
             range,
             at,
+            operator,
             direction: Direction::Forward,
             valid: false,
             key: Vec::new(),
@@ -359,6 +363,13 @@ impl DbIter {
                     continue;
                 }
                 let entry = self.inner_key()?;
+                if entry.kind == Kind::Merge {
+                    let user = entry.user.to_vec();
+                    self.value = self.merged_from_here(&user)?;
+                    self.key = user;
+                    self.valid = true;
+                    return Ok(());
+                }
                 if let Some(value) = self.value_here(entry)? {
                     let user = entry.user.to_vec();
                     self.key = user;
@@ -374,6 +385,41 @@ impl DbIter {
             self.inner.next()?;
         }
         Ok(())
+    }
+
+    /// From the inner cursor on, which is at the newest version of `key` that this reader sees, and that is an operand: what all
+    /// its operands make of what is below them. Ends at an older version, or behind all of the key.
+    fn merged_from_here(&mut self, key: &[u8]) -> Result<Bytes> {
+        sometimes!("a reader merges operands");
+        let deleted = if self.deleted.is_empty() { None } else { self.deleted.at(&self.state, key)? };
+        let (mut operands, mut base) = (Vec::new(), None);
+        while self.inner.valid() {
+            let entry = self.inner_key()?;
+            if entry.user != key || deleted.as_ref().is_some_and(|deleted| deleted.seqno > entry.seqno) {
+                break;
+            }
+            if entry.kind != Kind::Merge {
+                base = self.value_here(entry)?;
+                break;
+            }
+            operands.push(self.inner.value());
+            self.inner.next()?;
+        }
+        operands.reverse();
+        self.merged(key, base, &operands)
+    }
+
+    /// What these operands, oldest first, make of a value.
+    fn merged(&self, key: &[u8], base: Option<Bytes>, operands: &[Bytes]) -> Result<Bytes> {
+        let Some(operator) = &self.operator else {
+            let expected = format!("no operands, for want of an operator, found one of {}", key.escape_ascii());
+            return Err(Error::corruption(&self.state.dir, 0, expected));
+        };
+        let merged = operator.merge(key, base.as_deref(), operands);
+        merged.map(Bytes::from).map_err(|cause| {
+            let (key, operands, operator) = (key.to_vec(), operands.len(), operator.name().to_string());
+            Error::MergeFailed(Arc::new(MergeFailure { key, operands, operator, cause }))
+        })
     }
 
     /// Steps on if the current entry was deleted as part of a range.
@@ -404,26 +450,40 @@ impl DbIter {
             }
             let key = entry.user.to_vec();
             let mut found = None;
+            let mut operands: Vec<(SeqNo, Bytes)> = Vec::new();
             while self.inner.valid() {
                 let entry = self.inner_key()?;
                 if entry.user != key.as_slice() {
                     break;
                 }
-                if entry.seqno <= self.at.seqno {
-                    let seqno = entry.seqno;
+                let seqno = entry.seqno;
+                if seqno <= self.at.seqno && entry.kind == Kind::Merge {
+                    operands.push((seqno, self.inner.value()));
+                } else if seqno <= self.at.seqno {
+                    operands.clear();
                     found = self.value_here(entry)?.map(|value| (seqno, value));
                 }
                 self.inner.prev()?;
             }
-            if let Some((seqno, _)) = &found
+            let newest = operands.last().or(found.as_ref()).map(|(seqno, _)| *seqno);
+            if let Some(newest) = newest
                 && !self.deleted.is_empty()
-                && let Some(deleted) = self.deleted.at(&self.state, &key)?.filter(|deleted| deleted.seqno > *seqno)
+                && let Some(deleted) = self.deleted.at(&self.state, &key)?
             {
-                sometimes!("an iterator jumps back over a deleted range");
-                self.inner.skip_to(deleted.place + 1, &before_all_of(&deleted.start))?;
-                continue;
+                if deleted.seqno > newest {
+                    sometimes!("an iterator jumps back over a deleted range");
+                    self.inner.skip_to(deleted.place + 1, &before_all_of(&deleted.start))?;
+                    continue;
+                }
+                operands.retain(|(seqno, _)| *seqno > deleted.seqno);
+                found = found.filter(|(seqno, _)| *seqno > deleted.seqno);
             }
-            if let Some((_, value)) = found {
+            let mut value = found.map(|(_, value)| value);
+            if !operands.is_empty() {
+                let operands: Vec<Bytes> = operands.into_iter().map(|(_, operand)| operand).collect();
+                value = Some(self.merged(&key, value, &operands)?);
+            }
+            if let Some(value) = value {
                 self.key = key;
                 self.value = value;
                 self.valid = true;
@@ -476,6 +536,21 @@ impl Iterator for Entries {
         }
         Some(Ok((self.iter.key().to_vec(), self.iter.value().clone())))
     }
+}
+
+/// The value of one key, of which a reader has found that the newest version is an operand.
+pub(super) fn merged_value(
+    state: &Arc<State>,
+    view: &Arc<ReadView>,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    at: Reader,
+) -> Result<Option<Bytes>> {
+    let only = Range::of((Bound::Included(key), Bound::Included(key)));
+    let mut iter = DbIter::new(state, view.clone(), keyspace, at, only)?;
+    iter.inner.seek(&before_all_of(key))?;
+    iter.show_next()?;
+    Ok(iter.valid.then(|| iter.value.clone()))
 }
 
 /// What a cursor of the store in `dir` is at. Bytes that are no internal key are damage, never the end of a walk.

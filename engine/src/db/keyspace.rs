@@ -93,10 +93,22 @@ pub(crate) fn stats(state: &State, keyspace: &Keyspace) -> Result<KeyspaceStats>
     })
 }
 
+/// Refuses a merge operator that is not at hand.
+fn see_that_operator_is_known(state: &State, options: &KeyspaceOptions) -> Result<()> {
+    match &options.merge_operator {
+        Some(name) if state.options.merge_operators.named(name).is_none() => {
+            let what = format!("the merge operator {name:?} is not at hand: add it to Options::merge_operators");
+            Err(Error::InvalidArgument(what))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Creates a keyspace, durably.
 pub(crate) fn create(state: &State, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
     check_keyspace_name(name).map_err(Error::InvalidArgument)?;
     options.validate()?;
+    see_that_operator_is_known(state, &options)?;
     let commit = state.commit.lock();
     write::refuse_if_failed(state, &commit)?;
     let catalog = state.view.load().catalog.clone();
@@ -120,9 +132,17 @@ pub(crate) fn create(state: &State, name: &str, options: KeyspaceOptions) -> Res
 pub(crate) fn set_options(state: &State, keyspace: &Keyspace, options: KeyspaceOptions) -> Result<()> {
     refuse_default(keyspace)?;
     options.validate()?;
+    see_that_operator_is_known(state, &options)?;
     let commit = state.commit.lock();
     write::refuse_if_failed(state, &commit)?;
-    state.view.load().keyspace(keyspace.id).map_err(|_| keyspace.missing())?;
+    let view = state.view.load();
+    let had = &view.keyspace(keyspace.id).map_err(|_| keyspace.missing())?.own.merge_operator;
+    if let Some(had) = had.as_ref().filter(|&had| Some(had) != options.merge_operator.as_ref()) {
+        let what =
+            format!("keyspace {:?} keeps its merge operator {had:?}, for which operands were written", keyspace.name);
+        return Err(Error::InvalidArgument(what));
+    }
+    drop(view);
     let set = KeyspaceSet { id: keyspace.id, name: keyspace.name.to_string(), options };
     state.install(VersionEdit { keyspaces_set: vec![set], ..VersionEdit::default() }, None)?;
     drop(commit);

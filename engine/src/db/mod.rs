@@ -193,6 +193,36 @@ impl Db {
         self.write(&mut batch, WriteOptions::default())
     }
 
+    /// Writes an operand to `key`, without reading what it has: who reads the key is given what its [merge
+    /// operator](crate::operator) makes of that and of all operands since, in the order in which they were written. A put, a
+    /// delete or a range delete begins anew, and a value that has expired is none: the operands stay, which never expire.
+    ///
+    /// Flushes and compactions merge operands where no snapshot lies between; until then a read costs a look at each of them.
+    ///
+    /// [`Error::InvalidArgument`] where the keyspace has no merge operator: see [`Options::merge_operator`]. What the operator
+    /// cannot merge, reads of the key are told of with [`Error::MergeFailed`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("store");
+    /// use strata::db::Db;
+    /// use strata::env::Env;
+    /// use strata::options::Options;
+    ///
+    /// let options = Options { merge_operator: Some("strata.add".into()), ..Options::default() };
+    /// let db = Db::open_with(&Env::os(), &path, options)?;
+    /// for page in ["home", "help", "home"] {
+    ///     db.merge(page.as_bytes(), &1i64.to_le_bytes())?;
+    /// }
+    /// assert_eq!(db.get(b"home")?.as_deref(), Some(&2i64.to_le_bytes()[..]));
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn merge(&self, key: &[u8], operand: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.merge(key, operand);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
     /// Makes `key` absent; one that is absent already stays so.
     pub fn delete(&self, key: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
@@ -524,6 +554,13 @@ impl Db {
     pub fn put_in(&self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.put_in(keyspace, key, value);
+        self.write(&mut batch, WriteOptions::default())
+    }
+
+    /// [`Db::merge`] for a keyspace: see [`KeyspaceOptions::merge_operator`].
+    pub fn merge_in(&self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.merge_in(keyspace, key, operand);
         self.write(&mut batch, WriteOptions::default())
     }
 

@@ -6,6 +6,7 @@
 //! is asked for them; a table is found and opened once for all keys in its range, and a block that holds several is read once.
 
 use crate::compaction::readers::Reader;
+use crate::db::iter::merged_value;
 use crate::db::state::{ReadView, State};
 use crate::error::Result;
 use crate::key::{KeyspaceId, Lookup, SeqNo};
@@ -23,15 +24,17 @@ const COPIED_BYTES_MAX: usize = 512;
 /// The value of `key` of a keyspace as a reader at `seqno` sees it. The reader's time is asked for when the key is found, and so
 /// after the view was taken, and only if it matters.
 pub(crate) fn get(
-    state: &State,
-    view: &ReadView,
+    state: &Arc<State>,
+    view: &Arc<ReadView>,
     keyspace: KeyspaceId,
     key: &[u8],
     seqno: SeqNo,
     now_ms: impl FnOnce() -> u64,
 ) -> Result<Option<Bytes>> {
-    let found = find(state, view, keyspace, key, seqno)?;
-    Ok(found.and_then(|found| value_of(found, now_ms)))
+    match find(state, view, keyspace, key, seqno)? {
+        Some(Lookup::Operand) => merged_value(state, view, keyspace, key, Reader { seqno, now_ms: now_ms() }),
+        found => Ok(found.and_then(|found| value_of(found, now_ms))),
+    }
 }
 
 fn value_of(found: Lookup, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
@@ -78,8 +81,8 @@ fn find_in(state: &State, table: &TableMeta, key: &[u8], seqno: SeqNo) -> Result
 
 /// The values of many keys of a keyspace as one reader sees them, in the order of `keys`, which is any.
 pub(crate) fn get_many(
-    state: &State,
-    view: &ReadView,
+    state: &Arc<State>,
+    view: &Arc<ReadView>,
     keyspace: KeyspaceId,
     keys: &[&[u8]],
     at: Reader,
@@ -100,6 +103,9 @@ pub(crate) fn get_many(
             from = search.ask_table(state, table, from)?;
         }
     }
+    for index in std::mem::take(&mut search.operands) {
+        search.found[index] = merged_value(state, view, keyspace, keys[index], at)?;
+    }
     Ok(search.values())
 }
 
@@ -111,6 +117,8 @@ struct Search<'a> {
     sorted: Vec<usize>,
     /// The same, each key once, without those of which a place has known.
     left: Vec<usize>,
+    /// Those of which the newest version is an operand.
+    operands: Vec<usize>,
     found: Vec<Option<Bytes>>,
 }
 
@@ -121,7 +129,7 @@ impl<'a> Search<'a> {
         let mut left = sorted.clone();
         left.dedup_by_key(|index| keys[*index]);
         sometimes!("one key is asked for twice at once", if left.len() < sorted.len());
-        Search { keys, at, sorted, left, found: vec![None; keys.len()] }
+        Search { keys, at, sorted, left, operands: Vec::new(), found: vec![None; keys.len()] }
     }
 
     /// Asks a place for a run of those keys that are left. Returns where those behind the run begin then.
@@ -130,6 +138,7 @@ impl<'a> Search<'a> {
         for place in run.clone() {
             let index = self.left[place];
             match look_up(self.keys[index])? {
+                Some(Lookup::Operand) => self.operands.push(index),
                 Some(found) => self.found[index] = value_of(found, || self.at.now_ms).map(copied_if_short),
                 None => {
                     self.left[kept] = index;

@@ -29,7 +29,7 @@ use crate::env::{Env, FileLock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Operation};
 use crate::filename::FileKind;
-use crate::key::SeqNo;
+use crate::key::{KEYSPACE_DEFAULT_NAME, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::set::{StoreDir, VersionSet, survey};
 use crate::mark::sometimes;
@@ -52,6 +52,9 @@ pub(crate) fn open(env: &Env, dir: &Path, options: Options, events: Events) -> R
 
 fn open_locked(env: &Env, dir: &Path, options: Options, events: Events) -> Result<State> {
     options.validate()?;
+    if let Some(name) = &options.merge_operator {
+        see_that_operator_is_known(&options, KEYSPACE_DEFAULT_NAME, name)?;
+    }
     if survey_for(env, dir, &options)? == StoreDir::Absent {
         env.create_dir(dir)?;
     }
@@ -87,7 +90,9 @@ fn recover(
         StoreDir::Store => {
             // R5: CURRENT may be there for this process only, because the one that put it there died before its sync.
             env.sync_dir(dir)?;
-            VersionSet::recover(env, dir, options, events)?
+            let versions = VersionSet::recover(env, dir, options, events)?;
+            see_that_operators_are_known(&versions, options)?;
+            versions
         }
         empty => {
             sometimes!("recovery finds a store that was never finished", if empty == StoreDir::Unfinished);
@@ -99,6 +104,33 @@ fn recover(
     let found_reserve = reserve_bytes > 0 && env.file_len(&FileKind::Reserve.path(dir))? == Some(reserve_bytes);
     let reserve = Reserve::new(env, dir, events, options, found_reserve, spent);
     Recovery { env, dir, options: options.clone(), events: events.clone(), versions, found, reserve }.run(lock)
+}
+
+/// Refuses to open a store whose operands nobody here can merge, or would merge as what they are not.
+fn see_that_operators_are_known(versions: &VersionSet, options: &Options) -> Result<()> {
+    let catalog = versions.current();
+    if let (Some(own), Some(asked)) = (catalog.merge_operator(), &options.merge_operator)
+        && own != asked
+    {
+        let what = format!(
+            "the store was written with the merge operator {own:?}, and cannot be opened with {asked:?}: \
+             name {own:?} in Options::merge_operator, or none"
+        );
+        return Err(Error::InvalidArgument(what));
+    }
+    let default = catalog.merge_operator().map(|operator| (KEYSPACE_DEFAULT_NAME, operator));
+    let others =
+        catalog.entries().iter().filter_map(|entry| Some((&*entry.name, entry.own.merge_operator.as_deref()?)));
+    let mut all = default.into_iter().chain(others);
+    all.try_for_each(|(keyspace, operator)| see_that_operator_is_known(options, keyspace, operator))
+}
+
+fn see_that_operator_is_known(options: &Options, keyspace: &str, operator: &str) -> Result<()> {
+    if options.merge_operators.named(operator).is_some() {
+        return Ok(());
+    }
+    let what = "which is not at hand: add it to Options::merge_operators";
+    Err(Error::InvalidArgument(format!("keyspace {keyspace:?} has the merge operator {operator:?}, {what}")))
 }
 
 /// The files in the directory that have names of ours.
@@ -176,6 +208,8 @@ impl Recovery<'_> {
         replayed.edit.wals_added.push(number);
         replayed.edit.wals_removed.extend(self.versions.wals().keys());
         replayed.edit.last_seqno = Some(replayed.last_seqno);
+        // Durable before the first operand is taken.
+        replayed.edit.merge_operator.clone_from(&self.options.merge_operator);
         self.versions.begin_new_manifest(replayed.edit)?;
 
         let obsolete = self.remove_leftovers();

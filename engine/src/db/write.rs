@@ -22,7 +22,7 @@ use crate::db::state::{Commit, Counters, Frozen, ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::{Event, Operation};
 use crate::filename::FileKind;
-use crate::key::{SEQNO_MAX, SeqNo};
+use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SEQNO_MAX, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::mark::sometimes;
 use crate::memtable::Generation;
@@ -314,6 +314,7 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
     let mut commit = state.commit.lock();
     refuse_if_failed(state, &commit)?;
     refuse_unknown_keyspaces(state, group);
+    refuse_merges(state, group);
     refuse_puts(state, group);
     refuse_conflicts(state, group);
     let logged = group.iter().filter(|request| request.is_logged());
@@ -363,6 +364,22 @@ fn refuse_unknown_keyspaces(state: &State, group: &mut [Request]) {
         let mut unknown = request.batch.keyspaces().iter().filter_map(|&id| view.keyspace(id).err());
         request.refusal = unknown.next();
         sometimes!("a batch is refused because a keyspace is gone", if request.refusal.is_some());
+    }
+}
+
+/// Refuses operands for keyspaces that have no merge operator: nobody could ever say what became of them.
+fn refuse_merges(state: &State, group: &mut [Request]) {
+    for request in group.iter_mut().filter(|request| !request.batch.merged_keyspaces().is_empty()) {
+        let view = state.view.load();
+        let has_none =
+            |id: &&KeyspaceId| view.catalog.get(**id).is_some_and(|entry| entry.options.operator().is_none());
+        if let Some(id) = request.batch.merged_keyspaces().iter().find(has_none) {
+            let option = if *id == KEYSPACE_DEFAULT { "Options" } else { "KeyspaceOptions" };
+            request.refusal.get_or_insert_with(|| {
+                let what = "has no merge operator, and takes no operands";
+                Error::InvalidArgument(format!("keyspace {id} {what}: name one in {option}::merge_operator"))
+            });
+        }
     }
 }
 

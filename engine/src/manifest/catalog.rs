@@ -22,7 +22,7 @@ pub struct CatalogEntry {
     pub id: KeyspaceId,
     /// What people call it.
     pub name: Arc<str>,
-    /// What it has otherwise than the store. Nothing, of the default keyspace.
+    /// What it has otherwise than the store. Nothing, of the default keyspace: see [`Catalog::merge_operator`].
     pub own: KeyspaceOptions,
     /// What the options of the store are for it.
     pub options: Arc<Options>,
@@ -38,6 +38,8 @@ pub struct Catalog {
     /// The most tables that any keyspace has in level 0.
     level_zero_max: usize,
     has_default_ttl: bool,
+    /// The merge operator of the default keyspace, once one was written down.
+    merge_operator: Option<Arc<str>>,
 }
 
 /// Tables that leave and come in one keyspace, each with its level.
@@ -58,7 +60,13 @@ impl Catalog {
             version: Arc::new(Version::empty(KEYSPACE_DEFAULT, levels)),
         };
         let has_default_ttl = options.default_ttl_ms > 0;
-        Catalog { entries: vec![default], next: KEYSPACE_DEFAULT + 1, level_zero_max: 0, has_default_ttl }
+        Catalog {
+            entries: vec![default],
+            next: KEYSPACE_DEFAULT + 1,
+            level_zero_max: 0,
+            has_default_ttl,
+            merge_operator: None,
+        }
     }
 
     /// The keyspace that every store has.
@@ -106,6 +114,11 @@ impl Catalog {
         self.has_default_ttl
     }
 
+    /// The name of the merge operator of the default keyspace, as it was written down.
+    pub fn merge_operator(&self) -> Option<&str> {
+        self.merge_operator.as_deref()
+    }
+
     /// The tables of all keyspaces with their levels.
     pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>)> {
         self.entries.iter().flat_map(|entry| entry.version.tables())
@@ -122,7 +135,7 @@ impl Catalog {
         default.version = Arc::new(Version::empty(KEYSPACE_DEFAULT, self.levels()));
         let mut entries = vec![default];
         entries.extend(self.get(id).filter(|entry| entry.id != KEYSPACE_DEFAULT).cloned());
-        Catalog { entries, next: self.next, level_zero_max: 0, has_default_ttl: self.has_default_ttl }
+        Catalog { entries, level_zero_max: 0, ..self.clone() }
     }
 
     /// What there is after a change; an error says what in the change does not fit.
@@ -131,6 +144,9 @@ impl Catalog {
         next.next = edit.next_keyspace.unwrap_or(self.next);
         if next.next < self.next {
             return Err(format!("the next keyspace had number {}, and cannot have {}", self.next, next.next));
+        }
+        if let Some(name) = &edit.merge_operator {
+            next.set_merge_operator(name)?;
         }
         if let Some(levels) = edit.levels {
             for entry in &mut next.entries {
@@ -151,17 +167,33 @@ impl Catalog {
         Ok(next)
     }
 
+    /// Writes down the merge operator of the default keyspace, whose options have it from then on. For ever.
+    fn set_merge_operator(&mut self, name: &str) -> Result<(), String> {
+        if let Some(other) = self.merge_operator().filter(|&other| other != name) {
+            return Err(format!("the merge operator was {other:?}, and cannot become {name:?}"));
+        }
+        self.merge_operator = Some(name.into());
+        let default = &mut self.entries[0];
+        default.options =
+            Arc::new(Options { merge_operator: Some(name.to_string()), ..Options::clone(&default.options) });
+        Ok(())
+    }
+
     /// Adds a keyspace, or gives it other options. Before the change the next one had number `next_before`: in the first record
     /// of a manifest keyspaces come that are older.
     fn set(&mut self, set: &KeyspaceSet, next_before: KeyspaceId) -> Result<(), String> {
         let id = set.id;
         let base = self.default_keyspace().options.clone();
-        let options = if set.options == KeyspaceOptions::default() { base } else { Arc::new(base.with(&set.options)) };
+        let is_base = set.options == KeyspaceOptions::default() && base.merge_operator.is_none();
+        let options = if is_base { base } else { Arc::new(base.with(&set.options)) };
         match self.entries.binary_search_by_key(&id, |entry| entry.id) {
             Ok(index) => {
                 let entry = &mut self.entries[index];
                 if *entry.name != *set.name {
                     return Err(format!("keyspace {id} has the name {:?}, and cannot have {:?}", entry.name, set.name));
+                }
+                if entry.own.merge_operator.is_some() && entry.own.merge_operator != set.options.merge_operator {
+                    return Err(format!("keyspace {id} has a merge operator, and cannot have another or none"));
                 }
                 entry.own = set.options.clone();
                 entry.options = options;

@@ -9,6 +9,7 @@
 //! tag 3    levels          varint                       tag 7    log removed    number varint
 //! tag 4    keyspace        see below                    tag 8    table removed  level, number: varints
 //! tag 10   time            ms since 1970 varint         tag 9    table added    see below
+//! tag 11   merge operator  UTF-8, of keyspace 0
 //!
 //! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
 //!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
@@ -17,6 +18,7 @@
 //!               1, compression: u8 for each level        2, block bytes varint         3, restart interval varint
 //!               4, filter bits per key varint            5, level base bytes varint    6, level multiplier varint
 //!               7, table bytes varint                    8, default ttl in ms varint
+//!               9, merge operator: UTF-8
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
@@ -24,7 +26,7 @@
 //!               and only where entries expire: how many, first expiry, last expiry: varints
 //! ```
 //!
-//! Tags 1 to 3 and 10 appear at most once, and are absent where the edit does not say anything of the kind: a value that
+//! Tags 1 to 3, 10 and 11 appear at most once, and are absent where the edit does not say anything of the kind: a value that
 //! happens to be the default is written like any other. So does the next number of a keyspace. The other tags repeat. A tag
 //! that is not known makes the edit unreadable, for skipping a change that one does not understand would be a wrong list.
 //!
@@ -35,6 +37,7 @@ use crate::key::{
     self, Expiries, InternalKey, KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACE_NAME_LEN_MAX, KeyspaceId, SEQNO_MAX,
     SeqNo,
 };
+use crate::operator::OPERATOR_NAME_LEN_MAX;
 use crate::options::KeyspaceOptions;
 use crate::sst::{compression_from, compression_number};
 use crate::wal::ClosedWal;
@@ -54,6 +57,7 @@ const TAG_WAL_REMOVED: u64 = 7;
 const TAG_TABLE_REMOVED: u64 = 8;
 const TAG_TABLE_ADDED: u64 = 9;
 const TAG_TIME: u64 = 10;
+const TAG_MERGE_OPERATOR: u64 = 11;
 
 /// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
 pub const TIME_MS_MAX: u64 = 1 << 60;
@@ -70,6 +74,7 @@ const OPTION_LEVEL_BASE_BYTES: u64 = 5;
 const OPTION_LEVEL_MULTIPLIER: u64 = 6;
 const OPTION_TABLE_BYTES: u64 = 7;
 const OPTION_DEFAULT_TTL_MS: u64 = 8;
+const OPTION_MERGE_OPERATOR: u64 = 9;
 
 /// What the manifest knows of a table.
 #[derive(Clone, PartialEq, Eq)]
@@ -219,6 +224,8 @@ pub struct VersionEdit {
     pub last_seqno: Option<SeqNo>,
     /// How many levels there are.
     pub levels: Option<usize>,
+    /// The name of the merge operator of the default keyspace.
+    pub merge_operator: Option<String>,
     /// Keyspaces that come get numbers below this one.
     pub next_keyspace: Option<KeyspaceId>,
     /// Keyspaces that come, or get other options. They come before tables leave and come.
@@ -265,6 +272,9 @@ impl VersionEdit {
         }
         if let Some(levels) = self.levels {
             field(TAG_LEVELS, &|body| numbers(body, &[levels as u64]));
+        }
+        if let Some(name) = &self.merge_operator {
+            field(TAG_MERGE_OPERATOR, &|body| body.extend_from_slice(name.as_bytes()));
         }
         if let Some(next) = self.next_keyspace {
             field(TAG_KEYSPACE, &|body| {
@@ -377,6 +387,7 @@ impl VersionEdit {
                 }
             },
             TAG_TIME => self.time_ms.replace(body.varint().filter(|&time_ms| time_ms <= TIME_MS_MAX)?).is_some(),
+            TAG_MERGE_OPERATOR => self.merge_operator.replace(take_operator(body)?).is_some(),
             TAG_WAL_ADDED => {
                 self.wals_added.push(body.varint()?);
                 false
@@ -428,6 +439,10 @@ fn put_options(out: &mut Vec<u8>, options: &KeyspaceOptions) {
         put_varint(out, tag);
         put_bytes(out, &body);
     }
+    if let Some(name) = &options.merge_operator {
+        put_varint(out, OPTION_MERGE_OPERATOR);
+        put_bytes(out, name.as_bytes());
+    }
 }
 
 /// A keyspace that is set. `None`: its body is too short, or no UTF-8 where there must be some.
@@ -452,6 +467,7 @@ fn take_keyspace(body: &mut Decoder<'_>) -> Option<Result<KeyspaceSet, String>> 
             OPTION_LEVEL_BASE_BYTES => options.level_base_bytes.replace(value.varint()?).is_some(),
             OPTION_LEVEL_MULTIPLIER => options.level_multiplier.replace(value.varint()?).is_some(),
             OPTION_TABLE_BYTES => options.table_bytes.replace(value.varint()?).is_some(),
+            OPTION_MERGE_OPERATOR => options.merge_operator.replace(take_operator(&mut value)?).is_some(),
             OPTION_DEFAULT_TTL_MS => options.default_ttl_ms.replace(value.varint()?).is_some(),
             _ => return Some(Err(format!("options of a keyspace that this version knows, found one with tag {tag}"))),
         };
@@ -460,6 +476,13 @@ fn take_keyspace(body: &mut Decoder<'_>) -> Option<Result<KeyspaceSet, String>> 
         }
     }
     Some(Ok(KeyspaceSet { id, name, options }))
+}
+
+/// The name of a merge operator, which is all that is left.
+fn take_operator(body: &mut Decoder<'_>) -> Option<String> {
+    let name = body.take(body.rest().len())?;
+    let can_be = (1..=OPERATOR_NAME_LEN_MAX).contains(&name.len());
+    std::str::from_utf8(name).ok().filter(|_| can_be).map(str::to_owned)
 }
 
 fn take_seqno(body: &mut Decoder<'_>) -> Option<SeqNo> {
@@ -544,7 +567,7 @@ mod tests {
             proptest::option::of(1024u64..1 << 40),
             proptest::option::of(2u64..100),
             proptest::option::of(256u64..1 << 32),
-            proptest::option::of(any::<u64>()),
+            (proptest::option::of(any::<u64>()), proptest::option::of("[a-z.]{1,9}")),
         );
         (1u32.., "[^d]{1,9}", options).prop_map(|(id, name, options)| {
             let (
@@ -555,7 +578,7 @@ mod tests {
                 base,
                 level_multiplier,
                 table_bytes,
-                ttl,
+                (ttl, merge_operator),
             ) = options;
             let options = KeyspaceOptions {
                 compression,
@@ -566,6 +589,7 @@ mod tests {
                 level_multiplier,
                 table_bytes,
                 default_ttl_ms: ttl,
+                merge_operator,
             };
             KeyspaceSet { id, name, options }
         })
@@ -586,6 +610,7 @@ mod tests {
                 proptest::collection::vec(keyspace(), 0..3),
                 proptest::collection::vec(1u32..9, 0..3),
                 proptest::option::of(0..=TIME_MS_MAX),
+                proptest::option::of("[a-zß]{1,9}"),
             ),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
@@ -603,6 +628,7 @@ mod tests {
                         keyspaces_set: keyspaces.1,
                         keyspaces_dropped: keyspaces.2,
                         time_ms: keyspaces.3,
+                        merge_operator: keyspaces.4,
                         wals_added,
                         wals_closed,
                         wals_removed,
@@ -634,8 +660,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[11, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 11");
+        let unknown = refusal(&[12, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 12");
+        insta::assert_snapshot!(refusal(&[11, 0]), @"a whole field with tag 11 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
@@ -660,7 +687,7 @@ mod tests {
             VersionEdit::decode(&edit).expect_err("refused")
         };
         insta::assert_snapshot!(odd(&[9, 1]), @"what this version knows to happen to a keyspace, found number 9");
-        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 9, 1, 60]), @"options of a keyspace that this version knows, found one with tag 9");
+        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 10, 1, 60]), @"options of a keyspace that this version knows, found one with tag 10");
         insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 2, 1, 64, 2, 1, 64]), @"one whole option with tag 2 of keyspace 3");
         insta::assert_snapshot!(odd(&[1, 3, 1, 0xff]), @"a whole field with tag 4 at byte 0 of an edit");
     }

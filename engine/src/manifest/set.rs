@@ -225,6 +225,7 @@ impl Installed {
             next_file: Some(self.next_file),
             last_seqno: Some(self.last_seqno),
             levels: Some(self.catalog.levels()),
+            merge_operator: self.catalog.merge_operator().map(str::to_string),
             // A store that never had another keyspace says nothing of any.
             next_keyspace: Some(self.catalog.next_id()).filter(|&next| next > KEYSPACE_DEFAULT + 1),
             keyspaces_set: self.keyspaces(),

@@ -270,7 +270,7 @@ impl Engine {
                 match write {
                     Write::Put { key, value } => entries.insert(key.as_slice(), value.as_slice()),
                     Write::Delete { key } => entries.remove(key.as_slice()),
-                    Write::PutExpiring { .. } | Write::DeleteRange { .. } => {
+                    Write::PutExpiring { .. } | Write::Merge { .. } | Write::DeleteRange { .. } => {
                         unreachable!("refused for a store without range deletes and expiry")
                     }
                 }

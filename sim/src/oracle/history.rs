@@ -11,7 +11,7 @@
 //! values last.
 
 use super::{Digest, Finding, Label, Observed, Oracle, Outcome, Promise, Restart, Tick, mix};
-use crate::op::{KeyId, Stamp, TOMBSTONE};
+use crate::op::{KeyId, Stamp, TOMBSTONE, written_upon};
 
 /// A moment of a run, as its oracle knew it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +60,9 @@ impl History {
         for write in order {
             let record = &oracle.writes[write as usize];
             for (key, stamp) in &oracle.entries[record.start as usize..(record.start + record.count) as usize] {
-                let old = std::mem::replace(&mut state[*key as usize], *stamp);
-                hash = hash.wrapping_sub(mix(*key, old)).wrapping_add(mix(*key, *stamp));
+                let stamp = written_upon(state[*key as usize], *stamp);
+                let old = std::mem::replace(&mut state[*key as usize], stamp);
+                hash = hash.wrapping_sub(mix(*key, old)).wrapping_add(mix(*key, stamp));
             }
             steps.push(Step {
                 write,

@@ -140,7 +140,7 @@ fn encode(seq: u64, batch: &[Write]) -> Vec<u8> {
         let (key, value) = match write {
             Write::Put { key, value } => (key, Some(value)),
             Write::Delete { key } => (key, None),
-            Write::PutExpiring { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
+            Write::PutExpiring { .. } | Write::Merge { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
         body.extend_from_slice(&(key.len() as u32).to_le_bytes());
         body.extend_from_slice(key);
@@ -369,7 +369,7 @@ fn apply(map: &mut Map, batch: &[Write]) {
         match write {
             Write::Put { key, value } => map.insert(key.clone(), value.clone()),
             Write::Delete { key } => map.remove(key),
-            Write::PutExpiring { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
+            Write::PutExpiring { .. } | Write::Merge { .. } | Write::DeleteRange { .. } => unreachable!("{NO_RANGES}"),
         };
     }
 }

@@ -20,6 +20,8 @@ pub(super) type Part<'a> = (u8, Bound<&'a [u8]>, Bound<&'a [u8]>);
 /// The keyspaces of an open store.
 pub(super) struct Keyspaces {
     count: u8,
+    /// The merge operator of all of them.
+    operator: Option<String>,
     /// By number, those that are and were, oldest first. Never held across a call of the engine.
     known: Mutex<Vec<Vec<Known>>>,
 }
@@ -40,10 +42,10 @@ struct Drop {
 
 impl Keyspaces {
     /// So many, of a store that is not open yet. With one there is nothing to tell apart, and keys are as they are.
-    pub(super) fn new(count: u8) -> Keyspaces {
+    pub(super) fn new(count: u8, operator: Option<String>) -> Keyspaces {
         let mut known: Vec<Vec<Known>> = (0..count.max(1)).map(|_| Vec::new()).collect();
         known[0].push(Known { keyspace: Keyspace::default(), dropped: None });
-        Keyspaces { count: count.max(1), known: Mutex::new(known) }
+        Keyspaces { count: count.max(1), operator, known: Mutex::new(known) }
     }
 
     /// Looks which there are in a store that was just opened.
@@ -117,7 +119,7 @@ impl Keyspaces {
             if let Some(keyspace) = self.current(db, number) {
                 return Ok(keyspace);
             }
-            match db.create_keyspace(&name(number), options(number)) {
+            match db.create_keyspace(&name(number), self.options(number)) {
                 // Somebody else was first.
                 Err(Error::InvalidArgument(_)) if db.keyspace(&name(number)).is_some() => {}
                 Err(error) => return Err(error),
@@ -159,6 +161,10 @@ impl Keyspaces {
         all.iter().flatten().find(|known| known.keyspace == *keyspace)?.dropped.map(|dropped| dropped.seqno)
     }
 
+    fn options(&self, number: u8) -> KeyspaceOptions {
+        KeyspaceOptions { merge_operator: self.operator.clone(), ..shape(number) }
+    }
+
     /// Whether all that are there are ours, and have the options that they were given.
     pub(super) fn check(&self, db: &Db) -> Result<(), Failure> {
         let other = |message: String| Err(Failure { kind: FailureKind::Other, message, file: None });
@@ -167,7 +173,7 @@ impl Keyspaces {
                 return other(format!("there is a keyspace {:?}, which nobody created", keyspace.name()));
             };
             match db.keyspace_options(keyspace) {
-                Ok(found) if found == options(number) => {}
+                Ok(found) if found == self.options(number) => {}
                 Ok(found) => {
                     return other(format!("keyspace {:?} has lost its options, and has {found:?}", keyspace.name()));
                 }
@@ -184,7 +190,7 @@ fn name(number: u8) -> String {
 }
 
 /// Options that differ from one keyspace to the next.
-fn options(number: u8) -> KeyspaceOptions {
+fn shape(number: u8) -> KeyspaceOptions {
     match number % 3 {
         0 => KeyspaceOptions::default(),
         1 => KeyspaceOptions {
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_range_of_keys_falls_into_its_keyspaces() {
-        let three = Keyspaces::new(3);
+        let three = Keyspaces::new(3, None);
         let told = |from: Bound<&str>, to: Bound<&str>| {
             let parts = three.parts(from.map(str::as_bytes), to.map(str::as_bytes));
             let text = |bound: Bound<&[u8]>| format!("{:?}", bound.map(|key| key.escape_ascii().to_string()));
@@ -224,7 +230,7 @@ mod tests {
         insta::assert_snapshot!(told(Included("2x"), Included("1x")), @"");
         assert_eq!(three.split(b"1abc"), (1, &b"abc"[..]));
         assert_eq!(three.join(1, b"abc"), b"1abc");
-        let one = Keyspaces::new(1);
+        let one = Keyspaces::new(1, None);
         assert_eq!((one.split(b"1abc"), one.join(0, b"1abc")), ((0, &b"1abc"[..]), b"1abc".to_vec()));
     }
 }

@@ -10,6 +10,8 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use strata::batch::WriteBatch;
 use strata::db::{Db, DbIter, Keyspace, Range, WriteOptions};
+use strata::env::Env;
+use strata::options::Options;
 
 #[derive(Args)]
 pub(super) struct GetArgs {
@@ -67,6 +69,30 @@ pub(super) fn put(args: &PutArgs) -> Result<bool, Failure> {
     let (key, value) = (bytes(&args.key)?, bytes(&args.value)?);
     let db = open(&args.store.store, args.create)?;
     db.put_in(&args.within.find(&db)?, &key, &value)?;
+    db.close()?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct MergeArgs {
+    #[command(flatten)]
+    store: Store,
+    #[command(flatten)]
+    within: InKeyspace,
+    /// The key.
+    key: String,
+    /// What is merged upon the value that it has.
+    operand: String,
+    /// The merge operator of the default keyspace, for ever: strata.append or strata.add. Only where it has none yet.
+    #[arg(long, value_name = "NAME", conflicts_with = "keyspace")]
+    operator: Option<String>,
+}
+
+pub(super) fn merge(args: &MergeArgs) -> Result<bool, Failure> {
+    let (key, operand) = (bytes(&args.key)?, bytes(&args.operand)?);
+    let options = Options { create_if_missing: false, merge_operator: args.operator.clone(), ..Options::default() };
+    let db = Db::open_with(&Env::os(), &args.store.store, options)?;
+    db.merge_in(&args.within.find(&db)?, &key, &operand)?;
     db.close()?;
     Ok(true)
 }
@@ -214,11 +240,13 @@ fn add_line(db: &Db, keyspace: &Keyspace, batch: &mut WriteBatch, line: &str) ->
             return add_line(db, &keyspace, batch, rest);
         }
         ["put", key, value] => batch.put_in(keyspace, &unescape(key)?, &unescape(value)?),
+        ["merge", key, operand] => batch.merge_in(keyspace, &unescape(key)?, &unescape(operand)?),
         ["delete", key] => batch.delete_in(keyspace, &unescape(key)?),
         ["delete-range", from, to] => batch.delete_range_in(keyspace, &unescape(from)?, &unescape(to)?),
         _ => {
             return Err(format!(
-                "put, KEY and VALUE, delete and KEY, or delete-range, FROM and TO expected, with tabs between; found {line:?}"
+                "put, KEY and VALUE, merge, KEY and OPERAND, delete and KEY, or delete-range, FROM and TO expected, with tabs \
+                 between; found {line:?}"
             ));
         }
     }

@@ -133,6 +133,7 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
     match kind {
         Kind::Put => format!("put {}\t{}", escape(key), escape(value)),
         Kind::Delete => format!("delete {}", escape(key)),
+        Kind::Merge => format!("merge {}\t{}", escape(key), escape(value)),
         Kind::PutExpiring if value.len() >= EXPIRY_LEN => {
             let (expiry, value) = value.split_at(EXPIRY_LEN);
             let expires_ms = expiry_of(expiry).unwrap_or(EXPIRES_NEVER);
@@ -154,6 +155,7 @@ fn keyspace_options(options: &KeyspaceOptions) -> String {
         number("level base bytes", options.level_base_bytes),
         number("level multiplier", options.level_multiplier),
         number("table bytes", options.table_bytes),
+        options.merge_operator.as_ref().map(|name| format!("merge operator {name:?}")),
     ];
     let named: Vec<String> = all.into_iter().flatten().collect();
     if named.is_empty() { "with the options of the store".into() } else { named.join(", ") }
@@ -175,6 +177,7 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
         let (id, name) = (set.id, set.name.escape_default());
         format!("keyspace {id} \"{name}\" set, {}", keyspace_options(&set.options))
     }));
+    lines.extend(edit.merge_operator.iter().map(|name| format!("merge operator {name:?}")));
     lines.extend(number("time", edit.time_ms));
     lines.extend(edit.wals_added.iter().map(|log| format!("log {log} added")));
     lines.extend(

@@ -14,6 +14,9 @@ pub(super) struct KeyspacesArgs {
     /// Creates one with this name, with the options of the store.
     #[arg(long, value_name = "NAME")]
     create: Option<String>,
+    /// The merge operator of the one that is created: strata.append or strata.add.
+    #[arg(long, value_name = "NAME", requires = "create")]
+    merge_operator: Option<String>,
     /// Drops the one with this name, and all that is in it.
     #[arg(long, value_name = "NAME", conflicts_with = "create")]
     drop: Option<String>,
@@ -23,7 +26,8 @@ pub(super) struct KeyspacesArgs {
 pub(super) fn keyspaces(args: &KeyspacesArgs, out: &mut Out) -> Result<bool, Failure> {
     let db = args.store.open()?;
     if let Some(name) = &args.create {
-        db.create_keyspace(name, KeyspaceOptions::default())?;
+        let merge_operator = args.merge_operator.clone();
+        db.create_keyspace(name, KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() })?;
     } else if let Some(name) = &args.drop {
         db.drop_keyspace(&find_keyspace(&db, name)?)?;
     } else {

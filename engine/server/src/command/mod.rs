@@ -40,12 +40,14 @@ enum Command {
     Get(data::GetArgs),
     /// Gives a key a value.
     Put(data::PutArgs),
+    /// Merges an operand upon the value of a key, by the merge operator of its keyspace.
+    Merge(data::MergeArgs),
     /// Makes keys absent.
     Delete(data::DeleteArgs),
     /// Prints keys and values in order.
     Scan(data::ScanArgs),
-    /// Applies puts and deletes from standard input as one. A line says put, KEY and VALUE, delete and KEY, or delete-range, FROM
-    /// and TO (which stays), with tabs between; in front of it may stand in and the name of a KEYSPACE.
+    /// Applies puts, merges and deletes from standard input as one. A line says put, KEY and VALUE, merge, KEY and OPERAND, delete
+    /// and KEY, or delete-range, FROM and TO (which stays), with tabs between; in front of it may stand in and the name of a KEYSPACE.
     Batch(data::BatchArgs),
     /// Lists the keyspaces of a store, creates one or drops one.
     Keyspaces(keyspaces::KeyspacesArgs),
@@ -126,6 +128,7 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
     match &cli.command {
         Command::Get(args) => data::get(args, out),
         Command::Put(args) => data::put(args),
+        Command::Merge(args) => data::merge(args),
         Command::Delete(args) => data::delete(args),
         Command::Scan(args) => data::scan(args, out),
         Command::Batch(args) => data::batch(args, input, out),
