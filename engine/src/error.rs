@@ -74,6 +74,13 @@ pub enum Error {
     /// A merge operator could not merge what was written to a key. Nothing is lost: the operands stay until it can, or until the
     /// key is put or deleted.
     MergeFailed(Arc<MergeFailure>),
+    /// A store was to be read beside its writer, which replaced files faster than they could be opened. Try again.
+    Overtaken {
+        /// How often it was tried.
+        attempts: u32,
+        /// What was missing in the last try; `None` where keyspaces came and went each time.
+        cause: Option<Box<Error>>,
+    },
     /// The handle was closed.
     Closed,
 }
@@ -219,6 +226,13 @@ impl fmt::Display for Error {
                 failure.key.escape_ascii(),
                 failure.cause
             ),
+            Error::Overtaken { attempts, cause } => {
+                write!(
+                    f,
+                    "the writer of the store has replaced files while they were being opened, {attempts} times in a row; try again"
+                )?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ". The last time: {cause}"))
+            }
             Error::Closed => f.write_str("the store was closed"),
         }
     }
@@ -238,7 +252,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Io(failure) | Error::OutOfSpace(failure) => Some(&failure.source),
-            Error::ReadOnly { cause } => Some(cause.as_ref()),
+            Error::ReadOnly { cause } | Error::Overtaken { cause: Some(cause), .. } => Some(cause.as_ref()),
             _ => None,
         }
     }

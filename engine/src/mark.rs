@@ -145,6 +145,9 @@ pub const MARKS: &[&str] = &[
     "recovery removes an orphan table",
     "recovery removes an unfinished CURRENT",
     "recovery leaves an orphan that cannot be removed",
+    // Reading beside a writer.
+    "a reader is overtaken by the writer",
+    "a reader begins anew because keyspaces came or went",
     // Readers.
     "a frozen memtable answers a get",
     "a level below 0 answers a get",

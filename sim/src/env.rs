@@ -28,13 +28,36 @@ pub(crate) fn park_in(world: &World) {
 /// What Strata needs, on this world.
 pub fn strata_env(world: &World) -> Env {
     park_in(world);
-    let machine = Arc::new(Machine { world: world.clone() });
+    machine(Machine { world: world.clone(), crimes: None })
+}
+
+/// What one did who was to change nothing.
+pub(crate) type Crimes = Arc<parking_lot::Mutex<Vec<String>>>;
+
+/// The same for one who is only to read: whatever could change the disk, or take a lock, is refused and noted in `crimes`.
+pub(crate) fn strata_env_to_read(world: &World, crimes: &Crimes) -> Env {
+    park_in(world);
+    machine(Machine { world: world.clone(), crimes: Some(crimes.clone()) })
+}
+
+fn machine(machine: Machine) -> Env {
+    let machine = Arc::new(machine);
     Env::new(machine.clone(), machine.clone(), machine)
 }
 
 /// One world under all of Strata's traits.
 struct Machine {
     world: World,
+    /// Where they are noted, if changes are refused.
+    crimes: Option<Crimes>,
+}
+
+impl Machine {
+    fn may_change(&self, what: &str, path: &Path) -> io::Result<()> {
+        let Some(crimes) = &self.crimes else { return Ok(()) };
+        crimes.lock().push(format!("{what} {}", path.display()));
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
 }
 
 impl fmt::Debug for Machine {
@@ -50,6 +73,9 @@ fn name_of(path: &Path) -> io::Result<&str> {
 
 impl Fs for Machine {
     fn open(&self, path: &Path, mode: OpenMode, at: Site) -> io::Result<Arc<dyn FsFile>> {
+        if mode != OpenMode::Read {
+            self.may_change("opens for writing", path)?;
+        }
         let mode = match mode {
             OpenMode::Read => syscall::OpenMode::Read,
             OpenMode::Write => syscall::OpenMode::Write,
@@ -60,26 +86,32 @@ impl Fs for Machine {
     }
 
     fn rename(&self, from: &Path, to: &Path, at: Site) -> io::Result<()> {
+        self.may_change("renames", from)?;
         self.world.rename(name_of(from)?, name_of(to)?, at)
     }
 
     fn hard_link(&self, from: &Path, to: &Path, at: Site) -> io::Result<()> {
+        self.may_change("links", from)?;
         self.world.hard_link(name_of(from)?, name_of(to)?, at)
     }
 
     fn remove_file(&self, path: &Path, at: Site) -> io::Result<()> {
+        self.may_change("removes", path)?;
         self.world.remove_file(name_of(path)?, at)
     }
 
     fn create_dir(&self, path: &Path, at: Site) -> io::Result<()> {
+        self.may_change("creates", path)?;
         self.world.create_dir(name_of(path)?, at)
     }
 
     fn remove_dir(&self, path: &Path, at: Site) -> io::Result<()> {
+        self.may_change("removes", path)?;
         self.world.remove_dir(name_of(path)?, at)
     }
 
     fn sync_dir(&self, path: &Path, at: Site) -> io::Result<()> {
+        self.may_change("syncs", path)?;
         self.world.sync_dir(name_of(path)?, at)
     }
 
@@ -93,6 +125,7 @@ impl Fs for Machine {
     }
 
     fn lock_file(&self, path: &Path, at: Site) -> io::Result<Box<dyn FileLock>> {
+        self.may_change("locks", path)?;
         Ok(Box::new(Locked { _guard: self.world.lock_file(name_of(path)?, at)? }))
     }
 

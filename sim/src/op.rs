@@ -20,6 +20,7 @@
 //! scan >=k3 <k9 reverse limit 10
 //! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
+//! look   look anew                  through a handle beside the store that only reads, brought up to date or opened anew
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
 //!
@@ -560,6 +561,11 @@ pub enum Op {
     Checkpoint,
     /// Backs the store of one moment up beside earlier backups, to be restored and looked at later, and prunes the oldest.
     Backup,
+    /// Reads everything through a handle of the client that only reads, beside the store that is open: as another process does.
+    Look {
+        /// Whether it is opened anew, and not brought up to date where there is one.
+        anew: bool,
+    },
     /// Does nothing for so many milliseconds.
     Wait {
         /// Of virtual time.
@@ -615,6 +621,8 @@ pub enum OpKind {
     Checkpoint,
     /// [`Op::Backup`]
     Backup,
+    /// [`Op::Look`]
+    Look,
     /// [`Op::Wait`]
     Wait,
     /// [`Op::Reopen`]
@@ -642,6 +650,7 @@ impl Op {
             Op::DropKeyspace { .. } => OpKind::DropKeyspace,
             Op::Checkpoint => OpKind::Checkpoint,
             Op::Backup => OpKind::Backup,
+            Op::Look { .. } => OpKind::Look,
             Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
@@ -800,6 +809,7 @@ impl fmt::Display for Op {
             Op::DropKeyspace { keyspace } => write!(f, "drop-keyspace {keyspace}"),
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Backup => f.write_str("backup"),
+            Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
@@ -1041,6 +1051,7 @@ impl<'a> Words<'a> {
             }
             "checkpoint" => Op::Checkpoint,
             "backup" => Op::Backup,
+            "look" => Op::Look { anew: self.take("anew") },
             "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
@@ -1085,6 +1096,8 @@ mod tests {
             "drop-keyspace 2",
             "checkpoint",
             "backup",
+            "look",
+            "look anew",
             "reopen",
             "check",
         ];

@@ -27,6 +27,9 @@
 //! * O8 no bytes are returned that nobody wrote;
 //! * O9 a value that expires is seen until its time, and not from then on: see [`time`].
 //!
+//! One who looks at the files from outside reads what the log holds, be it acknowledged or not, and failed writes with it. It must
+//! see what O3 and O5 say, but nothing that it has seen binds the store: what is under way may still fail, and holes may go.
+//!
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
 //! An operand is appended to what the key has: its version is the outcome, which is known by a hash of all that it came of, in its
@@ -241,6 +244,11 @@ enum Answer {
         moment: Option<u32>,
         digest: Digest,
     },
+    /// All that somebody saw who looked at the files from outside.
+    Outside {
+        at: u64,
+        digest: Digest,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -373,6 +381,8 @@ pub struct Oracle {
     visible: u64,
     /// The newest that a power loss must keep.
     durable: u64,
+    /// How many look from outside at the moment.
+    outside: u32,
     /// System calls that were made by now.
     calls: u64,
     /// Each growth of `acked` or `durable`, since the last recovery or, with `keep_history`, ever.
@@ -427,6 +437,7 @@ impl Oracle {
             acked: 0,
             visible: 0,
             durable: 0,
+            outside: 0,
             calls: 0,
             promised: Vec::new(),
             former: Vec::new(),
@@ -733,7 +744,9 @@ impl Oracle {
 
     /// Holes whose absence was seen before `invoked` are absent for good.
     fn settle_holes(&mut self, invoked: Tick) {
-        if self.holes.is_empty() {
+        // One who looks from outside began when they may have been there.
+        let looking = |deferred: &Deferred| matches!(deferred.answer, Answer::Outside { .. });
+        if self.holes.is_empty() || self.outside > 0 || self.deferred.iter().any(looking) {
             return;
         }
         let mut i = 0;
@@ -916,6 +929,29 @@ impl Oracle {
         self.answer(ticket, until, Answer::Scan { bounds, reverse, limit, at, moment: Some(moment), digest })
     }
 
+    /// Somebody begins to look from outside, as another process does. To be ended, or given up.
+    pub fn begin_outside(&mut self, label: Label) -> ReadTicket {
+        self.tick += 1;
+        self.outside += 1;
+        ReadTicket { visible: self.visible, label, timing: None, ahead_ms: None }
+    }
+
+    /// A look from outside came to nothing.
+    pub fn give_up_outside(&mut self) {
+        self.outside -= 1;
+    }
+
+    /// A look from outside has returned everything as it was at this sequence number.
+    pub fn end_outside(&mut self, ticket: ReadTicket, at: u64, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Finding> {
+        self.outside -= 1;
+        let visible = self.visible;
+        self.read_point(ticket, Some(at))?;
+        self.visible = visible;
+        let digest = self.digest(entries, ticket.label)?;
+        let until = self.next_tick();
+        self.answer(ticket, until, Answer::Outside { at, digest })
+    }
+
     /// O3: the sequence number of a read is not below what was known when it began.
     fn read_point(&mut self, ticket: ReadTicket, at: Option<u64>) -> Result<u64, Finding> {
         let at = at.unwrap_or_else(|| self.newest());
@@ -1011,6 +1047,12 @@ impl Oracle {
             }
             Answer::Scan { bounds, reverse, limit, at, moment, digest } => {
                 self.judge_scan(ticket, (*at, *moment), (*bounds, *reverse, *limit), digest)
+            }
+            Answer::Outside { at, digest } => {
+                let mut aside = self.clone();
+                let judged = aside.judge_scan(ticket, (*at, None), (Bounds::ALL, false, usize::MAX), digest);
+                self.checks = aside.checks;
+                judged
             }
         }
     }

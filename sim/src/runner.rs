@@ -11,6 +11,7 @@
 //! Invariants: everything of a run follows from its plan and its decisions; nothing here knows a particular store.
 
 mod hurry;
+mod looks;
 mod transaction;
 
 use crate::answers::{Answers, Difference};
@@ -1079,6 +1080,7 @@ impl Run {
             Op::DropKeyspace { keyspace } => self.drop_keyspace(store, *keyspace, label),
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
+            Op::Look { anew } => self.look(store, *anew, label),
             Op::Wait { ms } => {
                 self.world.sleep(Duration::from_millis(u64::from(*ms)));
                 Ok(())

@@ -340,6 +340,13 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("backups"))
     }
 
+    /// Reads everything through a handle of this client that only reads, as another process would that looks at the store beside
+    /// this one: opened where the client has none, or `anew`, and brought up to date otherwise. Nothing that is shown this way binds
+    /// the store.
+    fn look(&self, _client: u32, _anew: bool) -> Result<ScanResult, Failure> {
+        Err(Failure::not_offered("handles that only read"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -404,6 +411,7 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
     ///   Keyspace 0 is never dropped.
+    /// - [`OpKind::Look`]: it has [`Store::look`].
     fn specialities(&self) -> &'static [OpKind] {
         &[]
     }

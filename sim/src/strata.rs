@@ -3,6 +3,7 @@
 mod health;
 mod keyspaces;
 mod protocol;
+mod readers;
 
 use crate::clock::EPOCH_MS;
 use crate::env::strata_env;
@@ -19,6 +20,7 @@ use health::HealthLog;
 use keyspaces::{Keyspaces, Part};
 use parking_lot::Mutex;
 use protocol::StrataProtocol;
+use readers::Readers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
@@ -59,6 +61,7 @@ struct StrataStore {
     largest_batch: AtomicU64,
     options: Options,
     keyspaces: Arc<Keyspaces>,
+    readers: Readers,
     db: Db,
 }
 
@@ -167,6 +170,7 @@ impl StoreKind for StrataKind {
             OpKind::DropKeyspace,
             OpKind::Checkpoint,
             OpKind::Backup,
+            OpKind::Look,
         ]
     }
 
@@ -271,7 +275,18 @@ fn open(
     let (snapshots, next_snapshot) = (Mutex::default(), AtomicU64::new(1));
     let world = world.clone();
     let largest_batch = AtomicU64::new(0);
-    Ok(Arc::new(StrataStore { world, snapshots, next_snapshot, health, largest_batch, options, keyspaces, db }))
+    let readers = Readers::default();
+    Ok(Arc::new(StrataStore {
+        world,
+        snapshots,
+        next_snapshot,
+        health,
+        largest_batch,
+        options,
+        keyspaces,
+        readers,
+        db,
+    }))
 }
 
 /// How many keyspaces there are, and the options of the engine.
@@ -836,7 +851,13 @@ impl Store for StrataStore {
         Ok((made.number, Some(made.seqno)))
     }
 
+    fn look(&self, client: u32, anew: bool) -> Result<ScanResult, Failure> {
+        self.readers.look((&self.world, self.db.path(), &self.options), &self.keyspaces, client, anew)
+    }
+
     fn check(&self) -> Result<CheckReport, Failure> {
+        // What they hold open would be held against the store.
+        self.readers.close();
         let report = self.db.check().map_err(failure)?;
         self.keyspaces.check(&self.db)?;
         let cache = self.db.stats().cache;
@@ -862,6 +883,7 @@ impl Store for StrataStore {
     fn close(&self) -> Result<(), Failure> {
         let released = std::mem::take(&mut *self.snapshots.lock());
         drop(released);
+        self.readers.close();
         self.db.close().map_err(failure)
     }
 }

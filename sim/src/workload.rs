@@ -289,6 +289,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
+        OpKind::Look => Some("readers beside its writer"),
         _ => None,
     })
 }
@@ -700,6 +701,7 @@ impl Author {
             }
             OpKind::Checkpoint => Op::Checkpoint,
             OpKind::Backup => Op::Backup,
+            OpKind::Look => Op::Look { anew: dice.once_in(3) },
             OpKind::Wait => Op::Wait { ms: dice.scaled(1, 200) as u32 },
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,

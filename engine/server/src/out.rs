@@ -48,8 +48,8 @@ impl fmt::Display for Failure {
             ),
             Failure::Store(Error::Locked { path }) => write!(
                 f,
-                "somebody else holds {}, and only one process may have it open\nEnd that process, or look at a checkpoint \
-                 that it has made.",
+                "somebody else holds {}, and only one process may write to a store\nEnd that process first. `get`, `scan`, \
+                 `stats` and `keyspaces` read beside it.",
                 path.display()
             ),
             Failure::Store(error) => write!(f, "{error}"),

@@ -172,10 +172,13 @@ fn errors_say_what_to_do() {
     insta::assert_snapshot!(place.told(2, &["restore", "nowhere", "s"]).lines().next().expect("a line"), @"strata: nowhere is not a store: there is no such directory, and so no backup");
     place.told(0, &["put", "--create", "s", "a", "1"]);
     let _held = strata::db::Db::open(place.path("s")).expect("somebody has it open");
-    insta::assert_snapshot!(place.told(2, &["get", "s", "a"]), @r"
-    strata: somebody else holds s/LOCK, and only one process may have it open
-    End that process, or look at a checkpoint that it has made.
+    insta::assert_snapshot!(place.told(2, &["put", "s", "a", "2"]), @r"
+    strata: somebody else holds s/LOCK, and only one process may write to a store
+    End that process first. `get`, `scan`, `stats` and `keyspaces` read beside it.
     ");
+    assert_eq!(place.told(0, &["get", "s", "a"]) + &place.told(0, &["scan", "s"]), "1\na\t1\n");
+    assert_eq!(place.json(0, &["stats", "s"])[0]["seqno"], 1);
+    assert!(place.told(0, &["keyspaces", "s"]).starts_with("default\t"));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use crate::compaction::flush::describe;
 use crate::compaction::picker;
 use crate::db::obsolete;
-use crate::db::state::State;
+use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::LevelShape;
 use crate::filename::FileKind;
@@ -66,6 +66,26 @@ pub(crate) fn shape(catalog: &Catalog) -> Vec<LevelShape> {
 pub(crate) fn check(state: &State) -> Result<CheckReport> {
     obsolete::remove(state);
     let view = state.view.load_full();
+    let report = check_view(state, &view)?;
+    let (files, busy) = expected_files(state);
+    let present: BTreeSet<String> = state.env.read_dir(&state.dir)?.into_iter().map(|entry| entry.name).collect();
+    // A file can only have gone if it stopped to belong meanwhile.
+    let still = expected_files(state).0;
+    if let Some(missing) = files.iter().find(|name| still.contains(*name) && !present.contains(*name)) {
+        return Err(Error::corruption(&state.dir.join(missing), 0, "a file that the manifest names, found none"));
+    }
+    let ours = |name: &String| FileKind::parse(name).is_some();
+    let leftover = present.iter().filter(|name| ours(name) && !files.contains(*name) && !still.contains(*name));
+    let leftover = leftover.cloned().collect();
+    Ok(CheckReport { seqno: state.visible.load(Ordering::Acquire), leftover, files, busy, ..report })
+}
+
+/// Checks the tables of a store whose files are another's: what is not a table is left alone.
+pub(crate) fn check_tables(state: &State) -> Result<CheckReport> {
+    check_view(state, &state.view.load_full())
+}
+
+fn check_view(state: &State, view: &ReadView) -> Result<CheckReport> {
     let catalog = &view.catalog;
     if let Err(broken) = catalog.check() {
         return Err(Error::corruption(&state.dir, 0, format!("a version that keeps its invariants, found: {broken}")));
@@ -76,24 +96,14 @@ pub(crate) fn check(state: &State) -> Result<CheckReport> {
         entries += table.entries;
     }
     catalog.entries().iter().try_for_each(|entry| check_order(state, &entry.version))?;
-
-    let (files, busy) = expected_files(state);
-    let present: BTreeSet<String> = state.env.read_dir(&state.dir)?.into_iter().map(|entry| entry.name).collect();
-    // A file can only have gone if it stopped to belong meanwhile.
-    let still = expected_files(state).0;
-    if let Some(missing) = files.iter().find(|name| still.contains(*name) && !present.contains(*name)) {
-        return Err(Error::corruption(&state.dir.join(missing), 0, "a file that the manifest names, found none"));
-    }
-    let ours = |name: &String| FileKind::parse(name).is_some();
-    let leftover = present.iter().filter(|name| ours(name) && !files.contains(*name) && !still.contains(*name));
     Ok(CheckReport {
         levels: shape(catalog),
         entries,
         seqno: state.visible.load(Ordering::Acquire),
         debt: picker::debt_of_all(catalog),
-        leftover: leftover.cloned().collect(),
-        files,
-        busy,
+        files: catalog.tables().map(|(_, table)| FileKind::Sst(table.number).name()).collect(),
+        leftover: BTreeSet::new(),
+        busy: true,
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A write goes from [`mod@write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
-//! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, and [`check`] looks at
-//! all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
+//! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, [`read_only`] makes one beside
+//! a writer that goes on, and [`check`] looks at all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
 //!
 //! # Time
 //!
@@ -26,6 +26,7 @@ mod meter;
 mod obsolete;
 mod pin;
 mod read;
+mod read_only;
 mod recovery;
 mod reserve;
 mod snapshot;
@@ -42,6 +43,7 @@ pub use keyspace::{Keyspace, KeyspaceStats};
 pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
+pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 
@@ -156,6 +158,48 @@ impl Db {
         memory::balance(&state, 0);
         let tasks = background::start(&state)?;
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
+    }
+
+    /// Opens the store in `path` to read it, with default options: see [`Db::open_read_only_with`].
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnlyDb> {
+        Db::open_read_only_with(&Env::os(), path.as_ref(), Options::default())
+    }
+
+    /// Opens a store to read it, whether or not somebody else has it open and writes to it. Takes no lock, and creates, changes and
+    /// removes nothing in the directory, then or later; what cannot be done without that, such as the flush of a log, is done in
+    /// memory.
+    ///
+    /// Shows the store as it was after one of its writes, with every write that was acknowledged before the call, durable or not. It
+    /// may show writes that were under way, and one that [failed](Db) until the writer is back at work: whatever the next opening
+    /// after the end of the writer's process would show. A [refresh](ReadOnlyDb::refresh) shows newer ones.
+    ///
+    /// Of the options [`cache_bytes`](Options::cache_bytes) counts, and [`memory_bytes`](Options::memory_bytes) for what the logs
+    /// take in memory (4 GiB where it is 0). Every table is held open, so as many files can be open as the store has tables; their
+    /// space is not free before this is dropped, although the writer may have removed them.
+    ///
+    /// Errors: [`Error::NotAStore`], [`Error::NewerFormat`], [`Error::Corruption`] where the list of files stays the same and
+    /// bytes are damaged, [`Error::Overtaken`] where the writer replaces files faster than they can be opened, a hundred times in
+    /// a row, [`Error::InvalidArgument`] where the logs need more memory than they may take, and what the file system says.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("store");
+    /// use strata::db::{Db, Range};
+    ///
+    /// let writer = Db::open(&path)?;
+    /// writer.put(b"fruit/apple", b"red")?;
+    ///
+    /// let reader = Db::open_read_only(&path)?;
+    /// assert_eq!(reader.get(b"fruit/apple")?.as_deref(), Some(&b"red"[..]));
+    ///
+    /// writer.delete(b"fruit/apple")?;
+    /// assert_eq!(reader.iter(Range::prefix(b"fruit/"))?.into_forward().count(), 1);
+    /// reader.refresh()?;
+    /// assert_eq!(reader.get(b"fruit/apple")?, None);
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn open_read_only_with(env: &Env, path: &Path, options: Options) -> Result<ReadOnlyDb> {
+        ReadOnlyDb::open(env, path, options)
     }
 
     /// Gives `key` this value, replacing any other, for ever or as long as [`Options::default_ttl_ms`] says. Durable as

@@ -16,7 +16,7 @@
 //! R6. A keyspace is dropped by the manifest alone, and its entries may lie in the logs still: they are passed over. An entry of
 //!     a keyspace that never was is damage, because a keyspace is durable in the manifest before its first entry is logged.
 
-use crate::batch;
+use crate::batch::{self, BatchEntry};
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
 use crate::compaction::readers::Readers;
@@ -38,6 +38,7 @@ use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::TableCache;
 use crate::wal::{ReplayExpect, WalWriter, replay};
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ fn recover(
 }
 
 /// Refuses to open a store whose operands nobody here can merge, or would merge as what they are not.
-fn see_that_operators_are_known(versions: &VersionSet, options: &Options) -> Result<()> {
+pub(crate) fn see_that_operators_are_known(versions: &VersionSet, options: &Options) -> Result<()> {
     let catalog = versions.current();
     if let (Some(own), Some(asked)) = (catalog.merge_operator(), &options.merge_operator)
         && own != asked
@@ -134,13 +135,13 @@ fn see_that_operator_is_known(options: &Options, keyspace: &str, operator: &str)
 }
 
 /// The files in the directory that have names of ours.
-fn files_in(env: &Env, dir: &Path) -> Result<BTreeSet<FileKind>> {
+pub(crate) fn files_in(env: &Env, dir: &Path) -> Result<BTreeSet<FileKind>> {
     let entries = env.read_dir(dir)?;
     Ok(entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| FileKind::parse(&entry.name)).collect())
 }
 
 /// Leaves a directory alone that is not a store and should not become one.
-fn survey_for(env: &Env, dir: &Path, options: &Options) -> Result<StoreDir> {
+pub(crate) fn survey_for(env: &Env, dir: &Path, options: &Options) -> Result<StoreDir> {
     let not_a_store = |found: &str| Err(Error::NotAStore { path: dir.to_path_buf(), found: found.into() });
     match survey(env, dir)? {
         StoreDir::Store if options.error_if_exists => {
@@ -183,7 +184,7 @@ impl Recovery<'_> {
     fn run(mut self, lock: &mut Option<Box<dyn FileLock>>) -> Result<State> {
         self.found.iter().filter_map(|file| file.number()).for_each(|number| self.versions.bump_past(number));
         self.see_that_tables_are_there()?;
-        self.see_that_no_log_was_forgotten()?;
+        see_that_no_log_was_forgotten(self.env, self.dir, &self.versions, &self.found)?;
         sometimes!(
             "recovery finds a wal that a crashed recovery began",
             if self.found.iter().any(|file| self.is_newer_than_all_listed(*file))
@@ -225,9 +226,10 @@ impl Recovery<'_> {
             tables: Arc::new(TableCache::new(self.env.clone(), self.dir.to_path_buf(), blocks)),
             versions: self.versions,
             time,
-            wal,
+            wal: Some(wal),
+            memtables: Vec::new(),
             last_seqno: replayed.last_seqno,
-            lock: lock.take().expect("the lock is held until a store has it"),
+            lock: Some(lock.take().expect("the lock is held until a store has it")),
             obsolete,
             reserve: self.reserve,
         }))
@@ -254,39 +256,6 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Tells a manifest whose last record was damaged from one whose last record was never finished. A log takes batches only
-    /// after the edit that adds it is durable, and an edit that removes a log knows the last seqno in it. So a log that is not
-    /// listed and holds a newer batch was listed by the record that is gone.
-    fn see_that_no_log_was_forgotten(&self) -> Result<()> {
-        let Some(torn_at) = self.versions.torn_at() else { return Ok(()) };
-        let newest_listed = self.versions.wals().keys().next_back().copied();
-        sometimes!("recovery finds a manifest with a torn tail");
-        for file in &self.found {
-            let FileKind::Wal(number) = *file else { continue };
-            if self.versions.wals().contains_key(&number) {
-                continue;
-            }
-            let ignore = &mut |_, _, _| Ok(());
-            let held = replay(self.env, self.dir, number, self.versions.uuid(), ReplayExpect::Newest, ignore);
-            let last_seqno = match held {
-                Ok(held) => held.last_seqno,
-                // Older than a log that is listed: nobody needs it, so nobody misses what is damaged in it. A newer one may be
-                // what the lost edit was about.
-                Err(Error::Corruption(_)) if Some(number) < newest_listed => None,
-                Err(error) => return Err(error),
-            };
-            if let Some(last_seqno) = last_seqno.filter(|&last| last > self.versions.last_seqno()) {
-                let manifest = FileKind::Manifest(self.versions.manifest_number()).path(self.dir);
-                let expected = format!(
-                    "the edit that adds {}, which holds batches up to seqno {last_seqno}, found no whole record",
-                    file.name()
-                );
-                return Err(Error::corruption(&manifest, torn_at, expected));
-            }
-        }
-        Ok(())
-    }
-
     /// Replays the logs, oldest first, into tables of level 0 that nothing names yet.
     /// Nobody reads yet, so what has expired at `now_ms` has expired for all.
     fn replay_logs(&mut self, now_ms: u64) -> Result<Replay> {
@@ -297,52 +266,19 @@ impl Recovery<'_> {
             dropped_bytes: 0,
         };
         let mut memtable = Generation::new();
-        let newest = self.versions.wals().keys().next_back().copied();
-        sometimes!("recovery replays several wals", if self.versions.wals().len() > 1);
-        let mut floor = 0;
-        for (&number, closed) in self.versions.wals() {
-            let expect = match closed {
-                Some(closed) => ReplayExpect::Sealed { bytes: closed.bytes },
-                // Only the log that was being written may end in the middle of something.
-                None if Some(number) == newest => ReplayExpect::Newest,
-                None => ReplayExpect::Closed,
-            };
-            let path = FileKind::Wal(number).path(self.dir);
-            let replayed =
-                replay(self.env, self.dir, number, self.versions.uuid(), expect, &mut |seqno, count, payload| {
-                    if seqno <= floor {
-                        let expected =
-                            format!("batches behind seqno {floor}, where the log before it ended, found {seqno}");
-                        return Err(Error::corruption(&path, 0, expected));
-                    }
-                    let entries = batch::decode(payload, count);
-                    let entries = entries.map(|entry| entry.expect("replay hands on what decodes"));
-                    let catalog = self.versions.current();
-                    if let Some(id) = entries.clone().map(|entry| entry.keyspace).find(|&id| id >= catalog.next_id()) {
-                        let expected = format!("entries of keyspaces below {}, found one of {id}", catalog.next_id());
-                        return Err(Error::corruption(&path, 0, expected));
-                    }
-                    memtable.insert_batch(seqno, entries);
-                    replay_state.entries += u64::from(count);
-                    replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
-                    if memtable.is_full(self.options.memtable_bytes) {
-                        sometimes!("recovery fills more than one memtable");
-                        let full = std::mem::take(&mut memtable);
-                        flush_replayed(self.env, self.dir, &self.versions, &full, &mut replay_state.edit, now_ms)?;
-                    }
-                    Ok(())
-                })?;
-            if let Some(closed) = closed
-                && replayed.last_seqno.is_some_and(|last| last != closed.last_seqno)
-            {
-                let expected =
-                    format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
-                return Err(Error::corruption(&path, replayed.valid_bytes, expected));
+        let memtable_bytes = self.options.memtable_bytes;
+        let (env, dir, versions) = (self.env, self.dir, &self.versions);
+        replay_state.dropped_bytes = replay_listed(env, dir, versions, &mut |seqno, count, payload| {
+            memtable.insert_batch(seqno, entries_of(payload, count));
+            replay_state.entries += u64::from(count);
+            replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
+            if memtable.is_full(memtable_bytes) {
+                sometimes!("recovery fills more than one memtable");
+                let full = std::mem::take(&mut memtable);
+                flush_replayed(env, dir, versions, &full, &mut replay_state.edit, now_ms)?;
             }
-            sometimes!("recovery replays a wal that was closed", if replayed.clean);
-            floor = replayed.last_seqno.unwrap_or(floor);
-            replay_state.dropped_bytes += replayed.dropped_bytes;
-        }
+            Ok(())
+        })?;
         flush_replayed(self.env, self.dir, &self.versions, &memtable, &mut replay_state.edit, now_ms)?;
         sometimes!("recovery finds nothing to replay", if replay_state.entries == 0);
         sometimes!("recovery drops the torn tail of a wal", if replay_state.dropped_bytes > 0);
@@ -367,6 +303,94 @@ impl Recovery<'_> {
         }
         left
     }
+}
+
+/// Tells a manifest whose last record was damaged from one whose last record was never finished. A log takes batches only
+/// after the edit that adds it is durable, and an edit that removes a log knows the last seqno in it. So a log that is not
+/// listed and holds a newer batch was listed by the record that is gone.
+pub(crate) fn see_that_no_log_was_forgotten(
+    env: &Env,
+    dir: &Path,
+    versions: &VersionSet,
+    found: &BTreeSet<FileKind>,
+) -> Result<()> {
+    let Some(torn_at) = versions.torn_at() else { return Ok(()) };
+    let newest_listed = versions.wals().keys().next_back().copied();
+    sometimes!("recovery finds a manifest with a torn tail");
+    for file in found {
+        let FileKind::Wal(number) = *file else { continue };
+        if versions.wals().contains_key(&number) {
+            continue;
+        }
+        let ignore = &mut |_, _, _| Ok(());
+        let held = replay(env, dir, number, versions.uuid(), ReplayExpect::Newest, ignore);
+        let last_seqno = match held {
+            Ok(held) => held.last_seqno,
+            // Older than a log that is listed: nobody needs it, so nobody misses what is damaged in it. A newer one may be
+            // what the lost edit was about.
+            Err(Error::Corruption(_)) if Some(number) < newest_listed => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(last_seqno) = last_seqno.filter(|&last| last > versions.last_seqno()) {
+            let manifest = FileKind::Manifest(versions.manifest_number()).path(dir);
+            let expected = format!(
+                "the edit that adds {}, which holds batches up to seqno {last_seqno}, found no whole record",
+                file.name()
+            );
+            return Err(Error::corruption(&manifest, torn_at, expected));
+        }
+    }
+    Ok(())
+}
+
+/// Hands every batch of the logs that count to `apply`, in order: its seqno, the count of its entries, its payload, which
+/// [`entries_of`] reads. Returns how many bytes of a torn tail were dropped. Reads only.
+pub(crate) fn replay_listed(
+    env: &Env,
+    dir: &Path,
+    versions: &VersionSet,
+    apply: &mut dyn FnMut(SeqNo, u32, Bytes) -> Result<()>,
+) -> Result<u64> {
+    let newest = versions.wals().keys().next_back().copied();
+    sometimes!("recovery replays several wals", if versions.wals().len() > 1);
+    let (mut floor, mut dropped_bytes) = (0, 0);
+    for (&number, closed) in versions.wals() {
+        let expect = match closed {
+            Some(closed) => ReplayExpect::Sealed { bytes: closed.bytes },
+            // Only the log that was being written may end in the middle of something.
+            None if Some(number) == newest => ReplayExpect::Newest,
+            None => ReplayExpect::Closed,
+        };
+        let path = FileKind::Wal(number).path(dir);
+        let replayed = replay(env, dir, number, versions.uuid(), expect, &mut |seqno, count, payload| {
+            if seqno <= floor {
+                let expected = format!("batches behind seqno {floor}, where the log before it ended, found {seqno}");
+                return Err(Error::corruption(&path, 0, expected));
+            }
+            let next_id = versions.current().next_id();
+            let foreign = entries_of(payload.clone(), count).map(|entry| entry.keyspace).find(|&id| id >= next_id);
+            if let Some(id) = foreign {
+                let expected = format!("entries of keyspaces below {next_id}, found one of {id}");
+                return Err(Error::corruption(&path, 0, expected));
+            }
+            apply(seqno, count, payload)
+        })?;
+        if let Some(closed) = closed
+            && replayed.last_seqno.is_some_and(|last| last != closed.last_seqno)
+        {
+            let expected = format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
+            return Err(Error::corruption(&path, replayed.valid_bytes, expected));
+        }
+        sometimes!("recovery replays a wal that was closed", if replayed.clean);
+        floor = replayed.last_seqno.unwrap_or(floor);
+        dropped_bytes += replayed.dropped_bytes;
+    }
+    Ok(dropped_bytes)
+}
+
+/// The entries of a batch that a replay has handed on.
+pub(crate) fn entries_of(payload: Bytes, count: u32) -> impl Iterator<Item = BatchEntry> {
+    batch::decode(payload, count).map(|entry| entry.expect("replay hands on what decodes"))
 }
 
 /// Writes a table for each keyspace. What the log has of keyspaces that were dropped since is left out (R6).

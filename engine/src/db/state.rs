@@ -231,19 +231,23 @@ pub(crate) struct Opened {
     pub(crate) tables: Arc<TableCache>,
     pub(crate) versions: VersionSet,
     pub(crate) time: StoreTime,
-    pub(crate) wal: WalWriter,
+    /// `None` of a store that is only read.
+    pub(crate) wal: Option<WalWriter>,
+    /// What was replayed and is in no table, newest first.
+    pub(crate) memtables: Vec<Arc<Frozen>>,
     pub(crate) last_seqno: SeqNo,
-    pub(crate) lock: Box<dyn FileLock>,
+    /// `None` of a store that is only read.
+    pub(crate) lock: Option<Box<dyn FileLock>>,
     pub(crate) obsolete: BTreeSet<FileKind>,
     pub(crate) reserve: Reserve,
 }
 
 impl State {
-    /// A store as recovery left it: all data in tables, an empty log.
+    /// A store as it was found: as recovery left it, with all data in tables and an empty log, or to be read only.
     pub(crate) fn new(opened: Opened) -> State {
         let view = ReadView {
             memtable: Arc::new(Generation::new()),
-            frozen: Vec::new(),
+            frozen: opened.memtables,
             catalog: opened.versions.current().clone(),
             has_range_deletes: has_range_deletes(opened.versions.current()),
             reads_from: 0,
@@ -261,12 +265,12 @@ impl State {
             tables: opened.tables,
             view: ArcSwap::from_pointee(view),
             visible: AtomicU64::new(opened.last_seqno),
-            wal_bytes: AtomicU64::new(opened.wal.bytes()),
+            wal_bytes: AtomicU64::new(opened.wal.as_ref().map_or(0, WalWriter::bytes)),
             commit: Mutex::new(
                 "the commit lock",
                 Commit {
-                    wal_number: opened.wal.number(),
-                    wal: Some(opened.wal),
+                    wal_number: opened.wal.as_ref().map_or(0, WalWriter::number),
+                    wal: opened.wal,
                     next_seqno: opened.last_seqno + 1,
                     failure: None,
                     sync_due: None,
@@ -283,7 +287,7 @@ impl State {
             vitals: Vitals::new(),
             reserve: opened.reserve,
             closed: AtomicBool::new(false),
-            lock: Mutex::new("the store's lock", Some(opened.lock)),
+            lock: Mutex::new("the store's lock", opened.lock),
         };
         if let Some(spent) = state.reserve.refusal() {
             state.vitals.report(&state.events, Part::Space, Some(&spent));

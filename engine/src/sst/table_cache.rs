@@ -9,7 +9,7 @@ use crate::env::{Env, OpenMode};
 use crate::error::Result;
 use crate::filename::FileKind;
 use crate::sync::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,8 +50,28 @@ impl TableCache {
         self.blocks.remove_file(number);
     }
 
+    /// A cache with those of the open tables that have these numbers, over the same blocks.
+    pub fn with_only(&self, numbers: &BTreeSet<u64>) -> TableCache {
+        let mut open = self.open.lock().clone();
+        open.retain(|number, _| numbers.contains(number));
+        open.values().for_each(|table| self.blocks.set_aside(table.memory_bytes()));
+        TableCache {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            blocks: self.blocks.clone(),
+            open: Mutex::new("open tables", open),
+        }
+    }
+
     /// The block cache beneath.
     pub fn blocks(&self) -> &Arc<BlockCache> {
         &self.blocks
+    }
+}
+
+impl Drop for TableCache {
+    /// Others may share the blocks.
+    fn drop(&mut self) {
+        self.open.lock().values().for_each(|table| self.blocks.give_back(table.memory_bytes()));
     }
 }

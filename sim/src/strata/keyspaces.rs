@@ -185,7 +185,8 @@ impl Keyspaces {
     }
 }
 
-fn name(number: u8) -> String {
+/// The name of the keyspace with this number.
+pub(super) fn name(number: u8) -> String {
     format!("k{number}")
 }
 

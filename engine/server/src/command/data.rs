@@ -34,8 +34,8 @@ pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
         return Err(Failure::Usage("--raw prints one value: its end could not be told from the next".into()));
     }
     let keys = args.keys.iter().map(|key| bytes(key)).collect::<Result<Vec<_>, _>>()?;
-    let db = args.store.open()?;
-    let values = db.multi_get_in(&args.within.find(&db)?, &keys)?.values;
+    let db = args.store.look()?;
+    let values = db.multi_get_in(&args.within.find_to_read(&db)?, &keys)?.values;
     for (key, value) in args.keys.iter().zip(&values) {
         match value {
             None => {}
@@ -46,7 +46,6 @@ pub(super) fn get(args: &GetArgs, out: &mut Out) -> Result<bool, Failure> {
             }
         }
     }
-    db.close()?;
     Ok(values.iter().all(Option::is_some))
 }
 
@@ -156,8 +155,8 @@ pub(super) fn scan(args: &ScanArgs, out: &mut Out) -> Result<bool, Failure> {
             to.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
         )),
     };
-    let db = args.store.open()?;
-    let mut iter = db.iter_in(&args.within.find(&db)?, range)?;
+    let db = args.store.look()?;
+    let mut iter = db.iter_in(&args.within.find_to_read(&db)?, range)?;
     if args.reverse {
         iter.seek_to_last()?
     } else {
@@ -170,8 +169,6 @@ pub(super) fn scan(args: &ScanArgs, out: &mut Out) -> Result<bool, Failure> {
         if args.reverse { iter.prev()? } else { iter.next()? }
     }
     iter.status()?;
-    drop(iter);
-    db.close()?;
     Ok(true)
 }
 

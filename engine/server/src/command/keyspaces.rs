@@ -24,13 +24,17 @@ pub(super) struct KeyspacesArgs {
 
 /// Lists what there is, where it is not told to change it.
 pub(super) fn keyspaces(args: &KeyspacesArgs, out: &mut Out) -> Result<bool, Failure> {
-    let db = args.store.open()?;
     if let Some(name) = &args.create {
+        let db = args.store.open()?;
         let merge_operator = args.merge_operator.clone();
         db.create_keyspace(name, KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() })?;
+        db.close()?;
     } else if let Some(name) = &args.drop {
+        let db = args.store.open()?;
         db.drop_keyspace(&find_keyspace(&db, name)?)?;
+        db.close()?;
     } else {
+        let db = args.store.look()?;
         for keyspace in db.keyspaces() {
             let name = escape(keyspace.name().as_bytes());
             let levels = db.keyspace_stats(&keyspace)?.levels;
@@ -42,6 +46,5 @@ pub(super) fn keyspaces(args: &KeyspacesArgs, out: &mut Out) -> Result<bool, Fai
             )?;
         }
     }
-    db.close()?;
     Ok(true)
 }

@@ -11,7 +11,7 @@ use crate::out::{Failure, Out};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use strata::db::{Db, Keyspace};
+use strata::db::{Db, Keyspace, ReadOnlyDb};
 use strata::env::Env;
 use strata::key::KEYSPACE_DEFAULT_NAME;
 use strata::options::Options;
@@ -36,7 +36,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints the value of a key, or those of several.
+    /// Prints the value of a key, or those of several. Another process may have the store open.
     Get(data::GetArgs),
     /// Gives a key a value.
     Put(data::PutArgs),
@@ -44,14 +44,14 @@ enum Command {
     Merge(data::MergeArgs),
     /// Makes keys absent.
     Delete(data::DeleteArgs),
-    /// Prints keys and values in order.
+    /// Prints keys and values in order. Another process may have the store open.
     Scan(data::ScanArgs),
     /// Applies puts, merges and deletes from standard input as one. A line says put, KEY and VALUE, merge, KEY and OPERAND, delete
     /// and KEY, or delete-range, FROM and TO (which stays), with tabs between; in front of it may stand in and the name of a KEYSPACE.
     Batch(data::BatchArgs),
     /// Lists the keyspaces of a store, creates one or drops one.
     Keyspaces(keyspaces::KeyspacesArgs),
-    /// Prints numbers about a store.
+    /// Prints numbers about a store. Another process may have it open.
     Stats(Store),
     /// Verifies every checksum and every invariant of a store.
     Check(Store),
@@ -89,6 +89,11 @@ impl Store {
     fn open(&self) -> Result<Db, Failure> {
         open(&self.store, false)
     }
+
+    /// To be read only: without the lock, so that somebody else may have it open, and without a change of any file.
+    fn look(&self) -> Result<ReadOnlyDb, Failure> {
+        Ok(Db::open_read_only(&self.store)?)
+    }
 }
 
 fn open(path: &Path, create: bool) -> Result<Db, Failure> {
@@ -106,16 +111,26 @@ struct InKeyspace {
 
 impl InKeyspace {
     fn find(&self, db: &Db) -> Result<Keyspace, Failure> {
-        find_keyspace(db, self.keyspace.as_deref().unwrap_or(KEYSPACE_DEFAULT_NAME))
+        find_keyspace(db, self.name())
+    }
+
+    fn find_to_read(&self, db: &ReadOnlyDb) -> Result<Keyspace, Failure> {
+        db.keyspace(self.name()).ok_or_else(|| no_keyspace(self.name()))
+    }
+
+    fn name(&self) -> &str {
+        self.keyspace.as_deref().unwrap_or(KEYSPACE_DEFAULT_NAME)
     }
 }
 
 fn find_keyspace(db: &Db, name: &str) -> Result<Keyspace, Failure> {
-    db.keyspace(name).ok_or_else(|| {
-        Failure::Usage(format!(
-            "there is no keyspace {name:?}\n`strata keyspaces` lists those that there are, and creates one."
-        ))
-    })
+    db.keyspace(name).ok_or_else(|| no_keyspace(name))
+}
+
+fn no_keyspace(name: &str) -> Failure {
+    Failure::Usage(format!(
+        "there is no keyspace {name:?}\n`strata keyspaces` lists those that there are, and creates one."
+    ))
 }
 
 /// A key or value as it was typed.
