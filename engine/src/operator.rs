@@ -9,6 +9,7 @@
 //! and `b` must be what the merge of all three is, and a [partial merge](MergeOperator::partial_merge) that stands for `b` and
 //! `c` must do upon any value what `b` and then `c` do.
 
+use crate::error::{Error, MergeFailure, Result as StoreResult};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,6 +74,19 @@ pub trait MergeOperator: Send + Sync {
     fn partial_merge(&self, _key: &[u8], _operands: &[Bytes]) -> Result<Option<Vec<u8>>, String> {
         Ok(None)
     }
+}
+
+/// What an operator makes of operands, oldest first, upon a value; [`Error::MergeFailed`] where it cannot.
+pub(crate) fn merged(
+    operator: &dyn MergeOperator,
+    key: &[u8],
+    base: Option<&[u8]>,
+    operands: &[Bytes],
+) -> StoreResult<Bytes> {
+    operator.merge(key, base, operands).map(Bytes::from).map_err(|cause| {
+        let (key, operands, operator) = (key.to_vec(), operands.len(), operator.name().to_string());
+        Error::MergeFailed(Arc::new(MergeFailure { key, operands, operator, cause }))
+    })
 }
 
 /// Appends operands to the value. An absent key has an empty one.

@@ -308,6 +308,29 @@ fn an_operator_that_fails_is_told_of_and_loses_nothing() {
 }
 
 #[test]
+fn operands_that_are_read_are_never_very_many_and_those_that_nobody_reads_cost_nothing() {
+    let place = place();
+    let options = Options { memtable_bytes: 64 << 20, merge_operator: Some("strata.add".into()), ..small() };
+    let db = open_with(&place.path, options).expect("a new store");
+    let add = || db.merge(b"key", &1i64.to_le_bytes()).expect("a merge");
+    for _ in 0..3_000 {
+        add();
+    }
+    assert_eq!(db.stats().flush_bytes, 0, "nobody has read them");
+    let number =
+        || i64::from_le_bytes(db.get(b"key").expect("a get").expect("a number")[..].try_into().expect("8 bytes"));
+    assert_eq!(number(), 3_000);
+    add();
+    while db.stats().frozen > 0 {
+        Env::os().sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(db.stats().flush_bytes > 0 && db.check().expect("sound").entries == 1, "they are one operand in a table");
+    assert_eq!(number(), 3_001);
+    add();
+    assert_eq!((number(), db.stats().frozen), (3_002, 0));
+}
+
+#[test]
 fn a_transaction_merges_upon_what_it_sees_and_meets_the_operands_of_others() {
     let place = place();
     let db = open(&place.path);
@@ -317,4 +340,36 @@ fn a_transaction_merges_upon_what_it_sees_and_meets_the_operands_of_others() {
     reads.put(b"other", b"1");
     merge(&db, "key", "1");
     assert!(reads.commit(Default::default()).is_err_and(|error| error.is_conflict()), "an operand is a write");
+
+    db.put(b"gone", b"0").expect("a put");
+    let mut txn = Transaction::begin(&db, Isolation::Serializable);
+    txn.merge(b"new", b"a");
+    txn.put(b"own", b"b");
+    txn.merge(b"own", b"c");
+    let start = txn.savepoint();
+    txn.merge(b"own", b"X");
+    txn.merge(b"key", b"X");
+    txn.rollback_to(start);
+    txn.merge(b"own", b"d");
+    txn.delete_range(b"f", b"h");
+    txn.merge(b"gone", b"e");
+    let expected = [("gone", "e"), ("key", "01"), ("new", "a"), ("own", "bcd")];
+    let seen = txn.scan(Range::all(), 10).expect("a scan");
+    let seen: Vec<_> = seen.into_iter().map(|(key, value)| (String::from_utf8(key).ok(), text(Some(value)))).collect();
+    assert_eq!(seen, expected.map(|(key, value)| (Some(key.to_string()), Some(value.to_string()))));
+    let keys = expected.map(|(key, _)| key);
+    let at_once = txn.multi_get(&keys).expect("a get of many keys");
+    let one_by_one = keys.map(|key| txn.get(key.as_bytes()).expect("a get"));
+    assert_eq!(at_once, one_by_one);
+    assert!(at_once.into_iter().map(text).eq(expected.map(|(_, value)| Some(value.to_string()))));
+    txn.commit(Default::default()).expect("nobody else has written");
+    assert_eq!(all(&db), expected.map(|(key, value)| (key.to_string(), value.to_string())));
+
+    for (isolation, commits) in [(Isolation::Serializable, true), (Isolation::Snapshot, false)] {
+        let mut blind = Transaction::begin(&db, isolation);
+        blind.merge(b"key", b"3");
+        merge(&db, "key", "2");
+        assert_eq!(blind.commit(Default::default()).is_ok(), commits, "{isolation:?}");
+    }
+    assert_eq!(get(&db, "key").as_deref(), Some("01232"));
 }

@@ -11,7 +11,7 @@
 use crate::compaction::readers::Reader;
 use crate::db::deleted::DeletedRanges;
 use crate::db::state::{ReadView, State};
-use crate::error::{Error, MergeFailure, Result};
+use crate::error::{Error, Result};
 use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
@@ -19,7 +19,7 @@ use crate::iter::{ConcatIter, TableSource};
 use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
-use crate::operator::MergeOperator;
+use crate::operator::{MergeOperator, merged};
 use bytes::Bytes;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
@@ -110,6 +110,10 @@ enum Direction {
     Backward,
 }
 
+/// Operands of one key in the active memtable from which on a reader has it flushed, which makes them one where their operator can.
+/// Few enough that a read of all is over in microseconds, and so many that a flush is worth its table.
+const OPERANDS_IN_MEMORY_MAX: usize = 1_000;
+
 /// A cursor over the keys and values of a keyspace at one moment, in key order, in both directions.
 ///
 /// It starts on no entry; seek first. After an error it is on no entry, and [`DbIter::status`] keeps saying so until the next
@@ -122,6 +126,8 @@ pub struct DbIter {
     range: Range,
     at: Reader,
     operator: Option<Arc<dyn MergeOperator>>,
+    /// Whether the first child of `inner` is the active memtable.
+    begins_active: bool,
     direction: Direction,
     valid: bool,
     key: Vec<u8>,
@@ -141,7 +147,9 @@ impl DbIter {
         let (version, operator) = (entry.version.clone(), entry.options.operator().cloned());
         let mut children: Vec<Box<dyn InternalIterator>> = Vec::new();
         let mut deleted = DeletedRanges::new(at.seqno);
+        let mut begins_active = false;
         for memtable in view.memtables(keyspace) {
+            begins_active |= view.memtable.of(keyspace).is_some_and(|active| Arc::ptr_eq(&active, &memtable));
             if memtable.has_range_deletes() {
                 deleted.add(children.len(), memtable.fragments());
             }
@@ -169,6 +177,7 @@ impl DbIter {
             range,
             at,
             operator,
+            begins_active,
             direction: Direction::Forward,
             valid: false,
             key: Vec::new(),
@@ -392,7 +401,7 @@ impl DbIter {
     fn merged_from_here(&mut self, key: &[u8]) -> Result<Bytes> {
         sometimes!("a reader merges operands");
         let deleted = if self.deleted.is_empty() { None } else { self.deleted.at(&self.state, key)? };
-        let (mut operands, mut base) = (Vec::new(), None);
+        let (mut operands, mut base, mut active) = (Vec::new(), None, 0);
         while self.inner.valid() {
             let entry = self.inner_key()?;
             if entry.user != key || deleted.as_ref().is_some_and(|deleted| deleted.seqno > entry.seqno) {
@@ -402,8 +411,12 @@ impl DbIter {
                 base = self.value_here(entry)?;
                 break;
             }
+            active += usize::from(self.begins_active && self.inner.child() == 0);
             operands.push(self.inner.value());
             self.inner.next()?;
+        }
+        if active > OPERANDS_IN_MEMORY_MAX {
+            self.view.memtable.tell_long_chain();
         }
         operands.reverse();
         self.merged(key, base, &operands)
@@ -415,11 +428,7 @@ impl DbIter {
             let expected = format!("no operands, for want of an operator, found one of {}", key.escape_ascii());
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
-        let merged = operator.merge(key, base.as_deref(), operands);
-        merged.map(Bytes::from).map_err(|cause| {
-            let (key, operands, operator) = (key.to_vec(), operands.len(), operator.name().to_string());
-            Error::MergeFailed(Arc::new(MergeFailure { key, operands, operator, cause }))
-        })
+        merged(&**operator, key, base.as_deref(), operands)
     }
 
     /// Steps on if the current entry was deleted as part of a range.

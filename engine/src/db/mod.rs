@@ -53,6 +53,7 @@ use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
 use crate::event::{Events, Health, Listener, Operation};
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
+use crate::operator::MergeOperator;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::record::Uuid;
 use crate::sync::Mutex;
@@ -241,7 +242,8 @@ impl Db {
     /// operator](crate::operator) makes of that and of all operands since, in the order in which they were written. A put, a
     /// delete or a range delete begins anew, and a value that has expired is none: the operands stay, which never expire.
     ///
-    /// Flushes and compactions merge operands where no snapshot lies between; until then a read costs a look at each of them.
+    /// Flushes and compactions merge operands where no snapshot lies between; until then a read costs a look at each of them. Where a
+    /// read meets more than a thousand in memory, the next writer has them flushed.
     ///
     /// [`Error::InvalidArgument`] where the keyspace has no merge operator: see [`Options::merge_operator`]. What the operator
     /// cannot merge, reads of the key are told of with [`Error::MergeFailed`].
@@ -580,6 +582,12 @@ impl Db {
     pub fn keyspace_options(&self, keyspace: &Keyspace) -> Result<KeyspaceOptions> {
         let view = self.state.view.load();
         view.keyspace(keyspace.id()).map(|entry| entry.own.clone()).map_err(|_| keyspace.missing())
+    }
+
+    /// The [merge operator](crate::operator) of a keyspace, if it has one.
+    pub fn merge_operator(&self, keyspace: &Keyspace) -> Result<Option<Arc<dyn MergeOperator>>> {
+        let view = self.state.view.load();
+        view.keyspace(keyspace.id()).map(|entry| entry.options.operator().cloned()).map_err(|_| keyspace.missing())
     }
 
     /// Gives a keyspace other options in place of all that it had, for what is written from now on. Durable when it returns; after

@@ -24,6 +24,8 @@ pub struct Generation {
     bytes: AtomicU64,
     /// Whether one has as many range deletes as it may.
     has_too_many_ranges: AtomicBool,
+    /// Whether a reader has met a key with more operands than it should look at one by one.
+    has_long_chain: AtomicBool,
 }
 
 impl fmt::Debug for Generation {
@@ -46,6 +48,7 @@ impl Generation {
             others: ArcSwap::default(),
             bytes: AtomicU64::new(0),
             has_too_many_ranges: AtomicBool::new(false),
+            has_long_chain: AtomicBool::new(false),
         }
     }
 
@@ -124,10 +127,16 @@ impl Generation {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether it has taken as much as it should: so many bytes, or in one keyspace so many range deletes over each other that
-    /// one more would cost too much.
+    /// A reader has met a key with more operands than it should look at one by one: a flush makes them fewer.
+    pub fn tell_long_chain(&self) {
+        self.has_long_chain.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has taken as much as it should: so many bytes, or in one keyspace so many range deletes over each other, or for
+    /// one key so many operands, that one more would cost too much.
     pub fn is_full(&self, bytes_max: u64) -> bool {
-        self.bytes() >= bytes_max || self.has_too_many_ranges.load(Ordering::Relaxed)
+        let costs_too_much = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.bytes() >= bytes_max || costs_too_much(&self.has_too_many_ranges) || costs_too_much(&self.has_long_chain)
     }
 
     /// Entries of all, range deletes not among them.

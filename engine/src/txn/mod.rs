@@ -16,11 +16,12 @@ mod writes;
 
 use crate::batch::{Expiry, WriteBatch};
 use crate::db::{Db, Keyspace, Range, ReadSet, Snapshot, WriteOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{KeyspaceId, SeqNo};
+use crate::operator;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use writes::{Writes, Written};
+use writes::{Seen, Writes, Written};
 
 /// What a transaction is protected from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,13 +125,20 @@ impl<'a> Transaction<'a> {
     /// # Ok::<(), strata::error::Error>(())
     /// ```
     pub fn get_in(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(written) = self.own.get(&keyspace.id()).and_then(|own| own.get(key, self.snapshot.time_ms())) {
-            return Ok(written);
-        }
+        let own = self.own.get(&keyspace.id()).and_then(|own| own.get(key, self.snapshot.time_ms()));
+        let operands = match own {
+            None => Vec::new(),
+            Some(Seen::Value(written)) => return Ok(written),
+            Some(Seen::Operands(Some(before), operands)) => {
+                return merged_in(self.db, keyspace, key, before, &operands).map(Some);
+            }
+            Some(Seen::Operands(None, operands)) => operands,
+        };
         if self.isolation == Isolation::Serializable {
             self.reads.add_key_in(keyspace, key);
         }
-        self.db.get_in_at(keyspace, &self.snapshot, key)
+        let found = self.db.get_in_at(keyspace, &self.snapshot, key)?;
+        if operands.is_empty() { Ok(found) } else { merged_in(self.db, keyspace, key, found, &operands).map(Some) }
     }
 
     /// The values of many keys, in the order in which they are given: see [`Db::multi_get`].
@@ -154,18 +162,24 @@ impl<'a> Transaction<'a> {
     pub fn multi_get_in<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         let now_ms = self.snapshot.time_ms();
         let own = self.own.get(&keyspace.id());
-        let written = |key: &K| own.and_then(|own| own.get(key.as_ref(), now_ms));
-        let mut values: Vec<Option<Option<Bytes>>> = keys.iter().map(written).collect();
-        let below = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
+        let seen = keys.iter().map(|key| own.and_then(|own| own.get(key.as_ref(), now_ms)));
+        let seen: Vec<Option<Seen>> = seen.collect();
+        let rests_on_below = |seen: &Option<Seen>| matches!(seen, None | Some(Seen::Operands(None, _)));
+        let below = keys.iter().zip(&seen).filter(|(_, seen)| rests_on_below(seen));
         let below: Vec<&[u8]> = below.map(|(key, _)| key.as_ref()).collect();
         if self.isolation == Isolation::Serializable {
             below.iter().for_each(|key| self.reads.add_key_in(keyspace, key));
         }
-        let found = self.db.multi_get_in_at(keyspace, &self.snapshot, &below)?;
-        for (value, found) in values.iter_mut().filter(|value| value.is_none()).zip(found) {
-            *value = Some(found);
-        }
-        Ok(values.into_iter().map(Option::flatten).collect())
+        let mut found = self.db.multi_get_in_at(keyspace, &self.snapshot, &below)?.into_iter();
+        let mut next = || found.next().expect("as many were found as were asked for");
+        let read = |(key, seen): (&K, Option<Seen>)| match seen {
+            None => Ok(next()),
+            Some(Seen::Value(written)) => Ok(written),
+            Some(Seen::Operands(before, operands)) => {
+                merged_in(self.db, keyspace, key.as_ref(), before.unwrap_or_else(&mut next), &operands).map(Some)
+            }
+        };
+        keys.iter().zip(seen).map(read).collect()
     }
 
     /// The first `limit` entries of `range` in key order, the transaction's own writes among them. What it rests on ends with
@@ -178,7 +192,8 @@ impl<'a> Transaction<'a> {
     pub fn scan_in(&mut self, keyspace: &Keyspace, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
         let below = self.db.iter_in_at(keyspace, &self.snapshot, range.clone())?;
         let own = self.own.entry(keyspace.id()).or_default();
-        let entries = scan::merged(below, (own, self.snapshot.time_ms()), &range, limit)?;
+        let merge = |key: &[u8], base, operands: &[Bytes]| merged_in(self.db, keyspace, key, base, operands);
+        let entries = scan::merged(below, (own, self.snapshot.time_ms()), &range, limit, merge)?;
         if self.isolation == Isolation::Serializable && limit > 0 {
             let walked = match entries.last() {
                 Some((last, _)) if entries.len() == limit => range.up_to(last),
@@ -208,6 +223,36 @@ impl<'a> Transaction<'a> {
     /// The same for a keyspace.
     pub fn put_expiring_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8], expiry: impl Into<Expiry>) {
         self.write(keyspace.id(), key, Written::Expiring(Bytes::copy_from_slice(value), expiry.into()));
+    }
+
+    /// Merges an operand upon what `key` has when the transaction commits: see [`Db::merge`]. That is what others have made of it
+    /// by then, so without a look at the key it is no conflict that they have; under [`Isolation::Snapshot`] it is.
+    ///
+    /// ```
+    /// # use strata::db::Db;
+    /// # use strata::env::Env;
+    /// # use strata::options::Options;
+    /// # use strata::txn::{Isolation, Transaction};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("store");
+    /// let options = Options { merge_operator: Some("strata.add".into()), ..Options::default() };
+    /// let db = Db::open_with(&Env::os(), &path, options)?;
+    /// let mut txn = Transaction::begin(&db, Isolation::Serializable);
+    /// txn.put(b"job/7", b"done");
+    /// txn.merge(b"jobs done", &1i64.to_le_bytes());
+    /// db.merge(b"jobs done", &1i64.to_le_bytes())?;
+    /// txn.commit(Default::default())?;
+    /// assert_eq!(db.get(b"jobs done")?.as_deref(), Some(&2i64.to_le_bytes()[..]));
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn merge(&mut self, key: &[u8], operand: &[u8]) {
+        self.merge_in(&self.default.clone(), key, operand);
+    }
+
+    /// The same for a keyspace.
+    pub fn merge_in(&mut self, keyspace: &Keyspace, key: &[u8], operand: &[u8]) {
+        let written = self.own.entry(keyspace.id()).or_default().with_operand(key, operand);
+        self.write(keyspace.id(), key, written);
     }
 
     /// Makes `key` absent when the transaction commits.
@@ -287,7 +332,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes everything as one batch, as durable as `options` say, and returns the sequence number of its first entry: keyspace
-    /// by keyspace, range deletes as they were written, and then keys in order, one number each. A transaction without writes commits at its
+    /// by keyspace, range deletes as they were written, and then keys in order, one number each, and one for each operand. A transaction without writes commits at its
     /// snapshot and touches nothing.
     ///
     /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
@@ -319,6 +364,15 @@ impl<'a> Transaction<'a> {
         }
         self.db.write_unless_changed(batch, self.reads, &self.snapshot, options)
     }
+}
+
+/// What operands that a transaction wrote make of a value.
+fn merged_in(db: &Db, keyspace: &Keyspace, key: &[u8], base: Option<Bytes>, operands: &[Bytes]) -> Result<Bytes> {
+    let Some(operator) = db.merge_operator(keyspace)? else {
+        let what = format!("keyspace {:?} has no merge operator, and takes no operands", keyspace.name());
+        return Err(Error::InvalidArgument(what));
+    };
+    operator::merged(&*operator, key, base.as_deref(), operands)
 }
 
 /// Runs `body` in a transaction and commits it, with the store's durability; begins anew after a conflict, `attempts` times in

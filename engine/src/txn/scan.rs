@@ -1,17 +1,18 @@
 //! What a transaction sees of a range: the snapshot, with its own writes laid over it.
 
-use super::writes::Writes;
+use super::writes::{Seen, Writes};
 use crate::db::{DbIter, Range};
 use crate::error::Result;
 use bytes::Bytes;
 
 /// The first `limit` entries of the range, in key order: those of `below`, a cursor over the snapshot, and what was written to the
-/// same keyspace, as it is read at a time.
+/// same keyspace, as it is read at a time. `merge` says what operands make of a value.
 pub(super) fn merged(
     mut below: DbIter,
     (writes, now_ms): (&Writes, u64),
     range: &Range,
     limit: usize,
+    merge: impl Fn(&[u8], Option<Bytes>, &[Bytes]) -> Result<Bytes>,
 ) -> Result<Vec<(Vec<u8>, Bytes)>> {
     let mut entries = Vec::new();
     below.seek_to_first()?;
@@ -30,12 +31,16 @@ pub(super) fn merged(
             continue;
         }
         let (key, written) = above.next().expect("peeked at");
+        let mut found = None;
         if below.valid() && below.key() == key.as_slice() {
+            found = Some(below.value().clone());
             below.next()?;
         }
-        if let Some(value) = written.value(now_ms) {
-            entries.push((key.clone(), value.clone()));
-        }
+        let value = match written.seen(now_ms) {
+            Seen::Value(value) => value,
+            Seen::Operands(before, operands) => Some(merge(key, before.unwrap_or(found), &operands)?),
+        };
+        entries.extend(value.map(|value| (key.clone(), value)));
     }
     below.status()?;
     Ok(entries)
