@@ -2,7 +2,7 @@
 //!
 //! They are optimistic: nothing is locked, a transaction reads from a snapshot and keeps its writes to itself, and when it
 //! commits, the store looks whether anybody has written meanwhile what the transaction rests on ([`Isolation`]). If so,
-//! nothing is done and [`Error::Conflict`](crate::error::Error::Conflict) says which key it was; begin anew, or let
+//! nothing is done and [`Error::Conflict`] says which key it was; begin anew, or let
 //! [`transact`] do it. Right where conflicts are rare; where many writers fight over one key, most of the work is thrown
 //! away.
 //!
@@ -40,7 +40,7 @@ pub enum Isolation {
 ///
 /// The methods that end with `in` are for a keyspace, the others for the default one. Where a keyspace that it read from is dropped
 /// before it commits, that is a conflict; where one that it writes to is, that is
-/// [`Error::NoSuchKeyspace`](crate::error::Error::NoSuchKeyspace), and nothing was done.
+/// [`Error::NoSuchKeyspace`], and nothing was done.
 ///
 /// Keeps its writes in memory until it commits, where they become one [`WriteBatch`] and have its limits; holds a
 /// [`Snapshot`], so do not keep it for long.
@@ -335,7 +335,7 @@ impl<'a> Transaction<'a> {
     /// by keyspace, range deletes as they were written, and then keys in order, one number each, and one for each operand. A transaction without writes commits at its
     /// snapshot and touches nothing.
     ///
-    /// [`Error::Conflict`](crate::error::Error::Conflict) means that nothing was done and another try may succeed. Any other
+    /// [`Error::Conflict`] means that nothing was done and another try may succeed. Any other
     /// error is one of [`Db::write`], and leaves the outcome as unknown as there.
     pub fn commit(self, options: WriteOptions) -> Result<SeqNo> {
         self.commit_as(&mut WriteBatch::new(), options)
