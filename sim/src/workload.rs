@@ -145,9 +145,10 @@ impl Mix {
         let merges = named(OpKind::Merge).is_some();
         let makes_sense = |op: &OpKind| match op {
             OpKind::DropKeyspace => keyspaces > 1,
-            // See `check_merging`.
+            // See `check_merging` for these two, and `check_options`.
             OpKind::Merge => merges,
             OpKind::PutExpiring | OpKind::Hurry => !merges,
+            OpKind::Look => hides_a_log(scenario).is_none(),
             _ => true,
         };
         for op in usual.into_iter().chain(special).filter(makes_sense) {
@@ -302,6 +303,11 @@ pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), St
     if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
         check_merging(scenario)?;
     }
+    if let Some(rule) = hides_a_log(scenario)
+        && scenario.workload.iter().any(|work| work.op == OpKind::Look)
+    {
+        return Err(format!("looks are for scenarios in which logs stay whole, and {} strikes", rule.kind().name()));
+    }
     let names = kind.option_names();
     for (name, value) in &scenario.options {
         if !names.contains(name) {
@@ -324,6 +330,23 @@ pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// What may damage the end of a log under an open store, if there is such a thing. Whoever looks from outside cannot tell that
+/// from an end that is being written, and shows what comes before it: the oracle would not know of which damage it is.
+fn hides_a_log(scenario: &Scenario) -> Option<&FaultRule> {
+    scenario.faults.iter().find(|rule| {
+        matches!(
+            rule.kind(),
+            FaultKind::FsyncError
+                | FaultKind::FsyncLoss
+                | FaultKind::BitFlip
+                | FaultKind::ZeroWrite
+                | FaultKind::StaleRead
+                | FaultKind::MisdirectedRead
+                | FaultKind::MisdirectedWrite
+        )
+    })
 }
 
 /// Refuses operands where the oracle could not say what they make of a key: it knows them where no write fails, so that each is

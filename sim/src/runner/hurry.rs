@@ -32,15 +32,15 @@ impl Run {
         let (begun, slow_before) = (self.world.now(), slow());
         let commit = store.write_hurried(&write, sync, within);
         if !self.crashed() {
-            let took = (self.world.now() - begun).saturating_sub(slow() - slow_before);
-            self.judge(judge_patience(&commit, within, took))?;
+            let took = self.world.now() - begun;
+            self.judge(judge_patience(&commit, within, took, slow() - slow_before))?;
         }
         self.conclude(ticket, commit, 1, sync, label).map(|_| ())
     }
 }
 
-/// Whether a write was given up as it was asked for, after it took so long.
-fn judge_patience(commit: &Commit, within: Option<Duration>, took: Duration) -> Result<(), Finding> {
+/// Whether a write was given up as it was asked for, after it took so long, of which so much may be the disk's.
+fn judge_patience(commit: &Commit, within: Option<Duration>, took: Duration, slow: Duration) -> Result<(), Finding> {
     let wrong = |check, symptom: String| Err(Finding::new(check, "", symptom));
     let kind = commit.result.as_ref().err().map(|failure| failure.kind);
     let given_up = matches!(kind, Some(FailureKind::Stalled | FailureKind::TimedOut));
@@ -62,7 +62,7 @@ fn judge_patience(commit: &Commit, within: Option<Duration>, took: Duration) -> 
     if given_up && let Some(seq) = commit.seq {
         return wrong("given-up-in-the-log", format!("a write that was given up has sequence number {seq}"));
     }
-    let limit = within.unwrap_or_default() + LATE_MAX;
+    let limit = within.unwrap_or_default() + slow + LATE_MAX;
     if took > limit {
         return wrong("waited-too-long", format!("a write that was to wait for {within:?} at most took {took:?}"));
     }
@@ -92,8 +92,10 @@ mod tests {
             (Some(4), None, TIME, 9_000, "waited-too-long"),
             (Some(4), None, None, 9_000, "waited-too-long"),
         ];
+        let slow = |ms| judge_patience(&commit(Some(4), None), TIME, Duration::from_secs(9), Duration::from_millis(ms));
+        assert!(slow(8_000).is_ok() && slow(7_900).is_err());
         for (seq, kind, within, took_ms, expected) in cases {
-            let judged = judge_patience(&commit(seq, kind), within, Duration::from_millis(took_ms));
+            let judged = judge_patience(&commit(seq, kind), within, Duration::from_millis(took_ms), Duration::ZERO);
             let found = judged.err().map_or("".to_string(), |finding| finding.fingerprint().to_string());
             assert!(found.starts_with(expected) && found.is_empty() == expected.is_empty(), "{expected}: {found}");
         }
