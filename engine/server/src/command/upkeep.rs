@@ -107,6 +107,7 @@ fn stats_json(stats: &Stats) -> Value {
         "groups": stats.groups,
         "writes": stats.writes,
         "stalls": stats.stalls,
+        "multi_get_keys": stats.multi_get_keys,
         "levels": levels.collect::<Vec<Value>>(),
         "operations": operations.collect::<Vec<Value>>(),
         "hot_keys": hot.collect::<Vec<Value>>(),
