@@ -192,13 +192,13 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
         }
     }
     let mut options = kind.default_options();
-    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
-        options.extend(kind.merging_options().unwrap_or_default());
-    }
     options.extend(drawn);
     // Half of what a scenario says can contradict the defaults; then none of it counts.
     if is_wild && kind.check_options(&options).is_err() {
         options = kind.default_options();
+    }
+    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
+        options.extend(kind.merging_options().unwrap_or_default());
     }
     // A site of its own, which is not asked where there is one keyspace: other scenarios are what they were.
     let site = decisions.site("plan.keyspaces");

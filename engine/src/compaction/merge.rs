@@ -8,9 +8,9 @@
 //! D3. A version is dropped when a newer range delete of the merge holds its key in the same stripe.
 //! D4. Of the range deletes of a fragment the newest of each stripe stays, and that of the oldest stripe goes, too, where
 //!     nothing older of its keys lies below.
+//! D5. A value that has expired for everybody who can see it is a tombstone: it hides what is older, and goes as one.
 //! D6. An operand hides nothing: what is below it in its stripe is what it is merged upon, so the first entry there that is no
 //!     operand is not dropped but said to be that. See [`super::fold`], which does the merging.
-//! D5. A value that has expired for everybody who can see it is a tombstone: it hides what is older, and goes as one.
 //!
 //! The snapshots must have been listed after the inputs were fixed: see [`super::readers`].
 
