@@ -18,7 +18,7 @@
 //! A module names only modules on lower floors; `tests/layers.rs` keeps it so.
 //!
 //! ```text
-//! on top     txn  backup
+//! on top     txn  backup  salvage
 //! database   db
 //! reshaping  compaction
 //! alive      manifest
@@ -56,6 +56,7 @@ pub mod memtable;
 pub mod operator;
 pub mod options;
 pub mod record;
+pub mod salvage;
 pub mod sst;
 pub mod sync;
 pub mod txn;

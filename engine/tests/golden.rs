@@ -1,18 +1,19 @@
-//! Stores written by earlier versions open, and hold what they held: one golden store for each format version, in
-//! `corpus/format/`.
+//! Stores written by earlier versions open, and hold what they held: golden stores of each format version, in `corpus/format/`.
+//! Those of version 1 are one from its first days and one with every kind of entry that it came to have.
 //!
 //! A golden store is written once, when its format version is new, and never again. `GOLDEN_WRITE=1 cargo test --test golden`
-//! writes the one of the current version where there is none yet.
+//! writes those of the current version that are missing.
 
 #![expect(clippy::disallowed_methods, reason = "these tests stand outside the engine and copy its files from there")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use strata::batch::WriteBatch;
-use strata::db::{Db, Range, WriteOptions};
+use strata::batch::{Expiry, WriteBatch};
+use strata::db::{Db, Keyspace, Range, WriteOptions};
 use strata::env::Env;
-use strata::options::{Compression, Options};
+use strata::operator::{Append, MergeOperator};
+use strata::options::{Compression, KeyspaceOptions, Options};
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -30,6 +31,7 @@ fn options() -> Options {
         l0_compaction_trigger: 2,
         compression: vec![Compression::None, Compression::Lz4, Compression::Deflate],
         block_bytes: 512,
+        space_reserve_bytes: 0,
         ..Options::default()
     }
 }
@@ -70,6 +72,70 @@ fn write_version_1(db: &Db) -> Content {
     content
 }
 
+/// What the second golden store of version 1 holds: keyspaces with options of their own, one of them dropped, values with expiries
+/// near and far, deleted ranges and operands, each of them in tables and in a log that was not flushed. By keyspace.
+fn write_all_kinds(db: &Db) -> BTreeMap<String, Content> {
+    const FAR_MS: u64 = 32_503_680_000_000;
+    let create = |name: &str, own| db.create_keyspace(name, own).expect("a keyspace");
+    let counters = create("counters", KeyspaceOptions { merge_operator: Some(Append.name().into()), ..own_options() });
+    let gone = create("gone", KeyspaceOptions::default());
+    let sessions = create("sessions", KeyspaceOptions { default_ttl_ms: Some(FAR_MS), ..own_options() });
+    let mut contents: BTreeMap<String, Content> = BTreeMap::new();
+    for round in ["tables", "tables again", "log"] {
+        let mut batch = WriteBatch::new();
+        for index in 0..60u32 {
+            let key = format!("{index:03}").into_bytes();
+            batch.put(&key, format!("{round} {index}").as_bytes());
+            batch.put_in(&gone, &key, b"of no use");
+            batch.put_in(&sessions, &key, format!("session {round} {index}").as_bytes());
+            batch.merge_in(&counters, &key, format!("{round};").as_bytes());
+        }
+        batch.put_expiring(b"010", b"long over", Expiry::At(1));
+        batch.put_expiring(b"011", b"not for long", Expiry::At(FAR_MS));
+        batch.delete_range(b"020", b"030");
+        batch.put(b"025", b"put behind the range");
+        batch.delete_range_in(&counters, b"040", b"050");
+        batch.delete_in(&counters, b"007");
+        batch.merge_in(&counters, b"007", b"anew");
+        db.write(&mut batch, WriteOptions::default()).expect("a batch");
+        match round {
+            "tables" => db.compact_range(None, None).expect("a compaction"),
+            "tables again" => db.flush().expect("a flush"),
+            _ => {}
+        }
+    }
+    db.drop_keyspace(&gone).expect("a drop");
+
+    let own = contents.entry("default".into()).or_default();
+    for index in 0..60u32 {
+        let value = match index {
+            10 | 20..25 | 26..30 => continue,
+            11 => "not for long".into(),
+            25 => "put behind the range".into(),
+            index => format!("log {index}"),
+        };
+        own.insert(format!("{index:03}").into_bytes(), value.into_bytes());
+    }
+    let own = contents.entry("counters".into()).or_default();
+    for index in (0..60u32).filter(|index| !(40..50).contains(index)) {
+        let value = if index == 7 { "anew" } else { "tables;tables again;log;" };
+        own.insert(format!("{index:03}").into_bytes(), value.as_bytes().to_vec());
+    }
+    let own = contents.entry("sessions".into()).or_default();
+    for index in 0..60u32 {
+        own.insert(format!("{index:03}").into_bytes(), format!("session log {index}").into_bytes());
+    }
+    contents
+}
+
+fn own_options() -> KeyspaceOptions {
+    KeyspaceOptions {
+        block_bytes: Some(256),
+        compression: Some(vec![Compression::Deflate]),
+        ..KeyspaceOptions::default()
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("the golden store") {
@@ -81,6 +147,50 @@ fn copy(from: &Path, to: &Path) {
 fn content_of(db: &Db) -> Content {
     let entries = db.iter(Range::all()).expect("an iterator").into_forward();
     entries.map(|entry| entry.expect("an entry")).map(|(key, value)| (key, value.to_vec())).collect()
+}
+
+fn contents_of(db: &Db) -> BTreeMap<String, Content> {
+    let content = |keyspace: &Keyspace| -> Content {
+        let entries = db.iter_in(keyspace, Range::all()).expect("an iterator").into_forward();
+        entries.map(|entry| entry.expect("an entry")).map(|(key, value)| (key, value.to_vec())).collect()
+    };
+    db.keyspaces().iter().map(|keyspace| (keyspace.name().to_string(), content(keyspace))).collect()
+}
+
+#[test]
+fn the_golden_store_with_all_kinds_of_entries_opens_and_holds_what_it_held() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let fresh = Db::open_with(&Env::os(), &scratch.path().join("fresh"), options()).expect("a new store");
+    let expected = write_all_kinds(&fresh);
+    assert!(contents_of(&fresh) == expected, "a store of today holds what was written");
+    fresh.close().expect("a close");
+
+    let golden = corpus().join("v1-all-kinds");
+    if !golden.exists() && std::env::var_os("GOLDEN_WRITE").is_some() {
+        copy(&scratch.path().join("fresh"), &golden);
+    }
+    let copied = scratch.path().join("copied");
+    copy(&golden, &copied);
+    let reader = Db::open_read_only(&copied).expect("it can be looked at");
+    assert_eq!(reader.get(b"025").expect("a get").as_deref(), Some(&b"put behind the range"[..]));
+    drop(reader);
+    let db = Db::open_with(&Env::os(), &copied, options()).expect("the golden store opens");
+    assert!(contents_of(&db) == expected, "the golden store holds other things than it held");
+    db.check().expect("the golden store is sound");
+    let counters = db.keyspace("counters").expect("it is there");
+    assert_eq!(db.keyspace_options(&counters).expect("its options").block_bytes, Some(256));
+
+    db.merge_in(&counters, b"000", b"today").expect("an operand");
+    for keyspace in db.keyspaces() {
+        db.compact_range_in(&keyspace, None, None).expect("a compaction");
+    }
+    db.close().expect("a close");
+    drop(db);
+    let db = Db::open_with(&Env::os(), &copied, options()).expect("it opens again");
+    let mut expected = expected;
+    expected.get_mut("counters").and_then(|own| own.get_mut(&b"000"[..])).expect("a value").extend(b"today");
+    assert!(contents_of(&db) == expected, "after a compaction of all");
+    db.check().expect("it is still sound");
 }
 
 #[test]

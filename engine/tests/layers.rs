@@ -45,7 +45,7 @@ const FLOORS: &[&[&str]] = &[
     &["manifest"],
     &["compaction"],
     &["db"],
-    &["txn", "backup"],
+    &["txn", "backup", "salvage"],
 ];
 
 /// The files that may say `unsafe`, each with a `// SAFETY:` at every block. The engine has none.

@@ -25,7 +25,7 @@ use strata::iter::InternalIterator;
 use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end};
 use strata::manifest::{TableMeta, Version};
 use strata::options::{Compression, Options};
-use strata::sst::{FORMAT_VERSION, Properties, Table, TableCache, TableOptions, TableWriter};
+use strata::sst::{FORMAT_VERSION, Properties, Remains, Table, TableCache, TableOptions, TableWriter};
 
 const NUMBER: u64 = 12;
 const TRAILER_LEN: usize = 5;
@@ -92,10 +92,23 @@ fn walk(
     (entries, result)
 }
 
+/// What a salvage finds of a table that may be anything, and how many parts it lost.
+fn remains(file: Vec<u8>) -> (Vec<Entry>, usize) {
+    let bytes = file.len() as u64;
+    let env = Memory::with_file(&path(), file);
+    let file = env.open(&path(), OpenMode::Read).expect("it is there");
+    let mut remains = Remains::open(file, NUMBER, bytes, (None, None));
+    let entries: Vec<Entry> = std::iter::from_fn(|| remains.next_block()).flatten().collect();
+    assert!(entries.is_sorted_by(|a, b| compare(&a.0, &b.0).is_lt()), "keys ascend");
+    remains.lost().iter().for_each(|part| assert_says_what_is_wrong(&part.cause));
+    (entries, remains.lost().len())
+}
+
 /// Reads a table in every way. It may be nonsense behind right checksums, where only the manners are checked; where
 /// `verify` finds nothing wrong, all ways must agree.
 fn read_everything(file: Vec<u8>) {
     compact(file.clone());
+    let (left, lost) = remains(file.clone());
     let table = match open(file) {
         Ok(table) => table,
         Err(error) => return assert_says_what_is_wrong(&error),
@@ -120,6 +133,7 @@ fn read_everything(file: Vec<u8>) {
     all.expect("a table that verifies can be read forward");
     back.expect("a table that verifies can be read backward");
     assert_eq!(ahead, forward, "with and without the cache");
+    assert_eq!((left.as_slice(), lost), (forward.as_slice(), 0), "all is left of a whole table");
     backward.reverse();
     assert_eq!(backward, forward, "forward and backward");
     assert_eq!(summary.entries, forward.len() as u64);

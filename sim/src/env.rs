@@ -28,16 +28,17 @@ pub(crate) fn park_in(world: &World) {
 /// What Strata needs, on this world.
 pub fn strata_env(world: &World) -> Env {
     park_in(world);
-    machine(Machine { world: world.clone(), crimes: None })
+    machine(Machine { world: world.clone(), guarded: None })
 }
 
 /// What one did who was to change nothing.
 pub(crate) type Crimes = Arc<parking_lot::Mutex<Vec<String>>>;
 
-/// The same for one who is only to read: whatever could change the disk, or take a lock, is refused and noted in `crimes`.
-pub(crate) fn strata_env_to_read(world: &World, crimes: &Crimes) -> Env {
+/// The same for one who is only to read what lies in `dir`: whatever could change it, or take a lock in it, is refused and noted in
+/// `crimes`.
+pub(crate) fn strata_env_to_read(world: &World, dir: &'static str, crimes: &Crimes) -> Env {
     park_in(world);
-    machine(Machine { world: world.clone(), crimes: Some(crimes.clone()) })
+    machine(Machine { world: world.clone(), guarded: Some((dir, crimes.clone())) })
 }
 
 fn machine(machine: Machine) -> Env {
@@ -48,13 +49,13 @@ fn machine(machine: Machine) -> Env {
 /// One world under all of Strata's traits.
 struct Machine {
     world: World,
-    /// Where they are noted, if changes are refused.
-    crimes: Option<Crimes>,
+    /// The directory that must not be changed, and where it is noted that somebody tried to.
+    guarded: Option<(&'static str, Crimes)>,
 }
 
 impl Machine {
     fn may_change(&self, what: &str, path: &Path) -> io::Result<()> {
-        let Some(crimes) = &self.crimes else { return Ok(()) };
+        let Some((_, crimes)) = self.guarded.as_ref().filter(|(dir, _)| path.starts_with(dir)) else { return Ok(()) };
         crimes.lock().push(format!("{what} {}", path.display()));
         Err(io::ErrorKind::PermissionDenied.into())
     }

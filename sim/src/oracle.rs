@@ -1858,6 +1858,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 mod history;
+mod salvaged;
 #[cfg(test)]
 mod tests;
 mod time;

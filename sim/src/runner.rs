@@ -12,6 +12,7 @@
 
 mod hurry;
 mod looks;
+mod salvage;
 mod transaction;
 
 use crate::answers::{Answers, Difference};
@@ -385,6 +386,8 @@ struct Court {
     /// The newest write of this life that the store is to sync by itself.
     periodic: Option<SyncTicket>,
     copies: Vec<StoreCopy>,
+    /// What the store showed when it was opened last, where that may have to be salvaged.
+    seen: Option<Observed>,
     /// How often each client has begun a backup.
     backups_tried: BTreeMap<u32, u64>,
     /// How often a power cut has lost what a disk that lied had promised, and so perhaps the whole store.
@@ -433,6 +436,7 @@ impl Run {
             crashes_in_a_row: 0,
             periodic: None,
             copies: Vec::new(),
+            seen: None,
             backups_tried: BTreeMap::new(),
             stores_lost: 0,
         };
@@ -655,6 +659,7 @@ impl Run {
                     self.accept(&failure, "open")?;
                     if self.with_circumstances(|circumstances| circumstances.explain_for_good(&failure, true)) {
                         self.court.lock().damage_reported = true;
+                        self.salvage(None)?;
                         return Ok(None);
                     }
                     if !faults {
@@ -688,6 +693,9 @@ impl Run {
             Verified::Damaged => {
                 self.court.lock().damage_reported = true;
                 let _ = store.close();
+                drop(store);
+                let seen = self.court.lock().seen.take();
+                self.salvage(seen)?;
                 Ok(None)
             }
             Verified::Whole => {
@@ -811,6 +819,9 @@ impl Run {
         }
         if restart != Restart::Close {
             self.look_at_copies()?;
+        }
+        if self.plan.checks(Check::Salvage) {
+            self.court.lock().seen = Some(observed.clone());
         }
         if !observed.unreadable.is_empty() {
             return Ok(Verified::Damaged);

@@ -96,10 +96,13 @@ pub enum Check {
     Idempotence,
     /// The durability sanitizer: nothing is done before what it rests on is durable, whether a crash shows it or not.
     Barriers,
+    /// A store that reports damage is salvaged, and what comes of that holds what was still to be read. Only of stores that
+    /// [can](crate::store::StoreKind::salvages), and where it is asked for.
+    Salvage,
 }
 
 impl Check {
-    /// All of them.
+    /// All that need not be asked for.
     pub const ALL: [Check; 5] =
         [Check::Oracle, Check::Invariants, Check::Liveness, Check::Idempotence, Check::Barriers];
 }

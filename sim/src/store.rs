@@ -449,6 +449,17 @@ pub trait StoreKind: Send + Sync {
         Err(Failure::not_offered("backups"))
     }
 
+    /// Whether it offers [`StoreKind::salvage`].
+    fn salvages(&self) -> bool {
+        false
+    }
+
+    /// Makes the missing directory `target` a store of what is still whole of the damaged one in `db`, which is closed and must
+    /// stay as it is.
+    fn salvage(&self, _world: &World, _target: &str, _options: &toml::Table) -> Result<(), Failure> {
+        Err(Failure::not_offered("salvage"))
+    }
+
     /// The options that a simulation starts from: small limits, so that a few hundred operations flush and compact.
     fn default_options(&self) -> toml::Table {
         toml::Table::new()

@@ -6,7 +6,7 @@ mod protocol;
 mod readers;
 
 use crate::clock::EPOCH_MS;
-use crate::env::strata_env;
+use crate::env::{Crimes, strata_env, strata_env_to_read};
 use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
@@ -37,6 +37,7 @@ use strata::key::KEY_LEN_MAX;
 use strata::mark;
 use strata::operator::{Append, MergeOperator};
 use strata::options::{Compression, Durability, Options};
+use strata::salvage::salvage;
 use strata::txn::{Isolation, Transaction};
 
 /// The directory of the store, below the root of the world.
@@ -115,6 +116,22 @@ impl StoreKind for StrataKind {
         let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
         verified(&backups, number).map_err(failure)?;
         backups.restore(number, Path::new(target), &mut |_| ()).map(|_| ()).map_err(failure)
+    }
+
+    fn salvages(&self) -> bool {
+        true
+    }
+
+    fn salvage(&self, world: &World, target: &str, options: &toml::Table) -> Result<(), Failure> {
+        let options =
+            options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?.1;
+        let crimes = Crimes::default();
+        let env = strata_env_to_read(world, DIR, &crimes);
+        let report = salvage(&env, Path::new(DIR), Path::new(target), options, &mut |_| ());
+        readers::judge(&crimes)?;
+        let report = report.map_err(failure)?;
+        world.note(0, || format!("strata: salvaged; {report}"));
+        Ok(())
     }
 
     /// Limits so small that a few hundred writes flush several memtables, fill three levels and begin a new manifest.

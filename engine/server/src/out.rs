@@ -109,6 +109,20 @@ impl Bar {
         Bar { bar }
     }
 
+    /// The same for something of which nobody knows how much there is.
+    pub(crate) fn counting(doing: &'static str) -> Bar {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = "{prefix} {spinner} {bytes} written, {binary_bytes_per_sec}";
+        bar.set_style(ProgressStyle::with_template(style).expect("a template of indicatif"));
+        bar.set_prefix(doing);
+        Bar { bar }
+    }
+
+    /// So many bytes are done.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+
     pub(crate) fn show(&self, progress: Progress) {
         self.bar.set_length(progress.bytes_total);
         self.bar.set_position(progress.bytes_done);

@@ -225,6 +225,30 @@ fn a_store_is_looked_after() {
 }
 
 #[test]
+fn what_is_whole_of_a_damaged_store_is_salvaged_and_what_is_lost_is_told() {
+    let place = Place::new();
+    let lines: String = (0..2000).map(|index| format!("put\tkey{index:04}\tvalue{index}\n")).collect();
+    place.told_with(0, &["batch", "--create", "s"], lines.as_bytes());
+    place.told(0, &["compact", "s"]);
+    assert_eq!(place.json(0, &["salvage", "s", "whole"])[0]["keyspaces"][0]["keys"], 2000);
+    assert!(place.told(2, &["salvage", "s", "whole"]).contains("holds a store already"));
+    let table = place.path(&place.file("s", ".sst"));
+    let mut bytes = fs::read(&table).expect("a table");
+    bytes[9000] ^= 1;
+    fs::write(&table, bytes).expect("damage");
+    let told = place.told(1, &["salvage", "s", "mended"]);
+    assert!(
+        told.starts_with("a part is lost: ") && told.contains(".sst: lost ") && told.contains(", keys from \"key"),
+        "{told}"
+    );
+    let kept = place.told(0, &["scan", "mended", "--keys"]).lines().count();
+    assert!((1500..2000).contains(&kept), "{kept} keys are left");
+    assert_eq!(place.told(0, &["get", "mended", "key0000"]), "value0\n");
+    let lost = &place.json(1, &["salvage", "s", "again"])[0];
+    assert_eq!((&lost["whole"], &lost["keyspaces"][0]["keys"]), (&json!(false), &json!(kept)));
+}
+
+#[test]
 fn files_are_printed_also_while_the_store_is_open() {
     let place = Place::new();
     place.told(0, &["put", "--create", "s", "a", "1"]);

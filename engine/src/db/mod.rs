@@ -43,6 +43,7 @@ pub use keyspace::{Keyspace, KeyspaceStats};
 pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
+pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
 pub use stats::Stats;
@@ -120,15 +121,6 @@ pub struct WriteOptions {
     /// Not to wait for background work at all, nor to be slowed down for its sake: where it would be, nothing is written and the
     /// error is [`Error::Stalled`]. The log, its syncs and the writers before are still waited for.
     pub no_wait: bool,
-}
-
-/// What [`Db::multi_get`] has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MultiGet {
-    /// The newest write that it shows.
-    pub seqno: SeqNo,
-    /// The value of each key, in the order in which the keys were given.
-    pub values: Vec<Option<Bytes>>,
 }
 
 impl Db {

@@ -17,6 +17,15 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What [`Db::multi_get`](crate::db::Db::multi_get) has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiGet {
+    /// The newest write that it shows.
+    pub seqno: SeqNo,
+    /// The value of each key, in the order in which the keys were given.
+    pub values: Vec<Option<Bytes>>,
+}
+
 /// A value up to this length that was looked up together with others is copied, so that an answer of many small values takes the
 /// memory of these, and not of all the blocks that they lie in. A longer one is shared, as that of a single get.
 const COPIED_BYTES_MAX: usize = 512;

@@ -21,11 +21,10 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::readers::Reader;
-use crate::db::MultiGet;
 use crate::db::check::{self, CheckReport};
 use crate::db::iter::{DbIter, Range};
 use crate::db::keyspace::{self, Keyspace, KeyspaceStats};
-use crate::db::read;
+use crate::db::read::{self, MultiGet};
 use crate::db::recovery;
 use crate::db::reserve::Reserve;
 use crate::db::state::{Frozen, Opened, State};
@@ -75,8 +74,14 @@ impl ReadOnlyDb {
     pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<ReadOnlyDb> {
         options.validate()?;
         // However many levels the store has, and whatever the caller would have a new one be.
-        let options =
-            Options { levels: LEVELS_MAX, create_if_missing: false, space_reserve_bytes: 0, hot_keys: 0, ..options };
+        let options = Options {
+            levels: LEVELS_MAX,
+            create_if_missing: false,
+            error_if_exists: false,
+            space_reserve_bytes: 0,
+            hot_keys: 0,
+            ..options
+        };
         let state = look(env, path, &options, None)?;
         Ok(ReadOnlyDb {
             env: env.clone(),

@@ -15,5 +15,5 @@ mod entries;
 mod generation;
 mod skiplist;
 
-pub use entries::Memtable;
+pub use entries::{Memtable, MemtableIter};
 pub use generation::Generation;

@@ -103,11 +103,16 @@ pub(crate) fn compression_from(number: u8) -> Option<Compression> {
 }
 
 fn block_checksum(stored: &[u8], compression: u8, number: u64, offset: u64) -> u32 {
+    block_checksum_behind(Checksum::new().update(stored), compression, number, offset)
+}
+
+/// The checksum of a block whose bytes have been added already.
+pub(super) fn block_checksum_behind(stored: &Checksum, compression: u8, number: u64, offset: u64) -> u32 {
     let mut context = [0; 17];
     context[0] = compression;
     context[1..9].copy_from_slice(&number.to_le_bytes());
     context[9..].copy_from_slice(&offset.to_le_bytes());
-    Checksum::new().update(stored).update(&context).masked()
+    stored.clone().update(&context).masked()
 }
 
 /// Compresses blocks of one table, and keeps what can be used again from one to the next.

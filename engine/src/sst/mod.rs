@@ -9,6 +9,7 @@
 //! | `writer`      | [`TableWriter`]                                                     |
 //! | `reader`      | [`Table`]                                                           |
 //! | `iter`        | [`TableIter`]                                                       |
+//! | `remains`     | what is left of a table that is damaged                              |
 //! | `table_cache` | [`TableCache`]                                                      |
 
 mod block;
@@ -17,6 +18,7 @@ mod format;
 mod index;
 mod iter;
 mod reader;
+mod remains;
 mod table_cache;
 mod writer;
 
@@ -27,5 +29,6 @@ pub use format::{FORMAT_VERSION, Properties};
 pub(crate) use format::{compression_from, compression_number};
 pub use iter::TableIter;
 pub use reader::{LastBlock, Table};
+pub use remains::{Bounds, Entry, LostPart, Remains};
 pub use table_cache::TableCache;
 pub use writer::{TableOptions, TableSummary, TableWriter};

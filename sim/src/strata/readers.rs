@@ -4,7 +4,7 @@
 //! theirs. And they show what they have shown until they are brought up to date, whatever becomes of the files meanwhile.
 
 use super::keyspaces::{Keyspaces, name};
-use super::{Entries, StrataStore, failure};
+use super::{DIR, Entries, StrataStore, failure};
 use crate::env::{Crimes, strata_env_to_read};
 use crate::store::{Failure, FailureKind, ScanResult};
 use crate::world::World;
@@ -50,7 +50,7 @@ impl Readers {
             before => {
                 drop(before);
                 let crimes = Crimes::default();
-                let env = strata_env_to_read(world, &crimes);
+                let env = strata_env_to_read(world, DIR, &crimes);
                 // The logs may hold more than the budget of the writer, which would be no reader's fault.
                 let options = Options { memory_bytes: 0, ..options.clone() };
                 let opened = Db::open_read_only_with(&env, dir, options);
@@ -115,7 +115,8 @@ fn other<T>(message: String) -> Result<T, Failure> {
     Err(Failure { kind: FailureKind::Other, message, file: None })
 }
 
-fn judge(crimes: &Crimes) -> Result<(), Failure> {
+/// Whether nothing was done that was not to be done.
+pub(super) fn judge(crimes: &Crimes) -> Result<(), Failure> {
     match crimes.lock().first() {
         None => Ok(()),
         Some(crime) => other(format!("one who only reads {crime}")),

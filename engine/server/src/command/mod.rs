@@ -67,6 +67,8 @@ enum Command {
     Verify(copies::VerifyArgs),
     /// Makes a store out of a backup.
     Restore(copies::RestoreArgs),
+    /// Makes a fresh store of what is still whole in a damaged one, and says what is lost. The damaged store is only read.
+    Salvage(upkeep::SalvageArgs),
     /// Removes all but the newest backups.
     Prune(copies::PruneArgs),
     /// Prints a log, table, manifest or other file of a store as text. The store may be open.
@@ -156,6 +158,7 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
         Command::Backups(args) => copies::list(args, out),
         Command::Verify(args) => copies::verify(args, out),
         Command::Restore(args) => copies::restore(args, out),
+        Command::Salvage(args) => upkeep::salvage(args, out),
         Command::Prune(args) => copies::prune(args, out),
         Command::Dump(args) => dump::dump(args, out),
         Command::Completions { shell } => {

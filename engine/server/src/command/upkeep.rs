@@ -2,12 +2,16 @@
 
 use super::{InKeyspace, Store, bytes};
 use crate::escape::escape;
-use crate::out::{Failure, Out, size};
+use crate::out::{Bar, Failure, Out, size};
 use clap::Args;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::Duration;
 use strata::db::{OperationStats, Stats};
+use strata::env::Env;
 use strata::event::LevelShape;
+use strata::options::Options;
+use strata::salvage::{LostBytes, SalvageReport};
 
 fn levels_json(levels: &[LevelShape]) -> Vec<Value> {
     levels.iter().map(|level| json!({ "tables": level.tables, "bytes": level.bytes })).collect()
@@ -162,4 +166,59 @@ pub(super) fn compact(args: &CompactArgs) -> Result<bool, Failure> {
     db.compact_range_in(&args.within.find(&db)?, from.as_deref(), to.as_deref())?;
     db.close()?;
     Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct SalvageArgs {
+    /// The directory of the damaged store. No process may have it open.
+    store: PathBuf,
+    /// The directory to make the fresh store in; missing or empty.
+    target: PathBuf,
+}
+
+/// That something is lost is a no.
+pub(super) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<bool, Failure> {
+    let bar = Bar::counting("salvage");
+    let report = strata::salvage::salvage(&Env::os(), &args.store, &args.target, Options::default(), &mut |bytes| {
+        bar.count(bytes);
+    })?;
+    drop(bar);
+    out.say(|| report.to_string(), || salvage_json(&report))?;
+    Ok(report.is_whole())
+}
+
+fn salvage_json(report: &SalvageReport) -> Value {
+    let key = |key: &Option<Vec<u8>>| key.as_ref().map(|key| escape(key));
+    let lost = |lost: &LostBytes| {
+        json!({
+            "offset": lost.offset,
+            "bytes": lost.bytes,
+            "keyspace": lost.keyspace,
+            "from": key(&lost.from),
+            "to": key(&lost.to),
+            "first_write": lost.seqnos.map(|(first, _)| first),
+            "last_write": lost.seqnos.and_then(|(_, last)| last),
+            "was_durable": lost.was_durable,
+            "cause": lost.cause.to_string(),
+        })
+    };
+    let files = report.files.iter().map(|file| {
+        json!({
+            "file": file.kind.name(),
+            "bytes": file.bytes,
+            "entries": file.entries,
+            "lost": file.lost.iter().map(lost).collect::<Vec<Value>>(),
+        })
+    });
+    let keyspaces = report.keyspaces.iter().map(|keyspace| {
+        let name = escape(keyspace.name.as_bytes());
+        json!({ "keyspace": name, "number": keyspace.id, "keys": keyspace.keys, "in_doubt": keyspace.in_doubt, "unmerged": keyspace.unmerged })
+    });
+    json!({
+        "whole": report.is_whole(),
+        "logs_have_holes": report.logs_have_holes(),
+        "list_lost": report.list_lost.as_ref().map(ToString::to_string),
+        "keyspaces": keyspaces.collect::<Vec<Value>>(),
+        "files": files.collect::<Vec<Value>>(),
+    })
 }
