@@ -72,9 +72,13 @@ impl Histogram {
 
     /// What was recorded so far, in a few numbers.
     pub fn summary(&self) -> Latency {
+        let max_ns = self.max_ns.load(Ordering::Relaxed);
+        if max_ns == 0 && self.buckets[0].load(Ordering::Relaxed) == 0 {
+            // Most operations of most stores are never asked for.
+            return Latency::default();
+        }
         let counts: Vec<u64> = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let count: u64 = counts.iter().sum();
-        let max_ns = self.max_ns.load(Ordering::Relaxed);
         let at = |part: f64| {
             let rank = ((count as f64 * part).ceil() as u64).max(1);
             let mut seen = 0;

@@ -877,12 +877,12 @@ impl Store for StrataStore {
         self.readers.close();
         let report = self.db.check().map_err(failure)?;
         self.keyspaces.check(&self.db)?;
-        let cache = self.db.stats().cache;
+        let stats = self.db.stats();
+        let cache = &stats.cache;
         if cache.bytes > cache.capacity {
             let message = format!("the block cache holds {} bytes, and may hold {}", cache.bytes, cache.capacity);
             return Err(Failure { kind: FailureKind::Other, message, file: None });
         }
-        let stats = self.db.stats();
         if let Some(message) = self.exceeded(&stats) {
             return Err(Failure { kind: FailureKind::Other, message, file: None });
         }
