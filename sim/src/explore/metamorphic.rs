@@ -13,12 +13,12 @@
 //! what is left; options that [`StoreKind::wild_options`] does not name.
 
 use super::trial::{Found, Trial, spread};
-use crate::op::KeyId;
+use crate::op::{KeyId, Op};
 use crate::report::count;
 use crate::rng::Decisions;
 use crate::runner::{RunOptions, run_plan};
 use crate::scenario::{Check, Scenario};
-use crate::store::StoreKind;
+use crate::store::{KEYSPACES, StoreKind};
 use crate::workload::{self, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -102,6 +102,12 @@ fn prepare(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: 
     plan.faults.clear();
     // A crash would take what is not durable yet, which is up to the options.
     plan.checks.retain(|check| *check != Check::Idempotence);
+    // Whether there is room within its time is up to the options, too.
+    for op in plan.clients.iter_mut().flatten() {
+        if let Op::Hurry { key, value, sync, .. } = *op {
+            *op = Op::Put { key, value, sync };
+        }
+    }
     part_keys(&mut plan);
     let site = decisions.site("plan.variants");
     let dimensions = kind.wild_options();
@@ -121,10 +127,17 @@ fn prepare(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: 
     plan
 }
 
-/// Gives each client keys of its own; with fewer keys than clients, all work goes to the first.
+/// Gives each client keys of its own. With fewer keys than clients, and where keys cannot be parted, because ranges of them are
+/// deleted or lie in one keyspace, all work goes to the first.
 fn part_keys(plan: &mut Plan) {
     let (clients, keys) = (plan.clients.len() as KeyId, plan.keys.count() as KeyId);
-    if keys < clients {
+    let deletes_ranges = |op: &Op| {
+        let mut found = false;
+        op.each_entry(|entry| found |= entry.end.is_some());
+        found
+    };
+    let are_bound = plan.options.contains_key(KEYSPACES) || plan.clients.iter().flatten().any(deletes_ranges);
+    if keys < clients || are_bound {
         plan.clients = vec![std::mem::take(&mut plan.clients).into_iter().flatten().collect()];
         return;
     }
