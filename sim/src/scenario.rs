@@ -15,8 +15,9 @@
 //!
 //! A number may be a range of two, from which each seed picks. An option of the store may be a range of two integers, any
 //! other list of choices, or a value; what the options mean, only the store knows. Everything but `about` has a default.
-//! The operations are those of [`OpKind`]; `delete-range`, `merge`, `transaction`, `hurry`, `multi-get` and `drop-keyspace` are in no workload
-//! that does not name them. With `keyspaces = 3` the keys lie in so many keyspaces, of which the last has one key only.
+//! The operations are those of [`OpKind`]; a workload that names none has those that every store offers, and a wild one draws from
+//! all that its [store offers](crate::store::StoreKind::specialities). With `keyspaces = 3` the keys lie in so many keyspaces,
+//! of which the last has one key only.
 //! Unknown fields are refused, with the line and the nearest name that is known.
 
 use crate::disk::Profile;
