@@ -1,7 +1,7 @@
 //! The barrier audit: which syncs of a store are needed? Each call site is left out in turn, and somebody must notice.
 //!
-//! First some runs list the sites. Then for each site all scenarios are run, seed after seed, with that one sync saying `Ok`
-//! and doing nothing, while the oracle goes on believing in it. What is found proves the sync needed, and the checks able to
+//! First some runs list the sites. Then for each site the scenarios that came to it are run, seed after seed, with that one sync
+//! saying `Ok` and doing nothing, while the oracle goes on believing in it. What is found proves the sync needed, and the checks able to
 //! see it missing. A site that nobody misses is either not needed, and then the store wastes time on it, or a hole in the
 //! checks. The audit cannot tell which: [`Needless`] holds what people have said of such sites, and any other one is a finding.
 //!
@@ -18,6 +18,7 @@ use crate::scenario::Scenario;
 use crate::store::StoreKind;
 use crate::syncs::{SyncCounts, SyncSite, Syncs};
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,6 +31,18 @@ pub struct Subject {
     /// The scenarios, which take turns, each with its store.
     pub scenarios: Vec<(Scenario, Arc<dyn StoreKind>)>,
 }
+
+/// Who asks for a sync, as far as the listing runs tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// How often.
+    pub times: u64,
+    /// Which of the scenarios.
+    pub by: BTreeSet<usize>,
+}
+
+/// Sync sites, and who asks for each.
+pub type Sites = BTreeMap<SyncSite, Asked>;
 
 /// How the omission of a sync was noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +64,7 @@ pub struct Verdict {
     pub site: SyncSite,
     /// How often the listing runs asked for this sync.
     pub asked: u64,
-    /// Runs with the sync left out, all scenarios together.
+    /// Runs with the sync left out, all scenarios that ask for it together.
     pub runs: u64,
     /// Processor time that these took.
     pub spent: Duration,
@@ -86,24 +99,31 @@ impl Verdict {
 
 impl Subject {
     /// The sync sites that the store has, as far as some seeds of each scenario come to them.
-    pub fn sites(&self) -> SyncCounts {
-        let counts = Arc::new(Mutex::new(SyncCounts::new()));
-        let options = RunOptions { syncs: Syncs::Counted(counts.clone()), ..RunOptions::default() };
-        for (scenario, kind) in &self.scenarios {
+    pub fn sites(&self) -> Sites {
+        let mut sites = Sites::new();
+        for (index, (scenario, kind)) in self.scenarios.iter().enumerate() {
+            let counts = Arc::new(Mutex::new(SyncCounts::new()));
+            let options = RunOptions { syncs: Syncs::Counted(counts.clone()), ..RunOptions::default() };
             for seed in 0..LISTING_SEEDS {
                 run_seed(scenario, kind, seed, &options);
             }
+            for (site, times) in std::mem::take(&mut *counts.lock()) {
+                let asked = sites.entry(site).or_default();
+                asked.times += times;
+                asked.by.insert(index);
+            }
         }
-        std::mem::take(&mut *counts.lock())
+        sites
     }
 
-    /// Leaves out one sync, until that is noticed or the real time is over.
-    pub fn without(&self, site: &SyncSite, asked: u64, budget: Duration) -> Verdict {
+    /// Leaves out one sync in the scenarios that ask for it, until that is noticed or the real time is over.
+    pub fn without(&self, site: &SyncSite, asked: &Asked, budget: Duration) -> Verdict {
         let (started, deadline) = (cpu::thread_time(), real_now() + budget);
         let options = RunOptions { syncs: Syncs::Without(site.clone()), ..RunOptions::default() };
-        let mut verdict = Verdict { site: site.clone(), asked, runs: 0, spent: Duration::ZERO, noticed: None };
-        let turns = (0..).flat_map(|seed| self.scenarios.iter().map(move |(scenario, kind)| (seed, scenario, kind)));
-        for (seed, scenario, kind) in turns {
+        let mut verdict =
+            Verdict { site: site.clone(), asked: asked.times, runs: 0, spent: Duration::ZERO, noticed: None };
+        let turns = (0..).flat_map(|seed| asked.by.iter().map(move |&index| (seed, &self.scenarios[index])));
+        for (seed, (scenario, kind)) in turns {
             if real_now() >= deadline {
                 break;
             }
@@ -126,12 +146,12 @@ impl Subject {
     /// Leaves out each of the sites in turn, on so many threads, and tells of each when it is done.
     pub fn audit(
         &self,
-        sites: &SyncCounts,
+        sites: &Sites,
         budget: Duration,
         jobs: usize,
         hear: &(dyn Fn(&Verdict) + Sync),
     ) -> Vec<Verdict> {
-        let sites: Vec<(&SyncSite, u64)> = sites.iter().map(|(site, &asked)| (site, asked)).collect();
+        let sites: Vec<(&SyncSite, &Asked)> = sites.iter().collect();
         let (next, verdicts) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..jobs.max(1) {

@@ -1454,8 +1454,13 @@ impl Oracle {
             }
             for i in record.start..record.start + record.count {
                 let (key, stamp) = self.entries[i as usize];
-                let written = stamp_at(stamp, self.expiries[i as usize], time_ms);
                 if !special[key as usize] {
+                    let expires_ms = self.expiries[i as usize];
+                    let seq = record.first + u64::from(self.numbers[i as usize]);
+                    let written = match seen[key as usize] {
+                        TOMBSTONE if expires_ms != NEVER && self.is_doubtful(key, seq) => TOMBSTONE,
+                        _ => stamp_at(stamp, expires_ms, time_ms),
+                    };
                     let stamp = written_upon(state[key as usize], written);
                     let old = std::mem::replace(&mut state[key as usize], stamp);
                     hash = hash.wrapping_sub(mix(key, old)).wrapping_add(mix(key, stamp));
@@ -1535,19 +1540,24 @@ impl Oracle {
     /// whether it had been deleted before. What was not seen, and had not expired by the earliest time that explains all that was,
     /// may have been deleted by a write that is not known to be there: that it is absent says nothing of the time.
     fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span, earliest_ms: u64) {
-        if self.keep_history {
-            return;
-        }
         for (key, versions) in (0..).zip(&mut self.versions) {
             let Some(last) = versions.last_mut() else { continue };
             if seen[key as usize] != TOMBSTONE || unreadable.contains(&key) {
                 continue;
             }
-            last.doubtful |= last.expires_ms > earliest_ms;
-            if last.expires_ms <= span.from_ms {
+            last.doubtful |= last.expires_ms > earliest_ms && last.expires_ms != NEVER;
+            // A disk that lies may bring back what was before.
+            if last.expires_ms <= span.from_ms && !self.keep_history {
                 versions.clear();
             }
         }
+    }
+
+    /// Whether the version with this number may be gone without having expired.
+    fn is_doubtful(&self, key: KeyId, seq: u64) -> bool {
+        let versions = &self.versions[key as usize];
+        let at = versions.binary_search_by_key(&seq, |version| version.seq);
+        at.is_ok_and(|at| versions[at].doubtful)
     }
 
     // --- Words --------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ use crate::workload::{self, Plan};
 use crate::world::{RunEnd, World, WorldConfig};
 use copies::StoreCopy;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -386,6 +386,8 @@ struct Court {
     /// The newest write of this life that the store is to sync by itself.
     periodic: Option<SyncTicket>,
     copies: Vec<StoreCopy>,
+    /// Directories in which a copy was being made when the process ended.
+    unfinished_copies: BTreeSet<String>,
     /// What the store showed when it was opened last, where that may have to be salvaged.
     seen: Option<Observed>,
     /// How often each client has begun a backup.
@@ -436,6 +438,7 @@ impl Run {
             crashes_in_a_row: 0,
             periodic: None,
             copies: Vec::new(),
+            unfinished_copies: BTreeSet::new(),
             seen: None,
             backups_tried: BTreeMap::new(),
             stores_lost: 0,
@@ -818,7 +821,7 @@ impl Run {
             }
         }
         if restart != Restart::Close {
-            self.look_at_copies()?;
+            self.look_at_copies(true)?;
         }
         if self.plan.checks(Check::Salvage) {
             self.court.lock().seen = Some(observed.clone());
@@ -1379,7 +1382,7 @@ impl Run {
         if let Some(store) = self.open()? {
             self.world.set_faults_enabled(false);
             if self.verify(&store)? == Verified::Whole {
-                self.look_at_copies()?;
+                self.look_at_copies(false)?;
                 self.close(store)?;
             }
         }

@@ -334,7 +334,7 @@ pub trait Store: Send + Sync {
     }
 
     /// Adds a backup of the store as it is at one moment of the call to those in the directory `dir`, which is made where it is
-    /// missing, and then removes all but the newest `keep`. Returns the number of the backup, and the sequence number of the
+    /// missing, and removes all but the newest `keep` then, now and again. Returns the number of the backup, and the sequence number of the
     /// newest write that it holds, where the store tells. As durable as a checkpoint, and as optional.
     fn backup(&self, _dir: &str, _keep: usize) -> Result<(u64, Option<u64>), Failure> {
         Err(Failure::not_offered("backups"))
@@ -444,7 +444,12 @@ pub trait StoreKind: Send + Sync {
         Err(Failure::not_offered("checkpoints"))
     }
 
-    /// Verifies a backup in the directory `dir`, and makes the missing directory `target` a store out of it.
+    /// Whether this directory counts as a store, where making a copy in it was cut short. If it does, it must be a whole one.
+    fn counts_as_store(&self, _world: &World, _dir: &str) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    /// Verifies all backups in the directory `dir`, and makes the missing directory `target` a store out of one.
     fn restore(&self, _world: &World, _dir: &str, _number: u64, _target: &str) -> Result<(), Failure> {
         Err(Failure::not_offered("backups"))
     }

@@ -70,7 +70,6 @@ fn link_all(db: &Db, target: &Path) -> Result<Checkpoint> {
         made.files += 1;
         made.bytes += file.bytes;
     }
-    env.sync_dir(target)?;
     list::make_store(env, target, &identity, pinned.manifest(), pinned.list())?;
     Ok(made)
 }

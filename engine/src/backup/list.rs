@@ -27,8 +27,9 @@ pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
     }
 }
 
-/// Lists files that lie in `dir` with durable names already, so that it becomes a store, durably, with the last step. Until
-/// then whoever opens it is told that CURRENT is missing, for every store has a log.
+/// Lists files that lie in `dir`, with durable contents, so that it becomes a store, durably, with the last step. Until then
+/// whoever opens it is told that CURRENT is missing, for every store has a log. One sync of the directory makes all names in
+/// it durable before CURRENT is there.
 pub(super) fn make_store(
     env: &Env,
     dir: &Path,
@@ -44,11 +45,17 @@ pub(super) fn make_store(
 }
 
 /// Takes back what an attempt that failed has put into a directory that was empty. What cannot be removed stays: the error
-/// that there was says more than one about this.
+/// that there was says more than one about this. CURRENT goes first, durably: what is left by then is no store.
 pub(super) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
     let entries = env.read_dir(dir).unwrap_or_default();
-    let ours = entries.iter().filter_map(|entry| FileKind::parse(&entry.name));
-    for kind in ours {
+    let ours: Vec<FileKind> = entries.iter().filter_map(|entry| FileKind::parse(&entry.name)).collect();
+    if ours.contains(&FileKind::Current) {
+        let gone = env.remove_file(&FileKind::Current.path(dir)).and_then(|()| env.sync_dir(dir));
+        if gone.is_err() {
+            return;
+        }
+    }
+    for kind in ours.into_iter().filter(|kind| *kind != FileKind::Current) {
         let _ = env.remove_file(&kind.path(dir));
     }
     if dir_is_ours {

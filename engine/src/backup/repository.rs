@@ -271,7 +271,6 @@ impl Backups {
                 return Err(damaged(&from, file.checksum, checksum));
             }
         }
-        self.env.sync_dir(target)?;
         let identity = Identity { store: backup.store, format_version: backup.format_version };
         list::make_store(&self.env, target, &identity, backup.manifest, &backup.edit)
     }

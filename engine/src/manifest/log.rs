@@ -164,7 +164,8 @@ pub fn read_current(env: &Env, dir: &Path, store: Uuid) -> Result<Current> {
 
 /// Makes another manifest count. Its name and content are durable already. After an error either one may count.
 pub fn set_current(env: &Env, dir: &Path, current: &Current) -> Result<()> {
-    replace(env, dir, FileKind::CurrentTemp, FileKind::Current, &current.encode())
+    replace(env, dir, FileKind::CurrentTemp, FileKind::Current, &current.encode())?;
+    env.sync_dir(dir)
 }
 
 /// What the store is. IDENTITY that is missing or damaged is corruption.
@@ -185,12 +186,14 @@ pub fn read_identity(env: &Env, dir: &Path) -> Result<Identity> {
     }
 }
 
-/// Says durably what the store is.
+/// Says what the store is. The file is durable, and its name is with the next sync of the directory: one comes before CURRENT
+/// makes this a store.
 pub fn write_identity(env: &Env, dir: &Path, identity: &Identity) -> Result<()> {
     replace(env, dir, FileKind::IdentityTemp, FileKind::Identity, &identity.encode())
 }
 
-/// Replaces a small file as a whole: whoever looks, now or after a power cut, sees the old content or the new one.
+/// Replaces a small file as a whole: whoever looks, now or after a power cut, sees the old content or the new one. Which one
+/// after a power cut, is for a sync of the directory to say.
 #[track_caller]
 fn replace(env: &Env, dir: &Path, temp: FileKind, kind: FileKind, content: &[u8]) -> Result<()> {
     let temp = temp.path(dir);
@@ -199,6 +202,5 @@ fn replace(env: &Env, dir: &Path, temp: FileKind, kind: FileKind, content: &[u8]
     file.sync_data()?;
     // Closed first: there are systems on which a file that is open cannot be renamed.
     drop(file);
-    env.rename(&temp, &kind.path(dir))?;
-    env.sync_dir(dir)
+    env.rename(&temp, &kind.path(dir))
 }

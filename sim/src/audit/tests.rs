@@ -33,12 +33,25 @@ fn every_sync_of_the_toy_store_is_missed_and_the_number_of_threads_changes_nothi
 }
 
 #[test]
+fn a_sync_is_left_out_in_the_scenarios_that_ask_for_it() {
+    let subject = subject();
+    let sites = subject.sites();
+    let (site, asked) = sites.first_key_value().expect("the toy syncs");
+    assert_eq!(asked.by, [0, 1].into(), "both come to it");
+    for only in [0, 1] {
+        let asked = Asked { times: 1, by: [only].into() };
+        let noticed = subject.without(site, &asked, Duration::from_secs(60)).noticed.expect("it is missed");
+        assert_eq!(noticed.scenario, subject.scenarios[only].0.name);
+    }
+}
+
+#[test]
 fn a_sync_that_no_run_asks_for_is_missed_by_nobody() {
     let subject = subject();
     let asked = subject.sites();
-    let (site, _) = asked.first_key_value().expect("the toy syncs");
+    let (site, asked) = asked.first_key_value().expect("the toy syncs");
     let nowhere = SyncSite { line: site.line + 100_000, ..site.clone() };
-    let verdict = subject.without(&nowhere, 0, Duration::from_millis(50));
+    let verdict = subject.without(&nowhere, asked, Duration::from_millis(50));
     assert!(verdict.noticed.is_none() && verdict.runs > 0, "{verdict:?}");
 }
 
@@ -51,11 +64,11 @@ fn what_is_said_to_be_needless_is_about_syncs_that_strata_has() {
     let subject = Subject { scenarios: vec![(Scenario::parse("test", scenario).expect("a scenario"), kind)] };
     let verdicts = subject.sites().into_iter().map(|(site, asked)| Verdict {
         site,
-        asked,
+        asked: asked.times,
         runs: 1,
         spent: Duration::ZERO,
         noticed: None,
     });
     let excused = verdicts.filter(|verdict| matches!(verdict.standing(&needless), Standing::NotNeeded(_))).count();
-    assert_eq!(excused, 3, "each claim is about one sync that a run asks for");
+    assert_eq!(excused, 1, "each claim is about one sync that a run asks for");
 }

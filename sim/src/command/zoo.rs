@@ -10,8 +10,7 @@ use shaketable::zoo::bug::{self, Bug};
 use shaketable::zoo::hunt::{Explained, hunt};
 use shaketable::zoo::{Hunt, STRATEGIES, Scratch};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -57,6 +56,7 @@ pub(crate) fn zoo(args: &ZooArgs) -> Result<bool, String> {
         }
     })?;
     let rows: Vec<(&Bug, &Hunt)> = bugs.iter().zip(&hunts).collect();
+    let unbuilt: Vec<&str> = hunts.iter().filter_map(|hunt| hunt.unbuilt.as_deref()).collect();
     let lost_canary = rows.iter().any(|(bug, hunt)| bug.is_canary && hunt.catch.is_none());
     if args.json {
         let rows: Vec<_> = rows.iter().map(|(bug, hunt)| json(bug, hunt)).collect();
@@ -70,7 +70,7 @@ pub(crate) fn zoo(args: &ZooArgs) -> Result<bool, String> {
             println!("{}", dress.bad("The canary was not found: the simulator is blind."));
         }
     }
-    Ok(!lost_canary)
+    if unbuilt.is_empty() { Ok(!lost_canary) } else { Err(unbuilt.join("\n")) }
 }
 
 fn chosen(args: &ZooArgs) -> Result<Vec<Bug>, String> {
@@ -89,7 +89,7 @@ fn chosen(args: &ZooArgs) -> Result<Vec<Bug>, String> {
     if bugs.is_empty() { Err("there are no bugs to hunt".into()) } else { Ok(bugs) }
 }
 
-/// Hunts all bugs, a few at a time, each in a copy of its own. The first that does not build is the error.
+/// Hunts all bugs, a few at a time, each in a copy of its own. One that does not build is passed over.
 fn hunt_all(
     root: &Path,
     bugs: &[Bug],
@@ -106,8 +106,7 @@ fn hunt_all(
             scope.spawn(move || {
                 let scratch = Scratch::new(root, number);
                 while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done =
-                        scratch.as_ref().map_err(Clone::clone).and_then(|scratch| one(scratch, bug, args.budget));
+                    let done = scratch.as_ref().map_err(Clone::clone).map(|scratch| one(scratch, bug, args.budget));
                     match &done {
                         Ok(hunt) => hear(bug, hunt),
                         // Nothing more is begun: the run is over.
@@ -119,21 +118,20 @@ fn hunt_all(
             });
         }
     });
-    let hunts = hunts.into_inner();
-    if let Some(error) = hunts.iter().flatten().find_map(|done| done.as_ref().err()) {
-        return Err(error.clone());
-    }
-    Ok(hunts.into_iter().flatten().flatten().collect())
+    hunts.into_inner().into_iter().flatten().collect()
 }
 
-fn one(scratch: &Scratch, bug: &Bug, budget: Duration) -> Result<Hunt, String> {
-    let shake: PathBuf = scratch.build(Some(bug))?;
-    Ok(hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget, &bug.files()))
+fn one(scratch: &Scratch, bug: &Bug, budget: Duration) -> Hunt {
+    match scratch.build(Some(bug)) {
+        Ok(shake) => hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget, &bug.files()),
+        Err(said) => Hunt { unbuilt: Some(said), ..Hunt::default() },
+    }
 }
 
 fn outcome(hunt: &Hunt) -> String {
     match &hunt.catch {
         Some(catch) => format!("{} after {:.2} s", catch.fingerprint, hunt.spent.as_secs_f64()),
+        None if hunt.unbuilt.is_some() => "does not build".into(),
         None if hunt.broken.is_empty() => "not found".into(),
         None => format!("not found; {}", hunt.broken.join("; ")),
     }
@@ -151,7 +149,7 @@ fn cells(bug: &Bug, hunt: &Hunt) -> [String; 9] {
     });
     [
         bug.name.clone(),
-        catch.map_or_else(|| "**not found**".into(), |catch| catch.fingerprint.clone()),
+        catch.map_or_else(|| format!("**{}**", outcome(hunt)), |catch| catch.fingerprint.clone()),
         catch.map_or_else(String::new, |catch| catch.strategy.into()),
         first.unwrap_or_default(),
         catch.and_then(|catch| catch.explained).map_or_else(String::new, |explained| explained.word().into()),

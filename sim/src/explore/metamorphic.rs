@@ -64,34 +64,35 @@ pub fn explore(
         found: Vec::new(),
     };
     let compared = spread(&numbers, jobs, deadline, |&seed| {
-        let plan = Arc::new(prepare(scenario, kind, seed, variants));
-        let report = run_plan(plan.clone(), kind, Decisions::from_seed(seed), &RunOptions::default());
-        (seed, plan, report)
+        let trial = trial(prepare(scenario, kind, seed, variants), kind, seed);
+        let report = trial.run(kind);
+        (seed, trial, report)
     });
     let mut known = BTreeSet::new();
-    for (seed, plan, report) in compared.into_iter().flatten() {
+    for (seed, trial, report) in compared.into_iter().flatten() {
+        let others = trial.plan.variants.len() as u64;
         explored.seeds += 1;
-        explored.runs += 1 + plan.variants.len() as u64;
-        explored.answers += report.answers.count() * plan.variants.len() as u64;
-        for name in plan.variants.iter().flat_map(toml::Table::keys) {
+        explored.runs += 1 + others;
+        explored.answers += report.answers.count() * others;
+        for name in trial.plan.variants.iter().flat_map(toml::Table::keys) {
             *explored.options.entry(name.clone()).or_default() += 1;
         }
         if let Some(failure) = &report.failure
             && known.insert(failure.finding.fingerprint())
         {
-            explored.found.push(found(scenario, kind, seed, variants));
+            explored.found.push(trial.found(kind, format!("seed {seed} under {variants} other options")));
         }
     }
     explored
 }
 
-/// The failing seed again, as a trial of its own: what it decided becomes the script.
-fn found(scenario: &Scenario, kind: &Arc<dyn StoreKind>, seed: u64, variants: usize) -> Found {
-    let plan = Arc::new(prepare(scenario, kind, seed, variants));
+/// What the seed decides under the options of its scenario becomes the script for all of them: a run under others comes to
+/// decisions of its own, and a failure must be told by one script.
+fn trial(plan: Plan, kind: &Arc<dyn StoreKind>, seed: u64) -> Trial {
+    let alone = Plan { variants: Vec::new(), ..plan.clone() };
     let options = RunOptions { record: true, ..RunOptions::default() };
-    let report = run_plan(plan.clone(), kind, Decisions::from_seed(seed), &options);
-    let script = crate::artifact::script(&report.decisions);
-    Trial { plan, script }.found(kind, format!("seed {seed} under {} other options", variants))
+    let report = run_plan(Arc::new(alone), kind, Decisions::from_seed(seed), &options);
+    Trial { plan: Arc::new(plan), script: crate::artifact::script(&report.decisions) }
 }
 
 /// The plan of a seed without what makes answers differ, with other options to compare it with.
@@ -146,7 +147,13 @@ fn part_keys(plan: &mut Plan) {
             let key = key - key % clients + client as KeyId;
             if key < keys { key } else { client as KeyId }
         };
-        ops.iter_mut().for_each(|op| *op = op.renamed(&own));
+        for op in ops {
+            *op = op.renamed(&own);
+            // A range holds keys of others, and who of two transactions comes first decides which of them conflicts.
+            if let Op::Transaction { scan, .. } = op {
+                *scan = None;
+            }
+        }
     }
 }
 

@@ -4,11 +4,12 @@
 //! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
+//! A restored store must survive what comes after its restoration as well: every other one is left alone until the crash after.
 
 use super::{LifeEnd, Run, without_a_cause};
 use crate::op::Bounds;
 use crate::oracle::{Label, Oracle, Restart, SnapshotMark};
-use crate::store::{Failure, Store};
+use crate::store::{Failure, ScanResult, Store};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ const BACKUPS_KEPT: u64 = 3;
 /// Where a copy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// It is this directory.
-    Checkpoint(String),
+    /// It is this directory: a checkpoint, or what was restored.
+    Store(String),
     /// It is the one of this number in this directory of the client, and was this attempt of the client to make one.
     Backup { dir: String, number: u64, attempt: u64 },
 }
@@ -36,11 +37,27 @@ pub(super) struct StoreCopy {
     judge: Option<Arc<Mutex<Oracle>>>,
 }
 
+/// All that an open store shows, if it is whole. The store is closed whatever came of it, for its tasks must end.
+fn whole(store: &dyn Store) -> Result<ScanResult, Failure> {
+    let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
+    let checked = store.check();
+    let closed = store.close();
+    all.and_then(|all| checked.and(closed).map(|()| all))
+}
+
 impl Run {
     /// The operation `checkpoint`.
     pub(super) fn checkpoint(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
         let dir = format!("checkpoint-{}-{}", label.client, label.op);
-        self.copy(label, "checkpoint", || store.checkpoint(&dir).map(|at| (Place::Checkpoint(dir.clone()), at)))
+        // Taken out again when the call returns: what is left here was cut short by a crash.
+        self.court.lock().unfinished_copies.insert(dir.clone());
+        self.copy(label, "checkpoint", || {
+            let made = store.checkpoint(&dir);
+            if !self.crashed() {
+                self.court.lock().unfinished_copies.remove(&dir);
+            }
+            made.map(|at| (Place::Store(dir.clone()), at))
+        })
     }
 
     /// The operation `backup`.
@@ -99,6 +116,7 @@ impl Run {
         let copies = &mut court.copies;
         if restart == Restart::PowerLoss && broken {
             copies.clear();
+            court.unfinished_copies.clear();
             court.stores_lost += 1;
         }
         if copies.iter().any(|copy| copy.judge.is_none()) {
@@ -109,35 +127,58 @@ impl Run {
         }
     }
 
-    /// Opens every copy of former lives and sees that it shows what it must. Called while no fault can strike.
-    pub(super) fn look_at_copies(&self) -> Result<(), LifeEnd> {
+    /// Opens every copy of former lives and sees that it shows what it must. Called while no fault can strike. `more` says that
+    /// there may be another crash, for which some are left.
+    pub(super) fn look_at_copies(&self, more: bool) -> Result<(), LifeEnd> {
         let copies = std::mem::take(&mut self.court.lock().copies);
         for copy in copies {
-            self.look_at_copy(&copy)?;
+            self.look_at_copy(copy, more)?;
+        }
+        let unfinished = std::mem::take(&mut self.court.lock().unfinished_copies);
+        for dir in unfinished {
+            self.look_at_unfinished(&dir)?;
         }
         Ok(())
     }
 
-    fn look_at_copy(&self, copy: &StoreCopy) -> Result<(), LifeEnd> {
-        let StoreCopy { place, label, mark, judge } = copy;
+    /// A copy that nobody was told of is no store, or a whole one.
+    fn look_at_unfinished(&self, dir: &str) -> Result<(), LifeEnd> {
+        self.world.note(6, || format!("look at {dir}, which was not finished"));
+        let result = self.kind.counts_as_store(&self.world, dir).and_then(|counts| match counts {
+            true => {
+                self.kind.open_copy(&self.world, dir, &self.plan.options).and_then(|store| whole(&*store)).map(drop)
+            }
+            false => Ok(()),
+        });
+        match result {
+            _ if self.crashed() => Err(LifeEnd::Crashed),
+            Err(failure) if !self.with_circumstances(|circumstances| circumstances.explain(&failure, true)) => {
+                Err(self
+                    .fail(without_a_cause(&failure, "a look at a copy that was cut short").with(format!("in {dir}"))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look_at_copy(&self, copy: StoreCopy, more: bool) -> Result<(), LifeEnd> {
+        let StoreCopy { place, label, mark, judge } = &copy;
         let judge = judge.as_ref().expect("copies are looked at when the life that made them is over");
         self.world.note(6, || format!("look at {place:?}"));
         let (clock, read) = (self.world.clock_mark(), judge.lock().begin_read(Label::HARNESS));
         let opened = match place {
-            Place::Checkpoint(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
+            Place::Store(dir) => self.kind.open_copy(&self.world, dir, &self.plan.options),
             Place::Backup { dir, number, .. } => {
                 let target = format!("restored-{}-{number}-{}", label.client, label.op);
-                let restored = self.kind.restore(&self.world, dir, *number, &target);
-                restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
+                match self.kind.restore(&self.world, dir, *number, &target) {
+                    Ok(()) if more && number % 2 == 0 => {
+                        self.court.lock().copies.push(StoreCopy { place: Place::Store(target), ..copy });
+                        return Ok(());
+                    }
+                    restored => restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options)),
+                }
             }
         };
-        let result = opened.and_then(|store| {
-            let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
-            let checked = store.check();
-            // Closed whatever came of it, for the tasks of the copy must end.
-            let closed = store.close();
-            all.and_then(|all| checked.and(closed).map(|()| all))
-        });
+        let result = opened.and_then(|store| whole(&*store));
         if self.crashed() {
             return Err(LifeEnd::Crashed);
         }

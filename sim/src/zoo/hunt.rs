@@ -110,6 +110,8 @@ pub struct Hunt {
     pub catch: Option<Catch>,
     /// Strategies that did not come to their end by themselves, or said what cannot be read.
     pub broken: Vec<String>,
+    /// What the compiler said, where there was nothing to hunt with.
+    pub unbuilt: Option<String>,
 }
 
 /// Hunts with a `shake` that has a bug inside, and lets it explain what it found. `files` are those in which the bug sits.
