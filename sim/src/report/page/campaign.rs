@@ -83,6 +83,9 @@ fn header(html: &mut Html, results: &Results) {
     });
 }
 
+/// Runs that are named besides the first of a failure.
+const ALSO_MAX: usize = 8;
+
 fn failures(html: &mut Html, results: &Results, subjects: &[Subject]) {
     html.element("section", &[("class", "failures")], |html| {
         html.leaf("h2", &[], "Failures");
@@ -91,8 +94,11 @@ fn failures(html: &mut Html, results: &Results, subjects: &[Subject]) {
             html.element("article", &[("class", "failure")], |html| {
                 html.leaf("h3", &[], group.fingerprint);
                 html.leaf("p", &[("class", "symptom")], &first.symptom);
-                let also: Vec<String> =
-                    others.iter().map(|found| format!("{}#{}", found.scenario, found.seed)).collect();
+                let mut also: Vec<String> =
+                    others.iter().take(ALSO_MAX).map(|found| format!("{}#{}", found.scenario, found.seed)).collect();
+                if others.len() > ALSO_MAX {
+                    also.push(format!("and {} more", count((others.len() - ALSO_MAX) as u64)));
+                }
                 facts(
                     html,
                     &[

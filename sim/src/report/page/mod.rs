@@ -61,11 +61,15 @@ fn command(html: &mut Html, text: &str) {
     });
 }
 
+/// Bytes above which a fact gets a line of its own.
+const FACT_LEN_MAX: usize = 80;
+
 /// A list of facts: what, and how it is.
 fn facts(html: &mut Html, facts: &[(&str, String)]) {
     html.element("dl", &[("class", "facts")], |html| {
         for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-            html.element("div", &[], |html| {
+            let class = if value.len() > FACT_LEN_MAX { "wide" } else { "" };
+            html.element("div", &[("class", class)], |html| {
                 html.leaf("dt", &[], name);
                 html.leaf("dd", &[], value);
             });

@@ -146,7 +146,8 @@ fn legend(html: &mut Html) {
 }
 
 fn draw(html: &mut Html, steps: &[Step<'_>], lanes: &[String], gap: Option<usize>, prefix: &str) {
-    let (width, bottom) = (LEFT + (steps.len() + 1) * STEP, TOP + lanes.len() * LANE);
+    // The word below the last line is wider than a step.
+    let (width, bottom) = (LEFT + (steps.len() + 2) * STEP, TOP + lanes.len() * LANE);
     let height = bottom + 26;
     let view = format!("0 0 {width} {height}");
     let (width_px, height_px) = (width.to_string(), height.to_string());
