@@ -148,6 +148,11 @@ pub const MARKS: &[&str] = &[
     // Reading beside a writer.
     "a reader is overtaken by the writer",
     "a reader begins anew because keyspaces came or went",
+    // Verifications.
+    "a verification finds the manifest in doubt",
+    "a verification is overtaken by a new manifest",
+    "a table is replaced while it is verified",
+    "a log goes while it is verified",
     // Readers.
     "a frozen memtable answers a get",
     "a level below 0 answers a get",

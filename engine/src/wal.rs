@@ -160,6 +160,12 @@ pub enum ReplayExpect {
         /// From the start of the file.
         bytes: u64,
     },
+    /// Whoever has the log open, or has closed it, knows that it wrote so many bytes. All of them must be as they were
+    /// written, the padding between records as well; what lies behind is ignored.
+    Written {
+        /// From the start of the file.
+        bytes: u64,
+    },
     /// It must end with a close record; what lies behind that is ignored.
     Closed,
     /// It is the last one, and may end anywhere behind what was synced, also before its first record.
@@ -208,7 +214,10 @@ pub fn replay(
         ReplayExpect::Sealed { bytes } if len < bytes => {
             return Err(Error::corruption(&path, len, format!("a closed log of {bytes} bytes, found {len}")));
         }
-        ReplayExpect::Sealed { bytes } => bytes,
+        ReplayExpect::Written { bytes } if len < bytes => {
+            return Err(Error::corruption(&path, len, format!("{bytes} bytes that were written, found {len}")));
+        }
+        ReplayExpect::Sealed { bytes } | ReplayExpect::Written { bytes } => bytes,
         ReplayExpect::Closed | ReplayExpect::Newest => len,
     };
     let tag = record_tag(store, number);
@@ -233,6 +242,9 @@ pub fn replay(
     };
     replayed.first_seqno = Some(header.first);
     let mut reader = RecordReader::new(file, tag, FILE_HEADER_LEN as u64, end);
+    if matches!(expect, ReplayExpect::Written { .. }) {
+        reader.mind_padding();
+    }
     let mut last_seqno = header.first.saturating_sub(1);
     while let Some(record) = reader.next()? {
         match parse(&path, &record, last_seqno)? {
@@ -256,11 +268,12 @@ pub fn replay(
     let complete = match expect {
         ReplayExpect::Newest => true,
         ReplayExpect::Closed => replayed.clean,
-        ReplayExpect::Sealed { bytes } => replayed.valid_bytes == bytes,
+        ReplayExpect::Sealed { bytes } | ReplayExpect::Written { bytes } => replayed.valid_bytes == bytes,
     };
     if !complete {
         let wanted = match expect {
             ReplayExpect::Sealed { bytes } => format!("a whole record: {bytes} bytes of this log were closed"),
+            ReplayExpect::Written { bytes } => format!("a whole record: {bytes} bytes of this log were written"),
             _ => "a whole record or the trailer of a closed log".into(),
         };
         return Err(Error::corruption(&path, replayed.valid_bytes, wanted));

@@ -62,6 +62,19 @@ impl Circumstances<'_> {
         }
     }
 
+    /// Whether something explains that a store which looks for damage finds this. Stricter than an error that it meets by the way:
+    /// the file that is named must be the one that was struck, whatever else is damaged.
+    pub fn explain_found(&self, found: &Failure) -> bool {
+        match (found.kind, found.file.as_deref()) {
+            (FailureKind::Corruption, Some(name)) => self.live_damage().any(|damage| {
+                let temporary = damage.name().strip_suffix(".tmp");
+                damage.name() == name || temporary == Some(name)
+            }),
+            (FailureKind::Corruption, None) => false,
+            _ => self.explain(found, false),
+        }
+    }
+
     /// Whether what explains this error lasts: whoever asks again gets it again.
     pub fn explain_for_good(&self, failure: &Failure, opening: bool) -> bool {
         let damage: Vec<Damage> = self.damage.iter().filter(|damage| damage.harm != Harm::WrongRead).cloned().collect();

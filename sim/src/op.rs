@@ -566,6 +566,8 @@ pub enum Op {
         /// Whether it is opened anew, and not brought up to date where there is one.
         anew: bool,
     },
+    /// Has the store read everything back that counts, while the other clients go on.
+    Verify,
     /// Does nothing for so many milliseconds.
     Wait {
         /// Of virtual time.
@@ -623,6 +625,8 @@ pub enum OpKind {
     Backup,
     /// [`Op::Look`]
     Look,
+    /// [`Op::Verify`]
+    Verify,
     /// [`Op::Wait`]
     Wait,
     /// [`Op::Reopen`]
@@ -651,6 +655,7 @@ impl Op {
             Op::Checkpoint => OpKind::Checkpoint,
             Op::Backup => OpKind::Backup,
             Op::Look { .. } => OpKind::Look,
+            Op::Verify => OpKind::Verify,
             Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
@@ -810,6 +815,7 @@ impl fmt::Display for Op {
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Backup => f.write_str("backup"),
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
+            Op::Verify => f.write_str("verify"),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
@@ -1052,6 +1058,7 @@ impl<'a> Words<'a> {
             "checkpoint" => Op::Checkpoint,
             "backup" => Op::Backup,
             "look" => Op::Look { anew: self.take("anew") },
+            "verify" => Op::Verify,
             "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
@@ -1098,6 +1105,7 @@ mod tests {
             "backup",
             "look",
             "look anew",
+            "verify",
             "reopen",
             "check",
         ];

@@ -14,6 +14,7 @@ mod hurry;
 mod looks;
 mod salvage;
 mod transaction;
+mod verification;
 
 use crate::answers::{Answers, Difference};
 use crate::clock::ClockMark;
@@ -1095,6 +1096,7 @@ impl Run {
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
             Op::Look { anew } => self.look(store, *anew, label),
+            Op::Verify => self.look_for_damage(store),
             Op::Wait { ms } => {
                 self.world.sleep(Duration::from_millis(u64::from(*ms)));
                 Ok(())

@@ -259,6 +259,15 @@ pub struct CheckReport {
     pub trouble: Option<String>,
 }
 
+/// What came of reading everything back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Everything that is not as it was written; each names its file.
+    pub damage: Vec<Failure>,
+    /// Files that counted from the beginning of the call to its end, each with how many of its bytes do.
+    pub files: BTreeMap<String, u64>,
+}
+
 /// An open store.
 pub trait Store: Send + Sync {
     /// Applies the batch, whole or not at all.
@@ -347,6 +356,11 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("handles that only read"))
     }
 
+    /// Reads everything back that counts while the store is in use, and tells of all that is not as it was written.
+    fn verify(&self) -> Result<Verified, Failure> {
+        Err(Failure::not_offered("verification while it is open"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -412,6 +426,7 @@ pub trait StoreKind: Send + Sync {
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
     ///   Keyspace 0 is never dropped.
     /// - [`OpKind::Look`]: it has [`Store::look`].
+    /// - [`OpKind::Verify`]: it has [`Store::verify`].
     fn specialities(&self) -> &'static [OpKind] {
         &[]
     }

@@ -12,7 +12,7 @@ use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
     CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId, Store,
-    StoreKind, SyncMode, Transacted, Write,
+    StoreKind, SyncMode, Transacted, Verified, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -194,6 +194,7 @@ impl StoreKind for StrataKind {
             OpKind::Checkpoint,
             OpKind::Backup,
             OpKind::Look,
+            OpKind::Verify,
         ]
     }
 
@@ -883,6 +884,13 @@ impl Store for StrataStore {
 
     fn look(&self, client: u32, anew: bool) -> Result<ScanResult, Failure> {
         self.readers.look((&self.world, self.db.path(), &self.options), &self.keyspaces, client, anew)
+    }
+
+    fn verify(&self) -> Result<Verified, Failure> {
+        let found = self.db.verify(&mut |_| ()).map_err(failure)?;
+        let damage = found.damage.into_iter();
+        let damage = damage.map(|damage| Failure { file: Some(damage.file.name()), ..failure(damage.cause) });
+        Ok(Verified { damage: damage.collect(), files: found.files })
     }
 
     fn check(&self) -> Result<CheckReport, Failure> {

@@ -214,13 +214,16 @@ fn a_store_is_looked_after() {
     place.told(0, &["compact", "s"]);
     let stats = &place.json(0, &["stats", "s"])[0];
     assert_eq!((&stats["seqno"], &stats["tables"]), (&json!(2), &json!(1)), "{stats}");
-    assert!(place.told(0, &["check", "s"]).starts_with("sound: 1 entries in 1 tables\n"));
+    assert!(place.told(0, &["check", "s"]).starts_with("sound: 1 entries in 1 tables, 0 batches in 1 logs\n"));
     let table = place.path(&place.file("s", ".sst"));
     let mut bytes = fs::read(&table).expect("a table");
     bytes[3] ^= 1;
     fs::write(&table, bytes).expect("damage");
     let found = place.json(1, &["check", "s"]);
     assert_eq!(found[0]["sound"], false);
+    let damage = &found[0]["damage"][0];
+    assert_eq!((&damage["file"], &damage["offset"]), (&json!(table.file_name().unwrap().to_str()), &json!(0)));
+    assert_eq!((&damage["from"], &damage["to"]), (&json!("a"), &json!("a")), "{damage}");
     assert!(place.told(1, &["check", "s"]).contains("is damaged at byte"));
 }
 

@@ -339,9 +339,9 @@ fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
     again
 }
 
-/// Background work has written so many bytes: waits as long as the rate asks for, less where the work becomes urgent. Says no
+/// Background work has written so many bytes, or read them where it does nothing else: waits as long as the rate asks for, less where the work becomes urgent. Says no
 /// where the store closes meanwhile.
-fn pay(state: &State, bytes: u64, urgency: &dyn Fn() -> Urgency) -> bool {
+pub(crate) fn pay(state: &State, bytes: u64, urgency: &dyn Fn() -> Urgency) -> bool {
     let Some(rate) = &state.rate else { return true };
     let mut owed = bytes;
     loop {

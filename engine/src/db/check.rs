@@ -3,7 +3,7 @@
 //! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
 //! tables of a level below 0 are disjoint; that of two versions of a key, and of a version and a range delete that holds its
 //! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right
-//! length. Not verified: the log that is being written, and the manifest, which are read at the next open.
+//! length. Not verified: logs and the manifest, which are read at the next open, and by [`verify`](super::verify).
 
 use crate::compaction::flush::describe;
 use crate::compaction::picker;
@@ -14,11 +14,13 @@ use crate::event::LevelShape;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, SEQNO_MAX, SeqNo};
+use crate::key::{InternalKey, KIND_FOR_SEEK, SEQNO_MAX, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
+use crate::sst::TableCache;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -109,34 +111,70 @@ fn check_view(state: &State, view: &ReadView) -> Result<CheckReport> {
 
 fn check_table(state: &State, level: usize, meta: &TableMeta) -> Result<()> {
     let table = state.tables.table(meta.number, meta.bytes)?;
-    let described = describe(meta.number, table.properties().keyspace, table.verify()?);
+    compare_table(&state.dir, level, meta, describe(meta.number, table.properties().keyspace, table.verify()?))
+}
+
+/// Whether a table is what the manifest says of it.
+pub(crate) fn compare_table(dir: &Path, level: usize, meta: &TableMeta, described: TableMeta) -> Result<()> {
     if described == (TableMeta { epoch: meta.number, ..meta.clone() }) {
         return Ok(());
     }
-    let path = FileKind::Sst(meta.number).path(&state.dir);
-    Err(Error::corruption(
-        &path,
-        0,
-        format!("the table of level {level} that the manifest lists as {meta:?}, found {described:?}"),
-    ))
+    let path = FileKind::Sst(meta.number).path(dir);
+    let expected = format!("the table of level {level} that the manifest lists as {meta:?}, found {described:?}");
+    Err(Error::corruption(&path, 0, expected))
 }
 
 /// Walks all tables side by side and sees that the versions of a key get older from the top down.
 fn check_order(state: &State, version: &Version) -> Result<()> {
+    let mut from = None;
+    loop {
+        from =
+            check_order_from(&state.tables, &state.dir, version, from.as_deref(), &BTreeSet::new(), &mut |_| Ok(()))?;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Entries that are walked over between two looks at which tables there are.
+const PIECE_ENTRIES: usize = 16_384;
+
+/// The same for a piece of the keys, from this user key on (`None`: from the first), without the tables of these numbers. Calls
+/// `pace` for each entry with its bytes. Returns where the next piece begins.
+pub(crate) fn check_order_from(
+    tables: &TableCache,
+    dir: &Path,
+    version: &Version,
+    from: Option<&[u8]>,
+    without: &BTreeSet<u64>,
+    pace: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Option<Vec<u8>>> {
+    let begin = from.map(|user| InternalKey::new(user, SEQNO_MAX, KIND_FOR_SEEK).encode());
     let mut sources: Vec<(usize, &TableMeta, Box<dyn InternalIterator>)> = Vec::new();
-    for (rank, table) in ranked(version) {
-        let mut iter = state.tables.table(table.number, table.bytes)?.iter(false);
-        iter.seek_to_first()?;
+    for (rank, table) in ranked(version).filter(|(_, table)| !without.contains(&table.number)) {
+        if from.is_some_and(|from| table.ends_before(from)) {
+            continue;
+        }
+        let mut iter = tables.table(table.number, table.bytes)?.iter(false);
+        match &begin {
+            Some(begin) => iter.seek(begin)?,
+            None => iter.seek_to_first()?,
+        }
         sources.push((rank, table, Box::new(iter)));
     }
-    let deleted = Deletes::of(state, version)?;
-    deleted.check_among_each_other().map_err(|wrong| Error::corruption(&state.dir, 0, wrong))?;
+    let deleted = Deletes::of(tables, version, without)?;
+    if from.is_none() {
+        deleted.check_among_each_other().map_err(|wrong| Error::corruption(dir, 0, wrong))?;
+    }
     let mut last: Option<(Vec<u8>, usize)> = None;
+    let mut entries = 0;
     loop {
         let ahead = sources.iter_mut().filter(|(_, _, iter)| iter.valid());
-        let Some((rank, table, iter)) = ahead.min_by(|a, b| crate::key::compare(a.2.key(), b.2.key())) else { break };
+        let Some((rank, table, iter)) = ahead.min_by(|a, b| crate::key::compare(a.2.key(), b.2.key())) else {
+            return Ok(None);
+        };
         let entry = InternalKey::decode(iter.key());
-        let path = || FileKind::Sst(table.number).path(&state.dir);
+        let path = || FileKind::Sst(table.number).path(dir);
         let Some(entry) = entry else {
             return Err(Error::corruption(&path(), 0, "whole internal keys"));
         };
@@ -150,11 +188,13 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
                 }
                 *above = *rank;
             }
+            _ if entries >= PIECE_ENTRIES => return Ok(Some(entry.user.to_vec())),
             _ => last = Some((entry.user.to_vec(), *rank)),
         }
+        entries += 1;
+        pace((iter.key().len() + iter.value().len()) as u64)?;
         iter.next()?;
     }
-    Ok(())
 }
 
 /// The range deletes of all tables that have any, each with its rank.
@@ -163,10 +203,11 @@ struct Deletes {
 }
 
 impl Deletes {
-    fn of(state: &State, version: &Version) -> Result<Deletes> {
+    fn of(tables: &TableCache, version: &Version, without: &BTreeSet<u64>) -> Result<Deletes> {
         let mut ranked_deletes = Vec::new();
-        for (rank, table) in ranked(version).filter(|(_, table)| table.range_deletes > 0) {
-            let table = state.tables.table(table.number, table.bytes)?;
+        let with = |table: &TableMeta| table.range_deletes > 0 && !without.contains(&table.number);
+        for (rank, table) in ranked(version).filter(|(_, table)| with(table)) {
+            let table = tables.table(table.number, table.bytes)?;
             ranked_deletes.push((rank, table.fragments().clone()));
         }
         Ok(Deletes { ranked: ranked_deletes })

@@ -34,6 +34,7 @@ mod stall;
 mod state;
 mod stats;
 mod time;
+mod verify;
 mod write;
 
 pub use check::CheckReport;
@@ -47,6 +48,7 @@ pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
 pub use stats::Stats;
+pub use verify::{FoundDamage, Verification, VerifyProgress, verify_files};
 
 use crate::batch::{Expiry, WriteBatch};
 use crate::compaction::readers::Reader;
@@ -721,11 +723,39 @@ impl Db {
         &self.state.dir
     }
 
-    /// Verifies the whole store: every checksum, every invariant, every file. Reads all tables; writers and readers go on.
-    /// The first thing that is wrong is the error.
+    /// Looks whether the tables are sound, by every checksum and every invariant, and whether every file is there and none too
+    /// many; tells the shape of the store. Reads all tables; writers and readers go on. The first thing that is wrong is the
+    /// error. Logs, the manifest, and all that is wrong: [`Db::verify`].
     pub fn check(&self) -> Result<CheckReport> {
         self.state.ensure_open()?;
         check::check(&self.state)
+    }
+
+    /// Reads everything back that counts while the store is in use, and finds all that is not as it was written: every block of
+    /// every table, every record of every log (of the one that is being written up to where it has been), the manifest, CURRENT and
+    /// IDENTITY; and that all of it fits together. Says of each damage where it is, which keys it touches, and what to do. Changes
+    /// nothing.
+    ///
+    /// What is replaced meanwhile by a flush or a compaction need not be sound any more, and is not counted as damaged. What
+    /// comes meanwhile is left to the next time.
+    ///
+    /// Reads every table twice, and shares [`Options::background_bytes_per_second`] with compactions, behind flushes; holds no
+    /// lock while it reads. `tell` is called after each block and each batch. Closing the store ends it with [`Error::Closed`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// db.put(b"ada", b"1815")?;
+    /// let found = db.verify(&mut |progress| println!("{} of {}", progress.bytes_done, progress.bytes_total))?;
+    /// for damage in &found.damage {
+    ///     eprintln!("{damage}");
+    /// }
+    /// assert!(found.is_sound());
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn verify(&self, tell: &mut dyn FnMut(VerifyProgress)) -> Result<Verification> {
+        self.state.ensure_open()?;
+        verify::verify_open(&self.state, tell)
     }
 
     /// How the store is: whether it takes writes, and whether its background work gets on. Cheap, and never waits for a write.

@@ -30,6 +30,7 @@ use crate::db::reserve::Reserve;
 use crate::db::state::{Frozen, Opened, State};
 use crate::db::stats::{self, Stats};
 use crate::db::time::StoreTime;
+use crate::db::verify::{Verification, VerifyProgress, verify_files};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -193,6 +194,12 @@ impl ReadOnlyDb {
         check::check_tables(&self.state.load())
     }
 
+    /// Reads back everything of the store that counts now, which may be more than is shown, as
+    /// [`Db::verify`](super::Db::verify) does: see [`verify_files`].
+    pub fn verify(&self, tell: &mut dyn FnMut(VerifyProgress)) -> Result<Verification> {
+        verify_files(&self.env, &self.dir, &self.options, tell)
+    }
+
     /// The identity of the store.
     pub fn uuid(&self) -> Uuid {
         self.state.load().store
@@ -237,7 +244,7 @@ fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Res
 }
 
 /// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names.
-fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
+pub(super) fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
     let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
     let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
     let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;

@@ -87,6 +87,16 @@ pub struct ManifestLog {
 
 /// Reads the manifest that `current` names, whole.
 pub fn read(env: &Env, dir: &Path, current: &Current) -> Result<ManifestLog> {
+    read_up_to(env, dir, current, None)
+}
+
+/// Reads the manifest that `current` names as far as it was written, for one who knows how far: all of that must be as it was
+/// written, and what lies behind is ignored.
+pub fn read_written(env: &Env, dir: &Path, current: &Current, bytes: u64) -> Result<ManifestLog> {
+    read_up_to(env, dir, current, Some(bytes))
+}
+
+fn read_up_to(env: &Env, dir: &Path, current: &Current, written: Option<u64>) -> Result<ManifestLog> {
     let path = FileKind::Manifest(current.manifest).path(dir);
     let file = match env.open(&path, OpenMode::Read) {
         Err(error) if error.is_not_found() => {
@@ -95,6 +105,10 @@ pub fn read(env: &Env, dir: &Path, current: &Current) -> Result<ManifestLog> {
         opened => opened?,
     };
     let len = file.len()?;
+    if let Some(bytes) = written.filter(|&bytes| bytes > len) {
+        return Err(Error::corruption(&path, len, format!("{bytes} bytes that were written, found {len}")));
+    }
+    let len = written.unwrap_or(len);
     if len < current.snapshot_bytes {
         let wanted = format!("a snapshot of {} bytes, found {len} bytes", current.snapshot_bytes);
         return Err(Error::corruption(&path, len, wanted));
@@ -112,6 +126,9 @@ pub fn read(env: &Env, dir: &Path, current: &Current) -> Result<ManifestLog> {
 
     let tag = record_tag(current.store, current.manifest);
     let mut reader = RecordReader::new(file, tag, FILE_HEADER_LEN as u64, len);
+    if written.is_some() {
+        reader.mind_padding();
+    }
     let mut edits = Vec::new();
     while let Some(record) = reader.next()? {
         if edits.is_empty() {
@@ -128,6 +145,10 @@ pub fn read(env: &Env, dir: &Path, current: &Current) -> Result<ManifestLog> {
     }
     // A manifest reserves nothing ahead, so that zeros behind the last edit are an edit that is gone as well.
     let valid_bytes = reader.tail().offset;
+    if let Some(bytes) = written.filter(|&bytes| bytes != valid_bytes) {
+        let wanted = format!("a whole edit: {bytes} bytes of this manifest were written");
+        return Err(Error::corruption(&path, valid_bytes, wanted));
+    }
     Ok(ManifestLog { edits, valid_bytes, dropped_bytes: len.saturating_sub(valid_bytes) })
 }
 

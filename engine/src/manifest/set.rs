@@ -22,7 +22,7 @@
 
 use super::catalog::Catalog;
 use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
-use super::format::{FORMAT_VERSION, Identity};
+use super::format::{Current, FORMAT_VERSION, Identity};
 use super::log::{self, ManifestWriter};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -154,6 +154,20 @@ impl Installed {
         Installed { catalog, wals: BTreeMap::new(), last_seqno: 0, time_ms: 0, next_file: 1 }
     }
 
+    /// What the edits of a manifest come to, each of which stands at an offset.
+    fn of(path: &Path, edits: &[(u64, VersionEdit)], options: &Options) -> Result<Installed> {
+        let mut installed = Installed::empty(1, options);
+        for (index, (offset, edit)) in edits.iter().enumerate() {
+            if index == 0 && (edit.levels.is_none() || edit.next_file.is_none()) {
+                return Err(Error::corruption(path, *offset, "a snapshot with the levels and the next file"));
+            }
+            installed = installed.apply(edit).and_then(Installed::with_numbers_left).map_err(|wrong| {
+                Error::corruption(path, *offset, format!("an edit that fits the list, but {wrong}"))
+            })?;
+        }
+        Ok(installed)
+    }
+
     /// What counts after an edit; an error says what in the edit does not fit.
     fn apply(&self, edit: &VersionEdit) -> std::result::Result<Installed, String> {
         let catalog = Arc::new(self.catalog.apply(edit)?);
@@ -264,6 +278,50 @@ pub struct VersionSet {
     retired: BTreeSet<FileKind>,
 }
 
+/// How far a manifest is known to have been written, and the list that it comes to there: what whoever reads it back must find,
+/// as long as no other manifest has taken its place.
+#[derive(Clone, Debug)]
+pub struct Written {
+    store: Uuid,
+    current: Current,
+    bytes: u64,
+    installed: Installed,
+}
+
+impl Written {
+    /// The number in the manifest's name.
+    pub fn manifest(&self) -> u64 {
+        self.current.manifest
+    }
+
+    /// Its length, as far as it counts.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads IDENTITY, CURRENT and the manifest, and compares each with what was written. What differs is an
+    /// [`Error::Corruption`] that names file and offset.
+    pub fn read_back(&self, env: &Env, dir: &Path, options: &Options) -> Result<()> {
+        let identity = log::read_identity(env, dir)?;
+        if identity.store != self.store {
+            let expected = format!("the uuid of this store, {}, found {}", self.store, identity.store);
+            return Err(Error::corruption(&FileKind::Identity.path(dir), 16, expected));
+        }
+        let current = log::read_current(env, dir, self.store)?;
+        if current != self.current {
+            let expected = format!("{:?}, found {current:?}", self.current);
+            return Err(Error::corruption(&FileKind::Current.path(dir), 0, expected));
+        }
+        let path = FileKind::Manifest(self.manifest()).path(dir);
+        let read = log::read_written(env, dir, &current, self.bytes)?;
+        let found = Installed::of(&path, &read.edits, options)?;
+        if found.snapshot() != self.installed.snapshot() {
+            return Err(Error::corruption(&path, 0, "edits that come to the list that the store has in memory"));
+        }
+        Ok(())
+    }
+}
+
 /// What may count as well, because commits failed (S2).
 #[derive(Debug, Default)]
 struct Doubt {
@@ -311,15 +369,7 @@ impl VersionSet {
         let current = log::read_current(env, dir, identity.store)?;
         let read = log::read(env, dir, &current)?;
         let path = FileKind::Manifest(current.manifest).path(dir);
-        let mut installed = Installed::empty(1, options);
-        for (index, (offset, edit)) in read.edits.iter().enumerate() {
-            if index == 0 && (edit.levels.is_none() || edit.next_file.is_none()) {
-                return Err(Error::corruption(&path, *offset, "a snapshot with the levels and the next file"));
-            }
-            installed = installed.apply(edit).and_then(Installed::with_numbers_left).map_err(|wrong| {
-                Error::corruption(&path, *offset, format!("an edit that fits the list, but {wrong}"))
-            })?;
-        }
+        let mut installed = Installed::of(&path, &read.edits, options)?;
         let levels = installed.catalog.levels();
         if levels > options.levels {
             return Err(Error::InvalidArgument(format!(
@@ -417,6 +467,14 @@ impl VersionSet {
     /// The edit that makes the list as it is now out of nothing.
     pub fn snapshot(&self) -> VersionEdit {
         VersionEdit { next_file: Some(self.numbers.peek()), ..self.installed.snapshot() }
+    }
+
+    /// What can be read back of the list; `None` while it is [ambiguous](VersionSet::is_ambiguous), and before the first commit
+    /// of a set that was recovered.
+    pub fn written(&self) -> Option<Written> {
+        let writer = self.writer.as_ref().filter(|_| self.doubt.is_none())?;
+        let (store, installed) = (self.store, self.installed.clone());
+        Some(Written { store, current: *writer.current(), bytes: writer.bytes(), installed })
     }
 
     /// Which store this is.

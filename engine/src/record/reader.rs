@@ -15,6 +15,9 @@
 //! Limit: damage in the last synced part with no whole record behind it cannot be told from a torn tail. The
 //! write-ahead log narrows this with a marker on idle syncs and a trailer on a clean close.
 //!
+//! What lies between two records is no part of either, and is looked at only where somebody [asks](RecordReader::mind_padding)
+//! whether each byte still is what was written.
+//!
 //! An error while reading is an error, never an end. Memory is bounded by one window, and by the record handed out,
 //! which is allocated only after its checksum has matched.
 
@@ -79,6 +82,7 @@ pub struct RecordReader {
     synced_max: u64,
     window: Vec<u8>,
     window_offset: u64,
+    minds_padding: bool,
     tail: Option<Tail>,
 }
 
@@ -96,8 +100,15 @@ impl RecordReader {
             synced_max: 0,
             window: Vec::new(),
             window_offset: 0,
+            minds_padding: false,
             tail: None,
         }
+    }
+
+    /// From now on the padding behind a record is to be zeros, as it was written; anything else is an
+    /// [`Error::Corruption`].
+    pub fn mind_padding(&mut self) {
+        self.minds_padding = true;
     }
 
     /// The next record; `None` at the end, which [`RecordReader::tail`] then describes. After an error it must not be
@@ -111,6 +122,9 @@ impl RecordReader {
             Some(record) => {
                 // The padding of the last record may be missing.
                 self.offset = (record.offset + record_len(record.payload.len() as u64)).min(self.end);
+                if self.minds_padding {
+                    self.see_that_padding_is_zero(&record)?;
+                }
                 self.seq_min = record.seq;
                 self.synced_max = self.synced_max.max(record.synced_offset);
                 Ok(Some(record))
@@ -120,6 +134,15 @@ impl RecordReader {
                 Ok(None)
             }
         }
+    }
+
+    fn see_that_padding_is_zero(&mut self, record: &Record) -> Result<()> {
+        let start = record.offset + RECORD_HEADER_LEN as u64 + record.payload.len() as u64;
+        let len = self.offset.saturating_sub(start) as usize;
+        if len > 0 && self.window_at(start, len)?[..len].iter().any(|&byte| byte != 0) {
+            return Err(Error::corruption(self.file.path(), start, "zeros up to the next record"));
+        }
+        Ok(())
     }
 
     /// How the file ends. Known once [`RecordReader::next`] has returned `None`.

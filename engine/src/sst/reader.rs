@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fragments::{Fragment, Fragments};
 use crate::key::{
     Expiries, InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, expiry_of, range_end,
-    trailer,
+    trailer, user_key,
 };
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -48,6 +48,14 @@ pub struct Table {
 pub struct LastBlock {
     number: Option<usize>,
     cursor: BlockCursor,
+}
+
+/// What reading a table back has come to.
+struct Walk {
+    cursor: BlockCursor,
+    seen: Properties,
+    last_key: Vec<u8>,
+    last_separator: Vec<u8>,
 }
 
 /// What lies behind the data blocks.
@@ -194,16 +202,27 @@ impl Table {
     pub fn verify(&self) -> Result<TableSummary> {
         // What is in memory came from a file that may have been damaged since.
         let fresh = Arc::new(Table::open(self.file.clone(), self.number, self.bytes, Arc::new(BlockCache::new(0)))?);
-        fresh.verify_fresh()
+        let mut first = None;
+        let summary = fresh.read_back(&mut |_| Ok(()), &mut |damage| {
+            first.get_or_insert(damage);
+        })?;
+        first.map_or_else(|| Ok(summary.expect("there is a summary where nothing is damaged")), Err)
     }
 
-    fn verify_fresh(&self) -> Result<TableSummary> {
+    /// The same for a table that was opened just now: its filter, index and range deletes were read and checked then. Goes on
+    /// behind a block that is damaged, and hands each such [`Error::Corruption`] to `damaged`; the answer is `None` then.
+    ///
+    /// Calls `pace` after each block with the bytes that were read. It may wait, and an error of it ends the work, as one of
+    /// the file system does.
+    pub fn read_back(
+        &self,
+        pace: &mut dyn FnMut(u64) -> Result<()>,
+        damaged: &mut dyn FnMut(Error),
+    ) -> Result<Option<TableSummary>> {
         let path = self.file.path();
         let mut checksum = Checksum::new();
         let mut ahead = ReadAhead::default();
-        let mut cursor = BlockCursor::default();
-        let (mut last_key, mut last_separator) = (Vec::new(), Vec::new());
-        let mut seen = Properties {
+        let unseen = Properties {
             entries: 0,
             deletes: 0,
             expiring: None,
@@ -211,6 +230,9 @@ impl Table {
             seqno_max: 0,
             ..self.properties().clone()
         };
+        let (last_key, last_separator) = (Vec::new(), Vec::new());
+        let mut walk = Walk { cursor: BlockCursor::default(), seen: unseen, last_key, last_separator };
+        let mut whole = true;
         let mut offset = 0;
         for number in 0..self.blocks() {
             let (separator, handle) = self.index_entry(number)?;
@@ -219,57 +241,26 @@ impl Table {
                 return Err(Error::corruption(path, offset, expected));
             }
             let stored = ahead.read(self, handle)?;
+            let bytes = stored.len() as u64;
             checksum.update(&stored);
-            offset += stored.len() as u64;
-            let block = open_block(path, self.number, handle.offset, stored)?;
-            let wrong = |expected: String| Error::corruption(path, handle.offset, expected);
-            let malformed = |malformed| self.malformed(handle.offset, malformed);
-            let block = Block::parse(block).map_err(malformed)?;
-            block.check_restarts().map_err(malformed)?;
-            cursor.load(block);
-            cursor.seek_to_first().map_err(malformed)?;
-            let first = seen.entries == 0;
-            if !first && compare(&last_separator, cursor.key()) != Ordering::Less {
-                return Err(wrong("a first key behind the separator of the block before".into()));
+            offset += bytes;
+            match self.read_block_back(separator, handle, stored, &mut walk) {
+                Err(error) if error.is_corruption() => {
+                    whole = false;
+                    damaged(error);
+                }
+                read => read?,
             }
-            while cursor.valid() {
-                let key = InternalKey::decode(cursor.key()).ok_or_else(|| self.unknown_kind(handle.offset))?;
-                if seen.entries == 0 {
-                    seen.smallest = cursor.key().to_vec();
-                } else if compare(&last_key, cursor.key()) != Ordering::Less {
-                    return Err(wrong(format!(
-                        "keys in order, found {key:?} after {:?}",
-                        InternalKey::decode(&last_key)
-                    )));
-                }
-                let value = cursor.value();
-                if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(value.len()) {
-                    return Err(self.unknown_kind(handle.offset));
-                }
-                if key.kind == Kind::PutExpiring {
-                    let expires_ms = expiry_of(&value).expect("the length was looked at");
-                    let so_far = seen.expiring.map(|expiring| expiring.and(expires_ms));
-                    seen.expiring = Some(so_far.unwrap_or(Expiries::of(expires_ms)));
-                }
-                if !self.may_contain(key.user) {
-                    return Err(wrong(format!("a filter with all keys, and it denies {key:?}")));
-                }
-                seen.entries += 1;
-                seen.deletes += u64::from(key.kind == Kind::Delete);
-                seen.seqno_min = seen.seqno_min.min(key.seqno);
-                seen.seqno_max = seen.seqno_max.max(key.seqno);
-                last_key.clear();
-                last_key.extend_from_slice(cursor.key());
-                cursor.next().map_err(malformed)?;
-            }
-            if compare(&last_key, separator) == Ordering::Greater {
-                return Err(wrong("a last key at or before the separator of its block".into()));
-            }
-            separator.clone_into(&mut last_separator);
+            separator.clone_into(&mut walk.last_separator);
+            pace(bytes)?;
         }
-        if offset != self.ends.data_end || last_separator != last_key {
+        let Walk { mut seen, last_key, last_separator, .. } = walk;
+        if offset != self.ends.data_end || (whole && last_separator != last_key) {
             let expected = format!("data blocks up to {}, the last key as last separator", self.ends.data_end);
             return Err(Error::corruption(path, offset, expected));
+        }
+        if !whole {
+            return Ok(None);
         }
         seen.largest = last_key;
         let fragments = &self.ends.fragments;
@@ -289,7 +280,7 @@ impl Table {
             return Err(Error::corruption(path, self.ends.data_end, expected));
         }
         checksum.update(&self.file.read_vec_at(offset, (self.bytes - offset) as usize)?);
-        Ok(TableSummary {
+        Ok(Some(TableSummary {
             bytes: self.bytes,
             entries: seen.entries,
             deletes: seen.deletes,
@@ -300,7 +291,69 @@ impl Table {
             seqno_min: seen.seqno_min,
             seqno_max: seen.seqno_max,
             checksum: checksum.masked(),
-        })
+        }))
+    }
+
+    /// One block on the way of [`Table::read_back`].
+    fn read_block_back(&self, separator: &[u8], handle: BlockHandle, stored: Bytes, walk: &mut Walk) -> Result<()> {
+        let path = self.file.path();
+        let Walk { cursor, seen, last_key, last_separator } = walk;
+        let block = open_block(path, self.number, handle.offset, stored)?;
+        let wrong = |expected: String| Error::corruption(path, handle.offset, expected);
+        let malformed = |malformed| self.malformed(handle.offset, malformed);
+        let block = Block::parse(block).map_err(malformed)?;
+        block.check_restarts().map_err(malformed)?;
+        cursor.load(block);
+        cursor.seek_to_first().map_err(malformed)?;
+        let first = seen.entries == 0;
+        if !first && compare(last_separator, cursor.key()) != Ordering::Less {
+            return Err(wrong("a first key behind the separator of the block before".into()));
+        }
+        while cursor.valid() {
+            let key = InternalKey::decode(cursor.key()).ok_or_else(|| self.unknown_kind(handle.offset))?;
+            if seen.entries == 0 {
+                seen.smallest = cursor.key().to_vec();
+            } else if compare(last_key, cursor.key()) != Ordering::Less {
+                return Err(wrong(format!("keys in order, found {key:?} after {:?}", InternalKey::decode(last_key))));
+            }
+            let value = cursor.value();
+            if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(value.len()) {
+                return Err(self.unknown_kind(handle.offset));
+            }
+            if key.kind == Kind::PutExpiring {
+                let expires_ms = expiry_of(&value).expect("the length was looked at");
+                let so_far = seen.expiring.map(|expiring| expiring.and(expires_ms));
+                seen.expiring = Some(so_far.unwrap_or(Expiries::of(expires_ms)));
+            }
+            if !self.may_contain(key.user) {
+                return Err(wrong(format!("a filter with all keys, and it denies {key:?}")));
+            }
+            seen.entries += 1;
+            seen.deletes += u64::from(key.kind == Kind::Delete);
+            seen.seqno_min = seen.seqno_min.min(key.seqno);
+            seen.seqno_max = seen.seqno_max.max(key.seqno);
+            last_key.clear();
+            last_key.extend_from_slice(cursor.key());
+            cursor.next().map_err(malformed)?;
+        }
+        if compare(last_key, separator) == Ordering::Greater {
+            return Err(wrong("a last key at or before the separator of its block".into()));
+        }
+        Ok(())
+    }
+
+    /// The user keys that the data block at this offset may hold: behind the first, up to the second. `None` where no data block
+    /// begins there.
+    pub fn keys_at(&self, offset: u64) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut before = user_key(&self.ends.properties.smallest).to_vec();
+        for number in 0..self.blocks() {
+            let (separator, handle) = self.index_entry(number).ok()?;
+            if handle.offset == offset {
+                return Some((before, user_key(separator).to_vec()));
+            }
+            before = user_key(separator).to_vec();
+        }
+        None
     }
 
     /// The number of data blocks.

@@ -190,6 +190,15 @@ impl Disk {
         }
     }
 
+    /// Whether whoever reads these bytes now gets what is damaged, and nothing else has struck them since: then they differ from
+    /// what was written.
+    pub fn still_shows(&self, damage: &Damage) -> bool {
+        let lasts = matches!(damage.harm, Harm::Flip { .. } | Harm::LostWrite { .. } | Harm::StrayWrite { .. });
+        let of_these =
+            self.damage.iter().filter(|other| other.ino == damage.ino && overlap(&other.bytes, &damage.bytes));
+        lasts && !damage.over && of_these.count() == 1 && self.is_met(damage)
+    }
+
     fn is_met(&self, damage: &Damage) -> bool {
         if self.slots[damage.ino.0 as usize].links == 0 {
             return false;

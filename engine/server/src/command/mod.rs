@@ -53,7 +53,8 @@ enum Command {
     Keyspaces(keyspaces::KeyspacesArgs),
     /// Prints numbers about a store. Another process may have it open.
     Stats(Store),
-    /// Verifies every checksum and every invariant of a store.
+    /// Reads back every byte that counts of a store, and says what is damaged, what that touches, and what to do. Another process
+    /// may have it open.
     Check(Store),
     /// Compacts a range of keys, or all: gives back the space of what was deleted or replaced.
     Compact(upkeep::CompactArgs),

@@ -2,26 +2,17 @@
 
 use super::{InKeyspace, Store, bytes};
 use crate::escape::escape;
-use crate::out::{Bar, Failure, Out, size};
+use crate::out::{Bar, Failure, Out};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use strata::db::{OperationStats, Stats};
+use strata::backup::Progress;
+use strata::db::{OperationStats, Stats, Verification, verify_files};
 use strata::env::Env;
-use strata::event::LevelShape;
+use strata::error::Error;
 use strata::options::Options;
 use strata::salvage::{LostBytes, SalvageReport};
-
-fn levels_json(levels: &[LevelShape]) -> Vec<Value> {
-    levels.iter().map(|level| json!({ "tables": level.tables, "bytes": level.bytes })).collect()
-}
-
-fn levels_text(levels: &[LevelShape]) -> String {
-    let filled = levels.iter().enumerate().filter(|(_, level)| level.tables > 0);
-    let lines = filled.map(|(index, level)| format!("\nlevel {index}: {} tables, {}", level.tables, size(level.bytes)));
-    lines.collect()
-}
 
 /// What the logs have beyond the tables counts among the memory.
 pub(super) fn stats(store: &Store, out: &mut Out) -> Result<bool, Failure> {
@@ -120,29 +111,43 @@ fn stats_json(stats: &Stats) -> Value {
 
 /// Damage is an answer.
 pub(super) fn check(store: &Store, out: &mut Out) -> Result<bool, Failure> {
-    let checked = store.open().and_then(|db| {
-        let report = db.check()?;
-        db.close()?;
-        Ok(report)
+    let bar = Bar::new("check");
+    let found = verify_files(&Env::os(), &store.store, &Options::default(), &mut |progress| {
+        bar.show(Progress { bytes_done: progress.bytes_done, bytes_total: progress.bytes_total });
+    })?;
+    drop(bar);
+    out.say(|| found.to_string(), || verification_json(&found))?;
+    Ok(found.is_sound())
+}
+
+fn verification_json(found: &Verification) -> Value {
+    let damage = found.damage.iter().map(|damage| {
+        let (from, to) = damage.keys.as_ref().map(|(from, to)| (escape(from), escape(to))).unzip();
+        let at = match &damage.cause {
+            Error::Corruption(damage) => Some(damage),
+            _ => None,
+        };
+        json!({
+            "file": damage.file.name(),
+            "offset": at.map(|damage| damage.offset),
+            "expected": at.map(|damage| &damage.expected),
+            "cause": damage.cause.to_string(),
+            "keyspace": damage.keyspace,
+            "level": damage.level,
+            "from": from,
+            "to": to,
+            "remedy": damage.remedy,
+        })
     });
-    match checked {
-        Ok(report) => {
-            let tables: usize = report.levels.iter().map(|level| level.tables).sum();
-            out.say(
-                || format!("sound: {} entries in {tables} tables{}", report.entries, levels_text(&report.levels)),
-                || {
-                    let levels = levels_json(&report.levels);
-                    json!({ "sound": true, "entries": report.entries, "seqno": report.seqno, "levels": levels })
-                },
-            )?;
-            Ok(true)
-        }
-        Err(Failure::Store(error)) if error.is_corruption() => {
-            out.say(|| error.to_string(), || json!({ "sound": false, "damage": error.to_string() }))?;
-            Ok(false)
-        }
-        Err(failure) => Err(failure),
-    }
+    json!({
+        "sound": found.is_sound(),
+        "tables": found.tables,
+        "entries": found.entries,
+        "logs": found.logs,
+        "batches": found.batches,
+        "files": found.files,
+        "damage": damage.collect::<Vec<Value>>(),
+    })
 }
 
 #[derive(Args)]
