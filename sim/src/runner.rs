@@ -1091,6 +1091,8 @@ impl Run {
             Op::DropKeyspace { keyspace } => self.drop_keyspace(store, *keyspace, label),
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
+            Op::Export => self.export(store, label),
+            Op::Import => self.import(label),
             Op::Look { anew } => self.look(store, *anew, label),
             Op::Wait { ms } => {
                 self.world.sleep(Duration::from_millis(u64::from(*ms)));

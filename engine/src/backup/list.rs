@@ -9,7 +9,7 @@ use crate::manifest::log::{self, ManifestWriter};
 use std::path::Path;
 
 /// Makes sure of a directory that is there and empty. Returns whether it was made; its name is not durable then.
-pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
+pub(crate) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
     let entries = match env.read_dir(dir) {
         Err(error) if error.is_not_found() => {
             env.create_dir(dir)?;
@@ -29,7 +29,7 @@ pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
 
 /// Lists files that lie in `dir` with durable names already, so that it becomes a store, durably, with the last step. Until
 /// then whoever opens it is told that CURRENT is missing, for every store has a log.
-pub(super) fn make_store(
+pub(crate) fn make_store(
     env: &Env,
     dir: &Path,
     identity: &Identity,
@@ -45,7 +45,7 @@ pub(super) fn make_store(
 
 /// Takes back what an attempt that failed has put into a directory that was empty. What cannot be removed stays: the error
 /// that there was says more than one about this.
-pub(super) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
+pub(crate) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
     let entries = env.read_dir(dir).unwrap_or_default();
     let ours = entries.iter().filter_map(|entry| FileKind::parse(&entry.name));
     for kind in ours {
