@@ -18,12 +18,14 @@ mod logs;
 mod memory;
 mod seeds;
 mod simulation;
+mod streams;
 mod tables;
 
 pub use backups::backup;
 pub use logs::{batch, manifest, wal};
 pub use seeds::{Seed, seeds};
 pub use simulation::workload;
+pub use streams::stream;
 pub use tables::{sst, sst_block};
 
 use arbitrary::Arbitrary;
@@ -39,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest),
     ("sst", sst),
     ("sst_block", sst_block),
+    ("stream", stream),
     ("wal", wal),
     ("workload", workload),
 ];

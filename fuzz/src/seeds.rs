@@ -2,7 +2,7 @@
 //! and not from noise. They are committed as `corpus/fuzz/<target>/seed-<name>`; `fuzz/tests/corpus.rs` compares and
 //! rewrites them.
 
-use crate::{backups, logs, simulation, tables};
+use crate::{backups, logs, simulation, streams, tables};
 
 /// An input to begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Seed {
 
 /// All of them, at least one for each target.
 pub fn seeds() -> Vec<Seed> {
-    [backups::seeds(), logs::seeds(), tables::seeds(), simulation::seeds()].concat()
+    [backups::seeds(), logs::seeds(), tables::seeds(), streams::seeds(), simulation::seeds()].concat()
 }
 
 /// An input in each mode: the file raw, the file mended, and a story to read from some bytes.

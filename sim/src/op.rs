@@ -19,7 +19,7 @@
 //! multi-get [k3, k1, k3] at s1       all as of one moment
 //! scan >=k3 <k9 reverse limit 10
 //! wait 30ms
-//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   reopen   check
+//! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   export   import   reopen   check
 //! look   look anew                  through a handle beside the store that only reads, brought up to date or opened anew
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
@@ -561,6 +561,10 @@ pub enum Op {
     Checkpoint,
     /// Backs the store of one moment up beside earlier backups, to be restored and looked at later, and prunes the oldest.
     Backup,
+    /// Writes the store of one moment to a file as one stream, of which a store is made later, and looked at.
+    Export,
+    /// Makes a store of what the client exported last, unless that was looked at already, to be looked at later.
+    Import,
     /// Reads everything through a handle of the client that only reads, beside the store that is open: as another process does.
     Look {
         /// Whether it is opened anew, and not brought up to date where there is one.
@@ -623,6 +627,10 @@ pub enum OpKind {
     Checkpoint,
     /// [`Op::Backup`]
     Backup,
+    /// [`Op::Export`]
+    Export,
+    /// [`Op::Import`]
+    Import,
     /// [`Op::Look`]
     Look,
     /// [`Op::Verify`]
@@ -654,6 +662,8 @@ impl Op {
             Op::DropKeyspace { .. } => OpKind::DropKeyspace,
             Op::Checkpoint => OpKind::Checkpoint,
             Op::Backup => OpKind::Backup,
+            Op::Export => OpKind::Export,
+            Op::Import => OpKind::Import,
             Op::Look { .. } => OpKind::Look,
             Op::Verify => OpKind::Verify,
             Op::Wait { .. } => OpKind::Wait,
@@ -814,6 +824,8 @@ impl fmt::Display for Op {
             Op::DropKeyspace { keyspace } => write!(f, "drop-keyspace {keyspace}"),
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Backup => f.write_str("backup"),
+            Op::Export => f.write_str("export"),
+            Op::Import => f.write_str("import"),
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Verify => f.write_str("verify"),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
@@ -1057,6 +1069,8 @@ impl<'a> Words<'a> {
             }
             "checkpoint" => Op::Checkpoint,
             "backup" => Op::Backup,
+            "export" => Op::Export,
+            "import" => Op::Import,
             "look" => Op::Look { anew: self.take("anew") },
             "verify" => Op::Verify,
             "wait" => Op::Wait { ms: self.ms()? },
@@ -1103,6 +1117,8 @@ mod tests {
             "drop-keyspace 2",
             "checkpoint",
             "backup",
+            "export",
+            "import",
             "look",
             "look anew",
             "verify",

@@ -1095,6 +1095,8 @@ impl Run {
             Op::DropKeyspace { keyspace } => self.drop_keyspace(store, *keyspace, label),
             Op::Checkpoint => self.checkpoint(store, label),
             Op::Backup => self.backup(store, label),
+            Op::Export => self.export(store, label),
+            Op::Import => self.import(label),
             Op::Look { anew } => self.look(store, *anew, label),
             Op::Verify => self.look_for_damage(store),
             Op::Wait { ms } => {

@@ -349,6 +349,13 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("backups"))
     }
 
+    /// Writes the store as it is at one moment of the call to the file `file` as one stream, which is durable then; what of the
+    /// store it holds need not be. Returns the sequence number of the newest write that it holds, where the store tells. As
+    /// optional as a checkpoint.
+    fn export(&self, _file: &str) -> Result<Option<u64>, Failure> {
+        Err(Failure::not_offered("exports"))
+    }
+
     /// Reads everything through a handle of this client that only reads, as another process would that looks at the store beside
     /// this one: opened where the client has none, or `anew`, and brought up to date otherwise. Nothing that is shown this way binds
     /// the store.
@@ -422,6 +429,7 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::MultiGet`]: it has [`Store::multi_get`].
     /// - [`OpKind::Merge`]: [`Write::Merge`] means something to it, with [`StoreKind::merging_options`].
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
+    /// - [`OpKind::Export`] and [`OpKind::Import`]: it has [`Store::export`], and [`StoreKind::import`] makes stores of that.
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
     ///   Keyspace 0 is never dropped.
@@ -467,6 +475,12 @@ pub trait StoreKind: Send + Sync {
     /// Verifies all backups in the directory `dir`, and makes the missing directory `target` a store out of one.
     fn restore(&self, _world: &World, _dir: &str, _number: u64, _target: &str) -> Result<(), Failure> {
         Err(Failure::not_offered("backups"))
+    }
+
+    /// Makes the missing directory `target` a store, durably, out of the stream in the file `file`. One that was cut short, by whatever,
+    /// cannot be opened as a store, or is whole.
+    fn import(&self, _world: &World, _file: &str, _target: &str, _options: &toml::Table) -> Result<(), Failure> {
+        Err(Failure::not_offered("exports"))
     }
 
     /// Whether it offers [`StoreKind::salvage`].

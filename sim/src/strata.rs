@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use strata::backup::{Backups, checkpoint};
+use strata::backup::{Backups, checkpoint, export_file, import_file};
 use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Keyspace, MultiGet, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
@@ -124,6 +124,13 @@ impl StoreKind for StrataKind {
         backups.restore(number, Path::new(target), &mut |_| ()).map(|_| ()).map_err(failure)
     }
 
+    fn import(&self, world: &World, file: &str, target: &str, options: &toml::Table) -> Result<(), Failure> {
+        let options =
+            options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?.1;
+        let imported = import_file(&strata_env(world), Path::new(file), Path::new(target), &options, &mut |_| ());
+        imported.map(|_| ()).map_err(failure)
+    }
+
     fn salvages(&self) -> bool {
         true
     }
@@ -195,6 +202,8 @@ impl StoreKind for StrataKind {
             OpKind::Backup,
             OpKind::Look,
             OpKind::Verify,
+            OpKind::Export,
+            OpKind::Import,
         ]
     }
 
@@ -880,6 +889,11 @@ impl Store for StrataStore {
             backups.prune(keep).map_err(failure)?;
         }
         Ok((made.number, Some(made.seqno)))
+    }
+
+    fn export(&self, file: &str) -> Result<Option<u64>, Failure> {
+        let exported = export_file(&self.db.snapshot(), Path::new(file), &mut |_| ()).map_err(failure)?;
+        Ok(Some(exported.seqno))
     }
 
     fn look(&self, client: u32, anew: bool) -> Result<ScanResult, Failure> {

@@ -155,9 +155,13 @@ impl Mix {
             let (left_out, drawn) = (dice.once_in(2), 1 + dice.below(100) as u32);
             // What costs as much as a hundred writes runs less often, so that a second shows more.
             let weight = match op {
-                OpKind::Reopen | OpKind::Check | OpKind::Checkpoint | OpKind::Backup | OpKind::Verify => {
-                    drawn.div_ceil(8)
-                }
+                OpKind::Reopen
+                | OpKind::Check
+                | OpKind::Checkpoint
+                | OpKind::Backup
+                | OpKind::Export
+                | OpKind::Import
+                | OpKind::Verify => drawn.div_ceil(8),
                 _ => drawn,
             };
             if op == OpKind::Put || !left_out {
@@ -292,6 +296,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
+        OpKind::Export | OpKind::Import => Some("exports"),
         OpKind::Look => Some("readers beside its writer"),
         OpKind::Verify => Some("verification while it is open"),
         _ => None,
@@ -727,6 +732,8 @@ impl Author {
             }
             OpKind::Checkpoint => Op::Checkpoint,
             OpKind::Backup => Op::Backup,
+            OpKind::Export => Op::Export,
+            OpKind::Import => Op::Import,
             OpKind::Look => Op::Look { anew: dice.once_in(3) },
             OpKind::Verify => Op::Verify,
             OpKind::Wait => Op::Wait { ms: dice.scaled(1, 200) as u32 },

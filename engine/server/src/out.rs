@@ -88,6 +88,11 @@ impl Out {
         Ok(self.to.write_all(bytes)?)
     }
 
+    /// For bytes that somebody else writes.
+    pub fn writer(&mut self) -> &mut dyn Write {
+        &mut *self.to
+    }
+
     /// Everything that was said is out.
     pub fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.to.flush()?)

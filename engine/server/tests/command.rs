@@ -290,3 +290,28 @@ fn shells_are_told_how_to_complete() {
         assert!(place.told(0, &["completions", shell]).contains("checkpoint"));
     }
 }
+
+#[test]
+fn a_store_is_exported_to_a_file_or_a_pipe_and_a_new_one_is_imported() {
+    let place = Place::new();
+    place.told_with(0, &["batch", "--create", "s"], b"put\ta\t1\nput\tb\t2\n");
+    place.told(0, &["keyspaces", "s", "--create", "cats"]);
+    place.told(0, &["put", "s", "--keyspace", "cats", "tom", "cat"]);
+    let told = place.told(0, &["export", "s", "stream"]);
+    assert!(told.starts_with("exported everything up to write 3: 3 keys in 2 keyspaces"), "{told}");
+    let told = place.json(0, &["import", "stream", "t"]);
+    assert_eq!((&told[0]["keys"], &told[0]["keyspaces"]), (&json!(3), &json!(2)));
+    assert_eq!(place.told(0, &["scan", "t"]), "a\t1\nb\t2\n");
+    assert_eq!(place.told(0, &["get", "t", "--keyspace", "cats", "tom"]), "cat\n");
+    place.told(0, &["check", "t"]);
+
+    let piped = place.run(&["export", "s", "-"], b"");
+    assert_eq!((piped.status.code(), piped.stderr.len()), (Some(0), 0));
+    place.told_with(0, &["import", "-", "u"], &piped.stdout);
+    assert_eq!(place.told(0, &["scan", "u"]), "a\t1\nb\t2\n");
+    let refused = place.told(2, &["import", "stream", "t"]);
+    assert!(refused.contains("must be empty"), "{refused}");
+    fs::write(place.path("cut"), &piped.stdout[..100]).expect("a file");
+    let refused = place.told(2, &["import", "cut", "v"]);
+    assert!(refused.contains("cut short"), "{refused}");
+}

@@ -9,7 +9,7 @@ use crate::manifest::log::{self, ManifestWriter};
 use std::path::Path;
 
 /// Makes sure of a directory that is there and empty. Returns whether it was made; its name is not durable then.
-pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
+pub(crate) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
     let entries = match env.read_dir(dir) {
         Err(error) if error.is_not_found() => {
             env.create_dir(dir)?;
@@ -30,7 +30,7 @@ pub(super) fn claim_dir(env: &Env, dir: &Path) -> Result<bool> {
 /// Lists files that lie in `dir`, with durable contents, so that it becomes a store, durably, with the last step. Until then
 /// whoever opens it is told that CURRENT is missing, for every store has a log. One sync of the directory makes all names in
 /// it durable before CURRENT is there.
-pub(super) fn make_store(
+pub(crate) fn make_store(
     env: &Env,
     dir: &Path,
     identity: &Identity,
@@ -46,7 +46,7 @@ pub(super) fn make_store(
 
 /// Takes back what an attempt that failed has put into a directory that was empty. What cannot be removed stays: the error
 /// that there was says more than one about this. CURRENT goes first, durably: what is left by then is no store.
-pub(super) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
+pub(crate) fn take_back(env: &Env, dir: &Path, dir_is_ours: bool) {
     let entries = env.read_dir(dir).unwrap_or_default();
     let ours: Vec<FileKind> = entries.iter().filter_map(|entry| FileKind::parse(&entry.name)).collect();
     if ours.contains(&FileKind::Current) {

@@ -16,7 +16,7 @@ use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
+use crate::key::{EXPIRES_NEVER, InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use crate::operator::{MergeOperator, merged};
@@ -132,7 +132,26 @@ pub struct DbIter {
     valid: bool,
     key: Vec<u8>,
     value: Bytes,
+    /// Of the value, or of what the operands were merged upon that it is made of.
+    expires_ms: u64,
+    unmerged: Option<Unmerged>,
     failure: Option<Error>,
+}
+
+/// What the value of a key was made of: operands, and below them a value that expires. So the key has another value once that is gone:
+/// what the operands make of nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmerged {
+    /// The value that expires.
+    pub base: Bytes,
+    /// What was merged upon it, oldest first.
+    pub operands: Vec<Bytes>,
+}
+
+/// A value that a reader sees, and when it expires.
+struct Seen {
+    value: Bytes,
+    expires_ms: u64,
 }
 
 impl DbIter {
@@ -182,6 +201,8 @@ impl DbIter {
             valid: false,
             key: Vec::new(),
             value: Bytes::new(),
+            expires_ms: EXPIRES_NEVER,
+            unmerged: None,
             failure: None,
         })
     }
@@ -207,6 +228,37 @@ impl DbIter {
     pub fn value(&self) -> &Bytes {
         assert!(self.valid, "an iterator that is on no entry has no value");
         &self.value
+    }
+
+    /// When the value expires, in milliseconds since the Unix epoch by the [store's time](crate::db#time); `None` where it never
+    /// does. Where operands were merged upon a value, this is when that one expires: see [`DbIter::unmerged`]. Panics where the
+    /// iterator is not [valid](DbIter::valid).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::batch::Expiry;
+    /// use strata::db::Range;
+    ///
+    /// db.put(b"ada", b"for ever")?;
+    /// db.put_expiring(b"session", b"token", Expiry::At(4_102_444_800_000))?;
+    /// let mut iter = db.iter(Range::all())?;
+    /// iter.seek_to_first()?;
+    /// assert_eq!(iter.expires_at(), None);
+    /// iter.next()?;
+    /// assert_eq!(iter.expires_at(), Some(4_102_444_800_000), "in the year 2100");
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn expires_at(&self) -> Option<u64> {
+        assert!(self.valid, "an iterator that is on no entry has no expiry");
+        Some(self.expires_ms).filter(|&expires_ms| expires_ms != EXPIRES_NEVER)
+    }
+
+    /// What the value was made of, where operands were merged upon a value that expires; `None` everywhere else. Panics where the
+    /// iterator is not [valid](DbIter::valid).
+    pub fn unmerged(&self) -> Option<&Unmerged> {
+        assert!(self.valid, "an iterator that is on no entry has no operands");
+        self.unmerged.as_ref()
     }
 
     /// The newest write that the iterator shows.
@@ -329,6 +381,8 @@ impl DbIter {
         self.valid = false;
         self.failure = None;
         self.value = Bytes::new();
+        self.expires_ms = EXPIRES_NEVER;
+        self.unmerged = None;
         let result = step(self);
         if begun.is_some() {
             self.state.meters.end(operation, begun, &self.key, "tables");
@@ -346,14 +400,25 @@ impl DbIter {
     }
 
     /// The value that this reader sees in the entry that the inner cursor is at.
-    fn value_here(&self, entry: InternalKey<'_>) -> Result<Option<Bytes>> {
+    fn value_here(&self, entry: InternalKey<'_>) -> Result<Option<Seen>> {
         let Some(lookup) = Lookup::of(entry.kind, || self.inner.value()) else {
             let expected = format!("entries with values of their kinds, found {entry:?}");
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
+        let expires_ms = match lookup {
+            Lookup::Expiring { expires_ms, .. } => expires_ms,
+            _ => EXPIRES_NEVER,
+        };
         let value = lookup.value_at(|| self.at.now_ms);
         sometimes!("an iterator passes an expired value", if value.is_none() && entry.kind == Kind::PutExpiring);
-        Ok(value)
+        Ok(value.map(|value| Seen { value, expires_ms }))
+    }
+
+    /// Stands on a key from now on, with what it has.
+    fn show(&mut self, key: Vec<u8>, seen: Seen) {
+        self.key = key;
+        (self.value, self.expires_ms) = (seen.value, seen.expires_ms);
+        self.valid = true;
     }
 
     /// From the inner cursor on: shows the first key that this reader sees. The cursor is on no version of a key that was
@@ -374,16 +439,13 @@ impl DbIter {
                 let entry = self.inner_key()?;
                 if entry.kind == Kind::Merge {
                     let user = entry.user.to_vec();
-                    self.value = self.merged_from_here(&user)?;
-                    self.key = user;
-                    self.valid = true;
+                    let seen = self.merged_from_here(&user)?;
+                    self.show(user, seen);
                     return Ok(());
                 }
-                if let Some(value) = self.value_here(entry)? {
+                if let Some(seen) = self.value_here(entry)? {
                     let user = entry.user.to_vec();
-                    self.key = user;
-                    self.value = value;
-                    self.valid = true;
+                    self.show(user, seen);
                     return Ok(());
                 }
                 sometimes!("an iterator passes a tombstone");
@@ -398,7 +460,7 @@ impl DbIter {
 
     /// From the inner cursor on, which is at the newest version of `key` that this reader sees, and that is an operand: what all
     /// its operands make of what is below them. Ends at an older version, or behind all of the key.
-    fn merged_from_here(&mut self, key: &[u8]) -> Result<Bytes> {
+    fn merged_from_here(&mut self, key: &[u8]) -> Result<Seen> {
         sometimes!("a reader merges operands");
         let deleted = if self.deleted.is_empty() { None } else { self.deleted.at(&self.state, key)? };
         let (mut operands, mut base, mut active) = (Vec::new(), None, 0);
@@ -419,16 +481,19 @@ impl DbIter {
             self.view.memtable.tell_long_chain();
         }
         operands.reverse();
-        self.merged(key, base, &operands)
+        self.merged(key, base, operands)
     }
 
     /// What these operands, oldest first, make of a value.
-    fn merged(&self, key: &[u8], base: Option<Bytes>, operands: &[Bytes]) -> Result<Bytes> {
+    fn merged(&mut self, key: &[u8], base: Option<Seen>, operands: Vec<Bytes>) -> Result<Seen> {
         let Some(operator) = &self.operator else {
             let expected = format!("no operands, for want of an operator, found one of {}", key.escape_ascii());
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
-        merged(&**operator, key, base.as_deref(), operands)
+        let (base, expires_ms) = base.map_or((None, EXPIRES_NEVER), |seen| (Some(seen.value), seen.expires_ms));
+        let value = merged(&**operator, key, base.as_deref(), &operands)?;
+        self.unmerged = base.filter(|_| expires_ms != EXPIRES_NEVER).map(|base| Unmerged { base, operands });
+        Ok(Seen { value, expires_ms })
     }
 
     /// Steps on if the current entry was deleted as part of a range.
@@ -470,11 +535,11 @@ impl DbIter {
                     operands.push((seqno, self.inner.value()));
                 } else if seqno <= self.at.seqno {
                     operands.clear();
-                    found = self.value_here(entry)?.map(|value| (seqno, value));
+                    found = self.value_here(entry)?.map(|seen| (seqno, seen));
                 }
                 self.inner.prev()?;
             }
-            let newest = operands.last().or(found.as_ref()).map(|(seqno, _)| *seqno);
+            let newest = operands.last().map(|(seqno, _)| *seqno).or(found.as_ref().map(|(seqno, _)| *seqno));
             if let Some(newest) = newest
                 && !self.deleted.is_empty()
                 && let Some(deleted) = self.deleted.at(&self.state, &key)?
@@ -487,15 +552,13 @@ impl DbIter {
                 operands.retain(|(seqno, _)| *seqno > deleted.seqno);
                 found = found.filter(|(seqno, _)| *seqno > deleted.seqno);
             }
-            let mut value = found.map(|(_, value)| value);
+            let mut seen = found.map(|(_, seen)| seen);
             if !operands.is_empty() {
                 let operands: Vec<Bytes> = operands.into_iter().map(|(_, operand)| operand).collect();
-                value = Some(self.merged(&key, value, &operands)?);
+                seen = Some(self.merged(&key, seen, operands)?);
             }
-            if let Some(value) = value {
-                self.key = key;
-                self.value = value;
-                self.valid = true;
+            if let Some(seen) = seen {
+                self.show(key, seen);
                 return Ok(());
             }
         }

@@ -39,7 +39,7 @@ mod write;
 
 pub use check::CheckReport;
 pub use conflict::ReadSet;
-pub use iter::{DbIter, Entries, Range};
+pub use iter::{DbIter, Entries, Range, Unmerged};
 pub use keyspace::{Keyspace, KeyspaceStats};
 pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};

@@ -27,6 +27,7 @@ use crate::db::keyspace::{self, Keyspace, KeyspaceStats};
 use crate::db::read::{self, MultiGet};
 use crate::db::recovery;
 use crate::db::reserve::Reserve;
+use crate::db::snapshot::Snapshot;
 use crate::db::state::{Frozen, Opened, State};
 use crate::db::stats::{self, Stats};
 use crate::db::time::StoreTime;
@@ -158,6 +159,11 @@ impl ReadOnlyDb {
         let (view, seqno) = state.consistent_view();
         let at = Reader { seqno, now_ms: state.now_ms() };
         DbIter::new(&state, view, keyspace, at, range)
+    }
+
+    /// What is shown now, for as long as it is held, to be [exported](crate::backup::export()); a refresh does not move it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.state.load_full())
     }
 
     /// The keyspace with this name, if there is one.

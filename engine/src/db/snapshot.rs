@@ -1,8 +1,16 @@
 //! A moment that reads can go back to.
 
 use crate::compaction::readers::Reader;
+use crate::db::iter::{DbIter, Range};
+use crate::db::keyspace::Keyspace;
 use crate::db::state::State;
-use crate::key::SeqNo;
+use crate::env::Env;
+use crate::error::Result;
+use crate::key::{KeyspaceId, SeqNo};
+use crate::manifest::catalog::CatalogEntry;
+use crate::options::KeyspaceOptions;
+use crate::record::Uuid;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +22,8 @@ use std::sync::atomic::Ordering;
 pub struct Snapshot {
     state: Arc<State>,
     at: Reader,
+    /// Every keyspace that it shows has a smaller number.
+    keyspaces_end: KeyspaceId,
 }
 
 impl Snapshot {
@@ -25,7 +35,8 @@ impl Snapshot {
         let at = Reader { seqno, now_ms: state.now_ms() };
         *list.holders.entry(at).or_insert(0) += 1;
         drop(list);
-        Snapshot { state: state.clone(), at }
+        let keyspaces_end = state.view.load().catalog.next_id();
+        Snapshot { state: state.clone(), at, keyspaces_end }
     }
 
     /// The newest write that the snapshot shows.
@@ -36,6 +47,69 @@ impl Snapshot {
     /// The store's time when it was taken, in milliseconds since the Unix epoch.
     pub fn time_ms(&self) -> u64 {
         self.at.now_ms
+    }
+
+    /// The keyspaces that it shows, the default one first, the others in the order in which they were created: those that there were,
+    /// also where they were dropped since, with the options that they have now, or had when they were dropped. The default one has
+    /// the options of the store, and so none of its own. One that is created while the snapshot is taken may be among them, empty.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// let people = db.create_keyspace("people", Default::default())?;
+    /// let before = db.snapshot();
+    /// db.drop_keyspace(&people)?;
+    /// db.create_keyspace("pets", Default::default())?;
+    /// let names: Vec<String> = before.keyspaces()?.iter().map(|(keyspace, _)| keyspace.name().to_string()).collect();
+    /// assert_eq!(names, ["default", "people"]);
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn keyspaces(&self) -> Result<Vec<(Keyspace, KeyspaceOptions)>> {
+        self.state.ensure_open()?;
+        // The view first: what is dropped after that is found in it, and what was dropped before it among the dropped ones.
+        let view = self.state.view.load_full();
+        let mut shown: BTreeMap<KeyspaceId, (Keyspace, KeyspaceOptions)> = BTreeMap::new();
+        let mut add = |entry: &CatalogEntry| {
+            if entry.id < self.keyspaces_end {
+                shown.insert(entry.id, (Keyspace::from(entry), entry.own.clone()));
+            }
+        };
+        view.catalog.entries().iter().for_each(&mut add);
+        for dropped in &self.state.snapshots.lock().dropped {
+            if self.at.seqno < dropped.seqno {
+                dropped.view.catalog.get(dropped.keyspace).into_iter().for_each(&mut add);
+            }
+        }
+        // Of two with one name the first was there, and was dropped before the other came.
+        let mut keyspaces: Vec<(Keyspace, KeyspaceOptions)> = Vec::new();
+        for (keyspace, own) in shown.into_values() {
+            if keyspaces.iter().all(|(known, _)| known.name() != keyspace.name()) {
+                keyspaces.push((keyspace, own));
+            }
+        }
+        Ok(keyspaces)
+    }
+
+    /// The name of the merge operator of the default keyspace, if it has one.
+    pub(crate) fn merge_operator(&self) -> Option<String> {
+        self.state.view.load().catalog.merge_operator().map(str::to_string)
+    }
+
+    /// What [`Db::iter_in_at`](crate::db::Db::iter_in_at) gives, also of a store that is only read.
+    pub(crate) fn iter_in(&self, keyspace: &Keyspace, range: Range) -> Result<DbIter> {
+        self.state.ensure_open()?;
+        let view = self.state.view_at(keyspace.id(), self.at.seqno)?;
+        DbIter::new(&self.state, view, keyspace.id(), self.at, range)
+    }
+
+    /// The identity of the store that it was taken of.
+    pub(crate) fn uuid(&self) -> Uuid {
+        self.state.store
+    }
+
+    /// The world that the store lives in.
+    pub(crate) fn env(&self) -> &Env {
+        &self.state.env
     }
 
     pub(crate) fn at(&self) -> Reader {

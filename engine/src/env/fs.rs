@@ -107,6 +107,41 @@ pub struct File {
     path: Arc<Path>,
 }
 
+/// A file that is written from its start, for whoever writes to an [`io::Write`]. Every write is a call.
+pub struct FileWriter {
+    file: File,
+    offset: u64,
+    site: Site,
+}
+
+impl io::Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.inner.write_at(bytes, self.offset, self.site)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+
+    /// Nothing is kept back, and nothing made durable.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is read from its start, for whoever reads from an [`io::Read`]. Every read is a call.
+pub struct FileReader {
+    file: File,
+    offset: u64,
+    site: Site,
+}
+
+impl io::Read for FileReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.inner.read_at(bytes, self.offset, self.site)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "File({})", self.path.display())
@@ -180,6 +215,18 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// Writes the file from its start, as a stream.
+    #[track_caller]
+    pub fn writer(&self) -> FileWriter {
+        FileWriter { file: self.clone(), offset: 0, site: Location::caller() }
+    }
+
+    /// Reads the file from its start, as a stream.
+    #[track_caller]
+    pub fn reader(&self) -> FileReader {
+        FileReader { file: self.clone(), offset: 0, site: Location::caller() }
     }
 
     /// Cuts or extends the file. Durable after a sync.

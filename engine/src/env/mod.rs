@@ -14,7 +14,7 @@ pub mod runtime;
 pub(crate) mod testing;
 
 pub use clock::Clock;
-pub use fs::{DirEntry, File, FileLock, Fs, FsFile, OpenMode, Site};
+pub use fs::{DirEntry, File, FileLock, FileReader, FileWriter, Fs, FsFile, OpenMode, Site};
 pub use runtime::{Runtime, TaskHandle};
 
 use crate::error::{Error, Result};

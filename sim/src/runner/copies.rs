@@ -1,6 +1,7 @@
-//! Copies of the store: checkpoints and backups that clients have made, and what must be seen in them later.
+//! Copies of the store: checkpoints, backups and exports that clients have made, and what must be seen in them later.
 //!
-//! A backup is looked at by way of a restored store. Each client has a directory of backups of its own, and keeps the newest few.
+//! A backup is looked at by way of a restored store, and an export by way of an imported one. Imports are made while faults strike
+//! as well: one that did not come to its end may be no store, and if it is one it is whole. Each client has a directory of backups of its own, and keeps the newest few.
 //! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
@@ -24,9 +25,13 @@ enum Place {
     Store(String),
     /// It is the one of this number in this directory of the client, and was this attempt of the client to make one.
     Backup { dir: String, number: u64, attempt: u64 },
+    /// It is in this file.
+    Export(String),
+    /// It was, or was to be, made in this directory of what was exported.
+    Import { dir: String, is_done: bool },
 }
 
-/// A copy that was acknowledged.
+/// A copy that was acknowledged, or an import that was begun.
 pub(super) struct StoreCopy {
     place: Place,
     /// Who made it.
@@ -83,6 +88,50 @@ impl Run {
             let (number, at) = store.backup(&dir, BACKUPS_KEPT as usize)?;
             Ok((Place::Backup { dir, number, attempt }, at))
         })
+    }
+
+    /// The operation `export`. It promises nothing of the store.
+    pub(super) fn export(&self, store: &dyn Store, label: Label) -> Result<(), LifeEnd> {
+        let file = format!("export-{}-{}", label.client, label.op);
+        let (clock, read) = self.begin_read(label);
+        let result = store.export(&file);
+        self.heard(&result, "export", |at| at.unwrap_or(0))?;
+        if let Ok(at) = result {
+            let read = read.timed(self.world.timing(clock));
+            let judged = self.oracle.lock().end_snapshot(read, at);
+            let mark = self.judge(judged)?;
+            self.court.lock().copies.push(StoreCopy { place: Place::Export(file), label, mark, judge: None });
+        }
+        Ok(())
+    }
+
+    /// The operation `import`.
+    pub(super) fn import(&self, label: Label) -> Result<(), LifeEnd> {
+        let dir = format!("imported-{}-{}", label.client, label.op);
+        let file = {
+            let mut court = self.court.lock();
+            let exports = court.copies.iter().rev().filter(|copy| copy.label.client == label.client);
+            let mut exports = exports.filter_map(|copy| match &copy.place {
+                Place::Export(file) => Some((file.clone(), copy.mark, copy.judge.clone())),
+                _ => None,
+            });
+            let Some((file, mark, judge)) = exports.next() else { return Ok(()) };
+            let place = Place::Import { dir: dir.clone(), is_done: false };
+            court.copies.push(StoreCopy { place, label, mark, judge });
+            file
+        };
+        let result = self.kind.import(&self.world, &file, &dir, &self.plan.options);
+        self.heard(&result, "import", |()| 0)?;
+        if result.is_ok() {
+            let mut court = self.court.lock();
+            let mut copies = court.copies.iter_mut();
+            let own = copies.find_map(|copy| match &mut copy.place {
+                Place::Import { dir: known, is_done } if *known == dir => Some(is_done),
+                _ => None,
+            });
+            *own.expect("copies stay as long as the life in which they are made") = true;
+        }
+        Ok(())
     }
 
     fn copy(
@@ -177,6 +226,18 @@ impl Run {
                     restored => restored.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options)),
                 }
             }
+            Place::Export(file) => {
+                let target = format!("restored-of-{file}");
+                let imported = self.kind.import(&self.world, file, &target, &self.plan.options);
+                imported.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
+            }
+            Place::Import { dir, is_done } => match self.kind.counts_as_store(&self.world, dir) {
+                Ok(false) if !is_done => {
+                    self.world.note(7, || format!("{dir} is no store"));
+                    return if self.crashed() { Err(LifeEnd::Crashed) } else { Ok(()) };
+                }
+                counts => counts.and_then(|_| self.kind.open_copy(&self.world, dir, &self.plan.options)),
+            },
         };
         let result = opened.and_then(|store| whole(&*store));
         if self.crashed() {

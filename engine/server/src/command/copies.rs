@@ -1,12 +1,14 @@
-//! Checkpoints and backups.
+//! Checkpoints, backups and exports.
 
 use super::Store;
 use crate::out::{Bar, Failure, Out, size};
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use strata::backup::{self, BackupList};
 use strata::env::Env;
+use strata::options::Options;
 
 #[derive(Args)]
 pub(super) struct CheckpointArgs {
@@ -165,5 +167,76 @@ pub(super) struct PruneArgs {
 pub(super) fn prune(args: &PruneArgs, out: &mut Out) -> Result<bool, Failure> {
     let gone = args.backups.open()?.prune(args.keep as usize)?;
     out.say(|| format!("{} backups removed", gone.len()), || json!({ "removed": gone }))?;
+    Ok(true)
+}
+
+/// Stands for standard input and output.
+const STANDARD: &str = "-";
+
+#[derive(Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    store: Store,
+    /// The file to write, which is replaced where it is there; - for standard output.
+    file: PathBuf,
+}
+
+pub(super) fn export(args: &ExportArgs, out: &mut Out) -> Result<bool, Failure> {
+    let db = args.store.look()?;
+    let snapshot = db.snapshot();
+    let bar = Bar::counting("export");
+    let mut tell = |bytes| bar.count(bytes);
+    if args.file == Path::new(STANDARD) {
+        // Only the stream goes there.
+        backup::export(&snapshot, out.writer(), &mut tell)?;
+        return Ok(true);
+    }
+    let made = backup::export_file(&snapshot, &args.file, &mut tell)?;
+    drop(bar);
+    out.say(
+        || {
+            format!(
+                "exported everything up to write {}: {} keys in {} keyspaces, {}",
+                made.seqno,
+                made.keys,
+                made.keyspaces,
+                size(made.bytes)
+            )
+        },
+        || json!({ "seqno": made.seqno, "keys": made.keys, "keyspaces": made.keyspaces, "bytes": made.bytes }),
+    )?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// The file to read; - for standard input.
+    file: PathBuf,
+    /// The directory to make a store of; missing or empty.
+    target: PathBuf,
+}
+
+pub(super) fn import(args: &ImportArgs, mut input: &mut dyn Read, out: &mut Out) -> Result<bool, Failure> {
+    let (env, options) = (Env::os(), Options::default());
+    let bar = Bar::counting("import");
+    let mut tell = |bytes| bar.count(bytes);
+    let made = if args.file == Path::new(STANDARD) {
+        backup::import(&env, &mut input, &args.target, &options, &mut tell)?
+    } else {
+        backup::import_file(&env, &args.file, &args.target, &options, &mut tell)?
+    };
+    drop(bar);
+    out.say(
+        || format!("imported {} keys in {} keyspaces, {}", made.keys, made.keyspaces, size(made.bytes)),
+        || {
+            json!({
+                "store": made.store.to_string(),
+                "seqno": made.seqno,
+                "keys": made.keys,
+                "keyspaces": made.keyspaces,
+                "bytes": made.bytes,
+            })
+        },
+    )?;
     Ok(true)
 }

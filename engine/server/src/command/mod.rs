@@ -72,6 +72,10 @@ enum Command {
     Salvage(upkeep::SalvageArgs),
     /// Removes all but the newest backups.
     Prune(copies::PruneArgs),
+    /// Writes everything that is in a store as one compressed stream. Another process may have the store open.
+    Export(copies::ExportArgs),
+    /// Makes a new store of what was exported.
+    Import(copies::ImportArgs),
     /// Prints a log, table, manifest or other file of a store as text. The store may be open.
     Dump(dump::DumpArgs),
     /// Prints a script with which a shell completes this command.
@@ -161,6 +165,8 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
         Command::Restore(args) => copies::restore(args, out),
         Command::Salvage(args) => upkeep::salvage(args, out),
         Command::Prune(args) => copies::prune(args, out),
+        Command::Export(args) => copies::export(args, out),
+        Command::Import(args) => copies::import(args, input, out),
         Command::Dump(args) => dump::dump(args, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();
