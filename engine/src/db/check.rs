@@ -1,6 +1,7 @@
 //! Looking at the whole store: does everything that must hold hold, and does everything on disk belong there?
 //!
-//! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
+//! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; every byte of
+//! every blob file, and that each reference leads to the value of its own key; that
 //! tables of a level below 0 are disjoint; that of two versions of a key, and of a version and a range delete that holds its
 //! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right
 //! length. Not verified: the log that is being written, and the manifest, which are read at the next open.
@@ -14,7 +15,7 @@ use crate::event::LevelShape;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, SEQNO_MAX, SeqNo};
+use crate::key::{BlobReference, InternalKey, Kind, SEQNO_MAX, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use std::collections::BTreeSet;
@@ -95,13 +96,16 @@ fn check_view(state: &State, view: &ReadView) -> Result<CheckReport> {
         check_table(state, level, table)?;
         entries += table.entries;
     }
+    for blob in catalog.blobs().values() {
+        state.blobs.file(blob.number)?.verify(blob)?;
+    }
     catalog.entries().iter().try_for_each(|entry| check_order(state, &entry.version))?;
     Ok(CheckReport {
         levels: shape(catalog),
         entries,
         seqno: state.visible.load(Ordering::Acquire),
         debt: picker::debt_of_all(catalog),
-        files: catalog.tables().map(|(_, table)| FileKind::Sst(table.number).name()).collect(),
+        files: catalog.files().map(FileKind::name).collect(),
         leftover: BTreeSet::new(),
         busy: true,
     })
@@ -140,6 +144,12 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
         let Some(entry) = entry else {
             return Err(Error::corruption(&path(), 0, "whole internal keys"));
         };
+        if entry.kind == Kind::BlobReference {
+            let reference = BlobReference::decode(&iter.value()).ok_or_else(|| {
+                Error::corruption(&path(), 0, format!("a reference to a blob file, found another value of {entry:?}"))
+            })?;
+            state.blobs.read(entry.user, reference)?;
+        }
         deleted.check(*rank, entry).map_err(|wrong| Error::corruption(&path(), 0, wrong))?;
         match &mut last {
             Some((user, above)) if user == entry.user => {
@@ -219,12 +229,13 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
     let versions = state.versions.lock();
     let mut files: BTreeSet<FileKind> = [FileKind::Current, FileKind::Identity, FileKind::Lock].into();
     files.insert(FileKind::Manifest(versions.manifest_number()));
-    files.extend(versions.current().tables().map(|(_, table)| FileKind::Sst(table.number)));
+    files.extend(versions.current().files());
     files.extend(versions.wals().keys().copied().map(FileKind::Wal));
     files.extend(state.reserve.is_held().then_some(FileKind::Reserve));
-    files.extend(state.tables_kept_for_snapshots().into_iter().map(FileKind::Sst));
+    files.extend(state.files_kept_for_snapshots());
     let ambiguous = versions.is_ambiguous();
-    let held = versions.live_tables().len() > versions.current().tables().count();
+    let held = versions.live_tables().len() > versions.current().tables().count()
+        || versions.live_blobs().len() > versions.current().blobs().len();
     drop(versions);
     let work = state.work.lock();
     let busy = ambiguous

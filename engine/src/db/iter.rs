@@ -5,6 +5,9 @@
 //! or is older than a range delete that holds it. What lies in older places than a range delete is not even looked at: the cursors of
 //! these places jump to its end.
 //!
+//! A value that lies in a blob file is read when its key is shown, and not before: of what a walk passes nothing is read but
+//! keys and references.
+//!
 //! Where the inner cursor stands: after a step forward, on the entry that is shown; after a step backward, before all entries
 //! of the key that is shown. A change of direction seeks.
 
@@ -16,7 +19,7 @@ use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
+use crate::key::{InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, Stored, prefix_end};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use crate::operator::{MergeOperator, merged};
@@ -345,15 +348,21 @@ impl DbIter {
         internal_key(self.inner.key(), &self.state.dir)
     }
 
-    /// The value that this reader sees in the entry that the inner cursor is at.
-    fn value_here(&self, entry: InternalKey<'_>) -> Result<Option<Bytes>> {
+    /// The value that this reader sees in the entry that the inner cursor is at, where it lies.
+    fn stored_here(&self, entry: InternalKey<'_>) -> Result<Option<Stored>> {
         let Some(lookup) = Lookup::of(entry.kind, || self.inner.value()) else {
             let expected = format!("entries with values of their kinds, found {entry:?}");
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
-        let value = lookup.value_at(|| self.at.now_ms);
-        sometimes!("an iterator passes an expired value", if value.is_none() && entry.kind == Kind::PutExpiring);
-        Ok(value)
+        let expires = lookup.expires();
+        let stored = lookup.seen_at(|| self.at.now_ms);
+        sometimes!("an iterator passes an expired value", if stored.is_none() && expires);
+        Ok(stored)
+    }
+
+    /// A value of this key from where it lies.
+    fn value_of(&self, key: &[u8], stored: Stored) -> Result<Bytes> {
+        self.state.blobs.value(key, stored, false)
     }
 
     /// From the inner cursor on: shows the first key that this reader sees. The cursor is on no version of a key that was
@@ -379,10 +388,10 @@ impl DbIter {
                     self.valid = true;
                     return Ok(());
                 }
-                if let Some(value) = self.value_here(entry)? {
+                if let Some(stored) = self.stored_here(entry)? {
                     let user = entry.user.to_vec();
+                    self.value = self.value_of(&user, stored)?;
                     self.key = user;
-                    self.value = value;
                     self.valid = true;
                     return Ok(());
                 }
@@ -408,7 +417,7 @@ impl DbIter {
                 break;
             }
             if entry.kind != Kind::Merge {
-                base = self.value_here(entry)?;
+                base = self.stored_here(entry)?;
                 break;
             }
             active += usize::from(self.begins_active && self.inner.child() == 0);
@@ -419,6 +428,7 @@ impl DbIter {
             self.view.memtable.tell_long_chain();
         }
         operands.reverse();
+        let base = base.map(|stored| self.value_of(key, stored)).transpose()?;
         self.merged(key, base, &operands)
     }
 
@@ -470,11 +480,12 @@ impl DbIter {
                     operands.push((seqno, self.inner.value()));
                 } else if seqno <= self.at.seqno {
                     operands.clear();
-                    found = self.value_here(entry)?.map(|value| (seqno, value));
+                    found = self.stored_here(entry)?.map(|stored| (seqno, stored));
                 }
                 self.inner.prev()?;
             }
-            let newest = operands.last().or(found.as_ref()).map(|(seqno, _)| *seqno);
+            let newest_operand = operands.last().map(|(seqno, _)| *seqno);
+            let newest = newest_operand.or(found.as_ref().map(|(seqno, _)| *seqno));
             if let Some(newest) = newest
                 && !self.deleted.is_empty()
                 && let Some(deleted) = self.deleted.at(&self.state, &key)?
@@ -487,7 +498,7 @@ impl DbIter {
                 operands.retain(|(seqno, _)| *seqno > deleted.seqno);
                 found = found.filter(|(seqno, _)| *seqno > deleted.seqno);
             }
-            let mut value = found.map(|(_, value)| value);
+            let mut value = found.map(|(_, stored)| self.value_of(&key, stored)).transpose()?;
             if !operands.is_empty() {
                 let operands: Vec<Bytes> = operands.into_iter().map(|(_, operand)| operand).collect();
                 value = Some(self.merged(&key, value, &operands)?);

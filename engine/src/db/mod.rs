@@ -46,7 +46,7 @@ pub use pin::{PinnedFile, PinnedFiles};
 pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
-pub use stats::Stats;
+pub use stats::{BlobStats, Stats};
 
 use crate::batch::{Expiry, WriteBatch};
 use crate::compaction::readers::Reader;
