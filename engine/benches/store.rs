@@ -3,7 +3,8 @@
 //! Each workload runs several rounds, each in a fresh directory, and every number in the table is the median of the
 //! rounds. A latency is that of one call. Writes are buffered unless the name says synced; what they cost is the log
 //! and the memory, and flushes and compactions run beside them. `write amplification` counts logs, flushes and
-//! compactions, after all of them have caught up.
+//! compactions, after all of them have caught up. The workloads with values of 64 KiB and 1 MiB have sizes of their own, and come in
+//! pairs: what lies in blob files is compared with what lies in tables by write amplification, whatever the machine does beside it.
 //!
 //! ```text
 //! cargo bench -p strata-lsm -- --ops 1000000 --value-bytes 100 --rounds 3 --dir /mnt/disk --only read
@@ -353,6 +354,32 @@ fn main() {
         assert_eq!(round.ops, bench.sizes.ops);
         round
     });
+    // Large values, most of them overwritten, in levels so small that each is compacted: with their keys, and apart from them.
+    for (value_bytes, ops) in [(64 << 10, 3_000u64), (1 << 20, 200)] {
+        for blob_threshold in [0, 32 << 10] {
+            let place = if blob_threshold > 0 { "in blobs" } else { "in tables" };
+            bench.run(&format!("overwrite {} KiB {place}", value_bytes >> 10), |_, path| {
+                const MIB: u64 = 1 << 20;
+                let options = Options {
+                    blob_threshold,
+                    durability: Durability::Buffered,
+                    memtable_bytes: 4 * MIB,
+                    table_bytes: 4 * MIB,
+                    level_base_bytes: 8 * MIB,
+                    ..Options::default()
+                };
+                let db = Db::open_with(&Env::os(), path, options).expect("a store in the directory of the benchmark");
+                let (values, mut numbers) = ([1, 2, 3].map(|number| value(number, value_bytes)), Numbers(7));
+                let mut round = Round::time(ops, |op| {
+                    db.put(&key(numbers.below(ops / 2)), &values[op as usize % values.len()]).expect("a write");
+                    (16 + value_bytes) as u64
+                });
+                db.flush().expect("a flush");
+                round.amplification = Some(settle(&db).write_amplification());
+                round
+            });
+        }
+    }
     for threads in [1u64, 8] {
         bench.run(&format!("synced writes, {threads} thread{}", if threads == 1 { "" } else { "s" }), |bench, path| {
             let db = bench.open(path, Durability::Always);

@@ -443,7 +443,7 @@ fn next_entry<'a>(decoder: &mut Decoder<'a>) -> Option<(KeyspaceId, Kind, &'a [u
         Kind::RangeDelete => decoder.bytes().filter(|end| key < *end && end.len() <= KEY_LEN_MAX)?,
         _ => return None,
     };
-    (key.len() <= KEY_LEN_MAX && kind.admits_value(value.len())).then_some((keyspace, kind, key, value))
+    (key.len() <= KEY_LEN_MAX && kind.admits_value(value)).then_some((keyspace, kind, key, value))
 }
 
 #[cfg(test)]

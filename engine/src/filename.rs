@@ -9,6 +9,8 @@ pub enum FileKind {
     Wal(u64),
     /// `NNNNNN.sst`: a sorted table.
     Sst(u64),
+    /// `NNNNNN.blob`: large values that tables refer to.
+    Blob(u64),
     /// `MANIFEST-NNNNNN`: the list of live files, as a log of edits.
     Manifest(u64),
     /// `CURRENT`: which manifest counts.
@@ -33,6 +35,7 @@ impl FileKind {
         match self {
             FileKind::Wal(number) => format!("{number:06}.wal"),
             FileKind::Sst(number) => format!("{number:06}.sst"),
+            FileKind::Blob(number) => format!("{number:06}.blob"),
             FileKind::Manifest(number) => format!("MANIFEST-{number:06}"),
             FileKind::Current => "CURRENT".into(),
             FileKind::CurrentTemp => "CURRENT.tmp".into(),
@@ -65,6 +68,8 @@ impl FileKind {
                     FileKind::Manifest(parse_number(number)?)
                 } else if let Some(number) = name.strip_suffix(".wal") {
                     FileKind::Wal(parse_number(number)?)
+                } else if let Some(number) = name.strip_suffix(".blob") {
+                    FileKind::Blob(parse_number(number)?)
                 } else {
                     FileKind::Sst(parse_number(name.strip_suffix(".sst")?)?)
                 }
@@ -76,7 +81,9 @@ impl FileKind {
     /// The number in the name, if it has one. All numbers of a store are drawn from one counter.
     pub fn number(self) -> Option<u64> {
         match self {
-            FileKind::Wal(number) | FileKind::Sst(number) | FileKind::Manifest(number) => Some(number),
+            FileKind::Wal(number) | FileKind::Sst(number) | FileKind::Blob(number) | FileKind::Manifest(number) => {
+                Some(number)
+            }
             _ => None,
         }
     }
@@ -100,6 +107,7 @@ mod tests {
             FileKind::Wal(0),
             FileKind::Sst(999_999),
             FileKind::Sst(1_000_000),
+            FileKind::Blob(12),
             FileKind::Manifest(u64::MAX),
             FileKind::Current,
             FileKind::CurrentTemp,
@@ -112,8 +120,17 @@ mod tests {
         for kind in kinds {
             assert_eq!(FileKind::parse(&kind.name()), Some(kind));
         }
-        for foreign in ["", "1.wal", "0000001.wal", "+00001.sst", "00001a.sst", "MANIFEST-", "notes.txt", "lost+found"]
-        {
+        for foreign in [
+            "",
+            "1.wal",
+            "0000001.wal",
+            "+00001.sst",
+            "00001a.sst",
+            "00001.blob",
+            "MANIFEST-",
+            "notes.txt",
+            "lost+found",
+        ] {
             assert_eq!(FileKind::parse(foreign), None, "{foreign}");
         }
     }

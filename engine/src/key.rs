@@ -15,6 +15,14 @@
 //! An entry of kind 3 says of its key what a put says, until the store's time has come to its expiry, and what a delete says
 //! from then on: whatever lies further down stays hidden. The largest expiry never comes.
 //!
+//! ```text
+//! value of kind 5   | expiry: 8 bytes, big-endian, as above; the largest where there is none
+//! 32 bytes          | number of the blob file u64 | offset of the record u64 | length of the value u32 | checksum u32 |
+//! ```
+//!
+//! An entry of kind 5 says what one of kind 3 says, and its value lies in a [blob file](crate::blob), in a record that carries
+//! this checksum. Only tables hold such entries: a log has every value whole.
+//!
 //! U1. No two entries of one keyspace have the same user key, seqno and kind.
 
 use crate::coding::{Decoder, put_varint};
@@ -72,7 +80,7 @@ pub enum Kind {
     PutExpiring = 3,
     /// An operand that is to be [merged](crate::operator) upon what is below.
     Merge = 4,
-    /// Reserved: the value lies in a blob file.
+    /// The key has a value that lies in a blob file, perhaps until a time.
     BlobReference = 5,
     /// Reserved: a mark of a transaction.
     TransactionMark = 6,
@@ -96,20 +104,88 @@ impl Kind {
     /// Whether this version of the library writes and understands it as an entry of one key. A store that holds others, but
     /// for range deletes in the places that are made for them, is newer.
     pub fn is_point(self) -> bool {
-        matches!(self, Kind::Delete | Kind::Put | Kind::PutExpiring | Kind::Merge)
+        matches!(self, Kind::Delete | Kind::Put | Kind::PutExpiring | Kind::Merge | Kind::BlobReference)
     }
 
-    /// Whether the value of an entry of this kind, as it is stored, can have so many bytes.
-    pub fn admits_value(self, len: usize) -> bool {
+    /// Whether this can be the value of an entry of this kind, as it is stored.
+    pub fn admits_value(self, value: &[u8]) -> bool {
         match self {
-            Kind::PutExpiring => (EXPIRY_LEN..=EXPIRY_LEN + VALUE_LEN_MAX).contains(&len),
-            _ => len <= VALUE_LEN_MAX,
+            Kind::PutExpiring => (EXPIRY_LEN..=EXPIRY_LEN + VALUE_LEN_MAX).contains(&value.len()),
+            Kind::BlobReference => BlobReference::decode(value).is_some(),
+            _ => value.len() <= VALUE_LEN_MAX,
+        }
+    }
+
+    /// When an entry of this kind with this value expires; `None` where it does not, or its value is none of that kind.
+    pub fn expires_ms(self, value: &[u8]) -> Option<u64> {
+        match self {
+            Kind::PutExpiring => expiry_of(value),
+            Kind::BlobReference => expiry_of(value).filter(|&expires_ms| expires_ms != EXPIRES_NEVER),
+            _ => None,
         }
     }
 }
 
 /// The largest kind: a search for (key, seqno) with it finds the first entry at or below that seqno.
 pub const KIND_FOR_SEEK: Kind = Kind::TransactionMark;
+
+/// Bytes of the value of an entry of kind 5.
+pub const REFERENCE_LEN: usize = 32;
+
+/// Where a value lies that is not in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobReference {
+    /// When it expires, in milliseconds since the Unix epoch; [`EXPIRES_NEVER`] where it does not.
+    pub expires_ms: u64,
+    /// The number of the blob file.
+    pub file: u64,
+    /// Where its record starts there.
+    pub offset: u64,
+    /// Bytes of the value, at most [`VALUE_LEN_MAX`].
+    pub len: u32,
+    /// The checksum that the record carries.
+    pub checksum: u32,
+}
+
+impl BlobReference {
+    /// As it is stored.
+    pub fn encode(&self) -> [u8; REFERENCE_LEN] {
+        let mut out = [0; REFERENCE_LEN];
+        out[..8].copy_from_slice(&self.expires_ms.to_be_bytes());
+        out[8..16].copy_from_slice(&self.file.to_le_bytes());
+        out[16..24].copy_from_slice(&self.offset.to_le_bytes());
+        out[24..28].copy_from_slice(&self.len.to_le_bytes());
+        out[28..].copy_from_slice(&self.checksum.to_le_bytes());
+        out
+    }
+
+    /// From what is stored; `None` where that is no reference.
+    #[inline]
+    pub fn decode(stored: &[u8]) -> Option<BlobReference> {
+        let stored: &[u8; REFERENCE_LEN] = stored.try_into().ok()?;
+        let (expiry, rest) = stored.split_first_chunk()?;
+        let (file, rest) = rest.split_first_chunk()?;
+        let (offset, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let reference = BlobReference {
+            expires_ms: u64::from_be_bytes(*expiry),
+            file: u64::from_le_bytes(*file),
+            offset: u64::from_le_bytes(*offset),
+            len: u32::from_le_bytes(*len),
+            checksum: u32::from_le_bytes(*rest.first_chunk()?),
+        };
+        (reference.len as usize <= VALUE_LEN_MAX).then_some(reference)
+    }
+}
+
+/// A value that a reader sees, where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Here.
+    Here(Bytes),
+    /// In a blob file.
+    InBlob(BlobReference),
+}
 
 /// What one place (a memtable, a table) says of a key. Where it says nothing, the search goes on further down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +201,8 @@ pub enum Lookup {
         /// The value.
         value: Bytes,
     },
+    /// The key has the value that lies there, until its time has come.
+    InBlob(BlobReference),
     /// What the key has is what this operand makes of older ones and of a value, which may lie here and further down.
     Operand,
 }
@@ -143,6 +221,7 @@ impl Lookup {
                 Some(Lookup::Expiring { expires_ms, value: value.split_off(EXPIRY_LEN) })
             }
             Kind::Merge => Some(Lookup::Operand),
+            Kind::BlobReference => BlobReference::decode(&value()).map(Lookup::InBlob),
             _ => None,
         }
     }
@@ -150,12 +229,28 @@ impl Lookup {
     /// The value that a reader sees, for whom it is `now_ms`; that is asked for only where it matters. Not for an operand, which
     /// says too little.
     #[inline]
-    pub fn value_at(self, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
+    pub fn seen_at(self, now_ms: impl FnOnce() -> u64) -> Option<Stored> {
         match self {
-            Lookup::Found(value) => Some(value),
+            Lookup::Found(value) => Some(Stored::Here(value)),
             Lookup::Deleted => None,
             Lookup::Operand => unreachable!("an operand alone has no value"),
-            Lookup::Expiring { expires_ms, value } => (!has_expired(expires_ms, now_ms())).then_some(value),
+            Lookup::Expiring { expires_ms, value } => {
+                (!has_expired(expires_ms, now_ms())).then_some(Stored::Here(value))
+            }
+            Lookup::InBlob(reference) => {
+                let lasts = reference.expires_ms == EXPIRES_NEVER || !has_expired(reference.expires_ms, now_ms());
+                lasts.then_some(Stored::InBlob(reference))
+            }
+        }
+    }
+
+    /// When what it says of the key ends; [`EXPIRES_NEVER`] where it does not.
+    #[inline]
+    pub fn expires_ms(&self) -> u64 {
+        match self {
+            Lookup::Expiring { expires_ms, .. } => *expires_ms,
+            Lookup::InBlob(reference) => reference.expires_ms,
+            _ => EXPIRES_NEVER,
         }
     }
 }
@@ -204,15 +299,28 @@ impl Expiries {
     }
 
     /// Appends the encoded form: three varints.
-    pub fn encode_into(&self, out: &mut Vec<u8>) {
+    fn encode_into(&self, out: &mut Vec<u8>) {
         for number in [self.count, self.first_ms, self.last_ms] {
             put_varint(out, number);
         }
     }
 
-    /// Reads the encoded form.
-    pub fn decode(decoder: &mut Decoder<'_>) -> Option<Expiries> {
-        Some(Expiries { count: decoder.varint()?, first_ms: decoder.varint()?, last_ms: decoder.varint()? })
+    /// The same for some or none, in which case there is nothing, or three zeros where `more` follows.
+    pub fn encode_before_blobs(expiring: Option<Expiries>, more: bool, out: &mut Vec<u8>) {
+        match expiring {
+            Some(expiring) => expiring.encode_into(out),
+            None if more => Expiries { count: 0, first_ms: 0, last_ms: 0 }.encode_into(out),
+            None => {}
+        }
+    }
+
+    /// Reads what there is. What could have been left out is never written: none are three zeros, and more follows them.
+    pub fn decode_before_blobs(decoder: &mut Decoder<'_>) -> Option<Option<Expiries>> {
+        let found = Expiries { count: decoder.varint()?, first_ms: decoder.varint()?, last_ms: decoder.varint()? };
+        if found.count > 0 {
+            return Some(Some(found));
+        }
+        (found.first_ms == 0 && found.last_ms == 0 && !decoder.is_empty()).then_some(None)
     }
 }
 
@@ -353,17 +461,37 @@ mod tests {
         let stored = |expires_ms: u64| Bytes::from([&expires_ms.to_be_bytes()[..], b"value"].concat());
         let seen = |expires_ms, now_ms| {
             let lookup = Lookup::of(Kind::PutExpiring, || stored(expires_ms)).expect("long enough");
-            lookup.value_at(|| now_ms)
+            lookup.seen_at(|| now_ms)
         };
-        assert_eq!(seen(100, 99).as_deref(), Some(&b"value"[..]));
+        assert_eq!(seen(100, 99), Some(Stored::Here(Bytes::from_static(b"value"))));
         assert_eq!((seen(100, 100), seen(0, 0), seen(100, u64::MAX)), (None, None, None));
         assert!(seen(EXPIRES_NEVER, u64::MAX).is_some());
         assert_eq!(Lookup::of(Kind::PutExpiring, || Bytes::from_static(b"7 bytes")), None);
-        assert_eq!(Lookup::of(Kind::BlobReference, Bytes::new), None);
-        assert!(Kind::PutExpiring.admits_value(EXPIRY_LEN) && !Kind::PutExpiring.admits_value(EXPIRY_LEN - 1));
-        assert!(
-            Kind::PutExpiring.admits_value(VALUE_LEN_MAX + EXPIRY_LEN) && !Kind::Put.admits_value(VALUE_LEN_MAX + 1)
-        );
+        assert_eq!(Lookup::of(Kind::TransactionMark, Bytes::new), None);
+        assert!(Kind::PutExpiring.admits_value(&[0; EXPIRY_LEN]) && !Kind::PutExpiring.admits_value(&[0; 7]));
+    }
+
+    #[test]
+    fn a_reference_reads_back_expires_like_its_value_and_nothing_else_is_one() {
+        let reference =
+            BlobReference { expires_ms: 100, file: 7, offset: 1 << 40, len: 1 << 30, checksum: 0xdead_beef };
+        let encoded = reference.encode();
+        assert_eq!(BlobReference::decode(&encoded), Some(reference));
+        assert_eq!(expiry_of(&encoded), Some(100), "an expiry is read as in kind 3");
+        assert_eq!(Kind::BlobReference.expires_ms(&encoded), Some(100));
+        let lookup = Lookup::of(Kind::BlobReference, || Bytes::copy_from_slice(&encoded)).expect("a reference");
+        assert_eq!(lookup.expires_ms(), reference.expires_ms);
+        assert_eq!(lookup.clone().seen_at(|| 99), Some(Stored::InBlob(reference)));
+        assert_eq!(lookup.seen_at(|| 100), None);
+
+        let lasting = BlobReference { expires_ms: EXPIRES_NEVER, ..reference };
+        assert_eq!(Lookup::InBlob(lasting).expires_ms(), EXPIRES_NEVER);
+        assert!(Lookup::InBlob(lasting).seen_at(|| u64::MAX).is_some());
+        assert_eq!(Kind::BlobReference.expires_ms(&lasting.encode()), None);
+
+        let too_long = BlobReference { len: (1 << 30) + 1, ..reference };
+        assert!(!Kind::BlobReference.admits_value(&too_long.encode()));
+        assert!(!Kind::BlobReference.admits_value(&encoded[1..]) && Kind::BlobReference.admits_value(&encoded));
     }
 
     #[test]

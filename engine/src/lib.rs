@@ -22,7 +22,7 @@
 //! database   db
 //! reshaping  compaction
 //! alive      manifest
-//! places     wal  memtable  sst
+//! places     wal  memtable  blob  sst
 //! framing    record  batch  iter  fragments
 //! keys       key
 //! world      env
@@ -36,6 +36,7 @@
 
 pub mod backup;
 pub mod batch;
+pub mod blob;
 pub mod cache;
 pub mod checksum;
 pub mod coding;

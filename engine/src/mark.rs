@@ -83,6 +83,8 @@ pub const MARKS: &[&str] = &[
     "several memtables wait for their flush",
     "a flush drops a version that nobody sees",
     "a flush writes tables of several keyspaces",
+    "a flush writes large values to a blob file",
+    "one job writes several blob files",
     "a flush leaves out a keyspace that was dropped",
     "a flush writes a table of a keyspace that is dropped meanwhile",
     "a flush fails",
@@ -91,6 +93,9 @@ pub const MARKS: &[&str] = &[
     "a table moves down as it is",
     "a compaction leaves no table",
     "a compaction writes several tables",
+    "a compaction moves a value to a new blob file",
+    "a compaction reads a value to merge operands upon it",
+    "a blob file goes because nothing refers to it",
     "a compaction is cancelled by closing",
     "a compaction fails",
     "a compaction succeeds after one that failed",
@@ -143,6 +148,7 @@ pub const MARKS: &[&str] = &[
     "recovery finds a wal that a crashed recovery began",
     "recovery finds an orphan manifest",
     "recovery removes an orphan table",
+    "recovery removes an orphan blob file",
     "recovery removes an unfinished CURRENT",
     "recovery leaves an orphan that cannot be removed",
     // Reading beside a writer.
@@ -151,6 +157,7 @@ pub const MARKS: &[&str] = &[
     // Verifications.
     "a verification finds the manifest in doubt",
     "a verification is overtaken by a new manifest",
+    "a blob file goes while it is verified",
     "a table is replaced while it is verified",
     "a log goes while it is verified",
     // Readers.
@@ -165,6 +172,8 @@ pub const MARKS: &[&str] = &[
     "an iterator passes a tombstone",
     "an iterator passes an expired value",
     "a get finds an expired value",
+    "a value is read from a blob file",
+    "the value of a blob file comes from the cache",
     "the clock on the wall is behind the store's time",
     "an iterator jumps over a deleted range",
     "an iterator jumps back over a deleted range",

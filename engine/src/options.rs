@@ -123,6 +123,34 @@ pub struct Options {
     /// Bits of filter for each key. Default 10 (1% false positives), range 0 (no filter) to 64.
     pub filter_bits_per_key: u32,
 
+    // --- Large values ---------------------------------------------------------------------------------------------------
+    /// Bytes from which on a value lies in a [blob file](crate::blob) of its own kind, apart from its key, which has a reference
+    /// of 32 bytes to it in its table: compactions then rewrite references, and the value stays where it is. Default 0 (values stay
+    /// with their keys), range 32 bytes to 1 GiB. 1 KiB is low, 64 KiB is sensible. A read of such a value costs one more read of a
+    /// file, values are not compressed, and up to half of a blob file can be values that nobody needs any more.
+    ///
+    /// Counts for what is flushed or compacted from now on. Operands stay with their keys.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("store");
+    /// use strata::db::Db;
+    /// use strata::env::Env;
+    /// use strata::options::Options;
+    ///
+    /// let options = Options { blob_threshold: 64 * 1024, ..Options::default() };
+    /// let db = Db::open_with(&Env::os(), &path, options)?;
+    /// db.put(b"photo", &vec![7; 1024 * 1024])?;
+    /// db.put(b"name", b"a small value")?;
+    /// db.compact_range(None, None)?;
+    /// let stats = db.stats();
+    /// assert_eq!((stats.blobs.files, stats.blobs.live_bytes), (1, 1024 * 1024));
+    /// assert!(stats.levels.iter().all(|level| level.bytes < 4096));
+    /// assert_eq!(db.get(b"photo")?.map(|photo| photo.len()), Some(1024 * 1024));
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub blob_threshold: u64,
+
     // --- Looking at it --------------------------------------------------------------------------------------------------
     /// Milliseconds from which an operation is told of as slow, by an event that says what it waited for. Default 0 (none
     /// is), range 0 to 3,600,000. Anything but 0 costs two looks at the clock for every operation.
@@ -177,6 +205,7 @@ impl Default for Options {
             block_bytes: 4096,
             restart_interval: 16,
             filter_bits_per_key: 10,
+            blob_threshold: 0,
             slow_operation_ms: 0,
             hot_keys: 0,
             manifest_bytes_min: MIB,
@@ -218,6 +247,9 @@ impl Options {
         within("block_bytes", self.block_bytes as u64, 64, 16 * 1024 * KIB)?;
         within("restart_interval", self.restart_interval as u64, 1, 1024)?;
         within("filter_bits_per_key", u64::from(self.filter_bits_per_key), 0, 64)?;
+        if self.blob_threshold > 0 {
+            within("blob_threshold (where it is not 0)", self.blob_threshold, 32, GIB)?;
+        }
         within("slow_operation_ms", self.slow_operation_ms, 0, 3_600_000)?;
         within("hot_keys", self.hot_keys as u64, 0, 1000)?;
         within("manifest_bytes_min", self.manifest_bytes_min, 256, GIB)?;
@@ -243,6 +275,7 @@ impl Options {
             level_multiplier: keyspace.level_multiplier.unwrap_or(self.level_multiplier),
             table_bytes: keyspace.table_bytes.unwrap_or(self.table_bytes),
             default_ttl_ms: keyspace.default_ttl_ms.unwrap_or(self.default_ttl_ms),
+            blob_threshold: keyspace.blob_threshold.unwrap_or(self.blob_threshold),
             // That of the default keyspace is of no other.
             merge_operator: keyspace.merge_operator.clone(),
             ..self.clone()
@@ -296,6 +329,8 @@ pub struct KeyspaceOptions {
     pub table_bytes: Option<u64>,
     /// See [`Options::default_ttl_ms`]. 0 keeps values for ever, whatever the store says.
     pub default_ttl_ms: Option<u64>,
+    /// See [`Options::blob_threshold`]. 0 keeps values with their keys, whatever the store says.
+    pub blob_threshold: Option<u64>,
     /// The name of its [merge operator](crate::operator), which must be at hand: see [`Options::merge_operators`]. `None`: its keys
     /// cannot be merged, whatever those of the default keyspace can. Once given it cannot be changed.
     pub merge_operator: Option<String>,
@@ -327,11 +362,13 @@ mod tests {
             level_multiplier: Some(3),
             table_bytes: None,
             default_ttl_ms: Some(5),
+            blob_threshold: Some(100),
             merge_operator: Some("strata.add".into()),
         };
         assert!(own.validate().is_ok());
         let both = store.with(&own);
         assert_eq!((both.block_bytes, both.table_bytes, both.level_bytes(2)), (128, 4096, 3 * 2048));
+        assert_eq!(both.blob_threshold, 100);
         assert_eq!((both.default_ttl_ms, both.operator().expect("at hand").name()), (5, "strata.add"));
         let wrong = KeyspaceOptions { restart_interval: Some(0), ..own };
         let message = wrong.validate().expect_err("no restart points at all").to_string();

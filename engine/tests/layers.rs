@@ -41,7 +41,7 @@ const FLOORS: &[&[&str]] = &[
     ],
     &["env", "key"],
     &["record", "batch", "iter", "fragments"],
-    &["wal", "memtable", "sst"],
+    &["wal", "memtable", "blob", "sst"],
     &["manifest"],
     &["compaction"],
     &["db"],

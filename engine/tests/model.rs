@@ -110,10 +110,11 @@ prop_compose! {
         levels in 2usize..6,
         l0_compaction_trigger in 1usize..4,
         background_tasks in 1usize..3,
+        blob_threshold in prop_oneof![2 => Just(0u64), 1 => Just(32), 1 => Just(1000)],
     ) -> Options {
         Options {
             memtable_bytes, cache_bytes, compression, block_bytes, restart_interval, filter_bits_per_key, table_bytes,
-            level_base_bytes, levels, l0_compaction_trigger, background_tasks,
+            level_base_bytes, levels, l0_compaction_trigger, background_tasks, blob_threshold,
             level_multiplier: 2,
             memtables_max: 2,
             // What is synced when is the simulator's business; here it would only cost time.

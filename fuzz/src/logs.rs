@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use strata::batch::{self, BatchEntry, Expiry, WriteBatch};
+use strata::blob::BlobUses;
 use strata::event::Events;
 use strata::filename::FileKind;
 use strata::key::{EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, SEQNO_MAX, SeqNo};
@@ -346,6 +347,7 @@ fn manifest_of_bytes(file: Vec<u8>) {
                 deletes: 0,
                 range_deletes: 0,
                 expiring: None,
+                blobs: BlobUses::default(),
                 smallest: only.clone(),
                 largest: only,
                 seqno_min: seqno,
@@ -451,6 +453,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         deletes: 1,
         range_deletes: 0,
         expiring: None,
+        blobs: BlobUses::default(),
         smallest: key(b"beam", 9),
         largest: key(b"wall", 2),
         seqno_min: 1,

@@ -9,22 +9,26 @@ use crate::{Damage, Mode, assert_says_what_is_wrong, mode};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use strata::blob::{BlobFiles, BlobUses};
 use strata::cache::BlockCache;
 use strata::checksum::Checksum;
 use strata::coding::{Decoder, put_u32, put_u64, put_varint};
 use strata::compaction::job::{self, Surroundings};
 use strata::compaction::plan::Plan;
 use strata::compaction::readers::Readers;
+use strata::compaction::separate::{Collected, Place};
 use strata::env::OpenMode;
 use strata::error::Result;
+use strata::filename::FileKind;
 use strata::fragments::Fragments;
 use strata::iter::InternalIterator;
 use strata::key::{InternalKey, KEYSPACE_DEFAULT, Kind, Lookup, SEQNO_MAX, SeqNo, compare, range_end};
 use strata::manifest::{TableMeta, Version};
 use strata::options::{Compression, Options};
+use strata::record::Uuid;
 use strata::sst::{FORMAT_VERSION, Properties, Remains, Table, TableCache, TableOptions, TableWriter};
 
 const NUMBER: u64 = 12;
@@ -33,7 +37,7 @@ const FOOTER_LEN: usize = 64;
 const MAGIC: [u8; 8] = *b"strata\xf5\x7a";
 
 fn path() -> PathBuf {
-    strata::filename::FileKind::Sst(NUMBER).path("store".as_ref())
+    FileKind::Sst(NUMBER).path("store".as_ref())
 }
 
 /// One block; the first byte is its compression.
@@ -171,6 +175,7 @@ fn compact(file: Vec<u8>) {
         deletes: said.deletes,
         range_deletes: said.range_deletes,
         expiring: said.expiring,
+        blobs: said.blobs.clone(),
         smallest: said.smallest.clone(),
         largest: said.largest.clone(),
         seqno_min: said.seqno_min,
@@ -184,17 +189,17 @@ fn compact(file: Vec<u8>) {
     let Ok(version) = Version::empty(KEYSPACE_DEFAULT, 3).apply(&[], &[&(1, meta.clone())]) else { return };
     let options = Options { table_bytes: 512, block_bytes: 128, ..Options::default() };
     let (next, cancelled) = (Cell::new(NUMBER), || false);
-    let new_file_number = || {
+    let new_file = |_: fn(u64) -> FileKind| {
         next.set(next.get() + 1);
         next.get()
     };
     let dir = Path::new("store");
+    let (blobs, sparse) = (BlobFiles::new(env.clone(), dir.into(), Arc::new(BlockCache::new(0))), BTreeSet::new());
     let around = Surroundings {
-        env: &env,
-        dir,
+        place: Place { env: &env, dir, store: Uuid([7; 16]), new_file: &new_file },
+        collected: Collected { files: &blobs, sparse: &sparse },
         options: &options,
         tables: &tables,
-        new_file_number: &new_file_number,
         cancelled: &cancelled,
         written: &|_| true,
     };
@@ -258,6 +263,7 @@ fn table_around(compression: u8, stored: &[u8]) -> Vec<u8> {
         deletes: keys.iter().filter(|key| key.kind == Kind::Delete).count() as u64,
         range_deletes: 0,
         expiring: None,
+        blobs: BlobUses::default(),
         range_offset: 0,
         range_bytes: 0,
         data_blocks: 1,

@@ -85,7 +85,9 @@ impl Circumstances<'_> {
     pub fn forgiven_from(&self) -> Option<u64> {
         let cost = |damage: &Damage| match (damage.harm, (self.classify)(damage.name())) {
             (_, FileClass::Wal) => damage.forgives,
-            (Harm::BrokenPromise { .. }, class) if class != FileClass::Sst => damage.forgives.map(|_| 0),
+            (Harm::BrokenPromise { .. }, class) if !matches!(class, FileClass::Sst | FileClass::Blob) => {
+                damage.forgives.map(|_| 0)
+            }
             _ => None,
         };
         // Also of damage that is over: an opening may have met it whose end nobody saw.

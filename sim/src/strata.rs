@@ -87,6 +87,7 @@ impl StoreKind for StrataKind {
             _ => match file_name.split_once('.') {
                 Some((number, "wal")) if is_number(number) => FileClass::Wal,
                 Some((number, "sst")) if is_number(number) => FileClass::Sst,
+                Some((number, "blob")) if is_number(number) => FileClass::Blob,
                 _ => FileClass::Other,
             },
         }
@@ -252,6 +253,7 @@ impl StoreKind for StrataKind {
             ways(&["background_bytes_per_second = 500000"]),
             ways(&["space_reserve_bytes = 0", "space_reserve_bytes = 1", "space_reserve_bytes = 1048576"]),
             ways(&["slow_operation_ms = 1", "hot_keys = 4"]),
+            ways(&["blob_threshold = 32", "blob_threshold = 100", "blob_threshold = 4096"]),
         ]
     }
 

@@ -168,7 +168,7 @@ fn errors_say_what_to_do() {
     Check the path. `put` and `batch` begin a new store with --create.
     ");
     assert!(!place.path("nowhere").exists());
-    insta::assert_snapshot!(place.told(2, &["dump", "notes.txt"]), @"strata: notes.txt has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, MANIFEST-000012, CURRENT or IDENTITY");
+    insta::assert_snapshot!(place.told(2, &["dump", "notes.txt"]), @"strata: notes.txt has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, 000012.blob, MANIFEST-000012, CURRENT or IDENTITY");
     insta::assert_snapshot!(place.told(2, &["restore", "nowhere", "s"]).lines().next().expect("a line"), @"strata: nowhere is not a store: there is no such directory, and so no backup");
     place.told(0, &["put", "--create", "s", "a", "1"]);
     let _held = strata::db::Db::open(place.path("s")).expect("somebody has it open");

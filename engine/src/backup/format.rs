@@ -9,6 +9,7 @@
 //!                        | checksum u32 of each closed log, in the order of the edit
 //!
 //! NNNNNN-BYTES-CHECKSUM.sst       a table: its number, length, and masked CRC-32 in hexadecimal
+//! NNNNNN-BYTES-CHECKSUM.blob      a blob file: the same
 //! NNNNNN-BYTES-CHECKSUM.wal       a log, as far as it counts: the same
 //! LOCK                            held by who works on the directory
 //! *.tmp                           what is being written
@@ -72,13 +73,13 @@ impl BackupFile {
     /// Its name among the backups.
     pub fn name(&self) -> String {
         let name = self.kind.name();
-        let (number, ending) = name.split_once('.').expect("tables and logs have names of this form");
+        let (number, ending) = name.split_once('.').expect("tables, blob files and logs have names of this form");
         format!("{number}-{}-{:08x}.{ending}", self.bytes, self.checksum)
     }
 }
 
 impl BackupList {
-    /// Tables first, and then logs.
+    /// Tables first, then blob files, and then logs.
     pub fn files(&self) -> impl Iterator<Item = BackupFile> {
         let tables = self.edit.added.iter().map(|(_, table)| BackupFile {
             kind: FileKind::Sst(table.number),
@@ -90,7 +91,12 @@ impl BackupList {
             bytes: log.bytes,
             checksum,
         });
-        tables.chain(logs)
+        let blobs = self.edit.blobs_added.iter().map(|blob| BackupFile {
+            kind: FileKind::Blob(blob.number),
+            bytes: blob.bytes,
+            checksum: blob.checksum,
+        });
+        tables.chain(blobs).chain(logs)
     }
 
     /// The payload of the record.
@@ -155,7 +161,9 @@ pub(super) fn is_file(name: &str) -> bool {
     match parts[..] {
         [number, bytes, checksum] => {
             let kind = FileKind::parse(&format!("{number}.{ending}"));
-            matches!(kind, Some(FileKind::Sst(_) | FileKind::Wal(_))) && bytes.parse::<u64>().is_ok() && hex(checksum)
+            matches!(kind, Some(FileKind::Sst(_) | FileKind::Blob(_) | FileKind::Wal(_)))
+                && bytes.parse::<u64>().is_ok()
+                && hex(checksum)
         }
         _ => false,
     }
@@ -201,7 +209,7 @@ mod tests {
     fn names_of_ours_are_known_and_others_are_left_alone() {
         let file = list().files().next().expect("a log");
         assert_eq!(file.name(), "000011-480-deadbeef.wal");
-        for name in [file.name(), "1000000-0-00000000.sst".into()] {
+        for name in [file.name(), "1000000-0-00000000.sst".into(), "000012-99-0000beef.blob".into()] {
             assert!(is_file(&name) && is_temp(&format!("{name}.tmp")) && !is_temp(&name), "{name}");
         }
         assert_eq!(list_number("BACKUP-000003"), Some(3));

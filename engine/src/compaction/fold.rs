@@ -21,12 +21,17 @@ use bytes::Bytes;
 /// Where entries go.
 pub(super) type Sink<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
 
+/// The value of an entry as the user knows it.
+pub(super) type Whole<'a> = dyn Fn(InternalKey<'_>, &Bytes) -> Result<Bytes> + 'a;
+
 /// See the module.
 pub(super) struct Folding<'a> {
     retention: Retention,
     operator: Option<&'a dyn MergeOperator>,
     /// Whether anything older of a key may lie outside the inputs.
     older_below: &'a dyn Fn(&[u8]) -> bool,
+    /// Asked for the value that operands are merged upon.
+    whole: &'a Whole<'a>,
     /// The key of the operands that are held back, and their stripe.
     key: Vec<u8>,
     stripe: usize,
@@ -39,8 +44,9 @@ impl<'a> Folding<'a> {
         retention: Retention,
         operator: Option<&'a dyn MergeOperator>,
         older_below: &'a dyn Fn(&[u8]) -> bool,
+        whole: &'a Whole<'a>,
     ) -> Folding<'a> {
-        Folding { retention, operator, older_below, key: Vec::new(), stripe: 0, operands: Vec::new() }
+        Folding { retention, operator, older_below, whole, key: Vec::new(), stripe: 0, operands: Vec::new() }
     }
 
     /// Takes the next entry, in key order.
@@ -73,7 +79,8 @@ impl<'a> Folding<'a> {
             }
             Verdict::MergeUpon => {
                 sometimes!("operands are merged upon a value");
-                if self.merge_upon(Some(value), sink)? { Ok(()) } else { sink(encoded, value) }
+                let base = (self.whole)(entry, value)?;
+                if self.merge_upon(Some(&base), sink)? { Ok(()) } else { sink(encoded, value) }
             }
             Verdict::MergeUponNothing => {
                 sometimes!("operands are merged upon what was deleted");
@@ -259,7 +266,10 @@ mod tests {
         below: bool,
     ) -> (Entries, Fragments) {
         let older_below = |_: &[u8]| below;
-        let mut folding = Folding::new(Retention::new(readers, fragments.clone()), Some(operator), &older_below);
+        let mut folding =
+            Folding::new(Retention::new(readers, fragments.clone()), Some(operator), &older_below, &|_, value| {
+                Ok(value.clone())
+            });
         let mut after = Entries::new();
         let mut sink = |encoded: &[u8], value: &[u8]| {
             let entry = InternalKey::decode(encoded).expect("whole");

@@ -4,20 +4,22 @@
 //! J1. What is read is taken for what the manifest says of it only after a look: an input whose checksums are right and whose
 //! entries are out of order, or outside of what was claimed, is corruption and reaches no output.
 
+use crate::blob::{BlobMeta, BlobUses};
 use crate::compaction::flush::describe;
 use crate::compaction::fold::Folding;
 use crate::compaction::merge::Retention;
 use crate::compaction::picker::{may_any_lie_below, may_lie_below};
 use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::readers::Readers;
-use crate::env::{Env, OpenMode};
+use crate::compaction::separate::{Collected, Place, Separator, whole};
+use crate::env::OpenMode;
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::fragments::{Fragment, Fragments};
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{InternalKey, KEY_LEN_MAX, KeyspaceId, SeqNo, compare, user_key};
+use crate::key::{BlobReference, InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SeqNo, compare, user_key};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
@@ -26,7 +28,6 @@ use crate::sst::{TableCache, TableOptions, TableWriter};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 
 /// So many bytes are written between two looks at the rate.
@@ -34,16 +35,14 @@ const PIECE_BYTES: u64 = 4096;
 
 /// What a job needs of its surroundings.
 pub struct Surroundings<'a> {
-    /// The world.
-    pub env: &'a Env,
-    /// The store's directory.
-    pub dir: &'a Path,
+    /// Where files are created.
+    pub place: Place<'a>,
     /// The options of the keyspace.
     pub options: &'a Options,
     /// Opens input tables.
     pub tables: &'a Arc<TableCache>,
-    /// Draws a file number that was never used.
-    pub new_file_number: &'a dyn Fn() -> u64,
+    /// Where large values lie, and which of them are to be moved.
+    pub collected: Collected<'a>,
     /// Whether to give up; asked now and then.
     pub cancelled: &'a dyn Fn() -> bool,
     /// Told now and then how many bytes were written since; may wait. Whether to go on.
@@ -60,7 +59,10 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     for (level, table) in plan.tables() {
         edit.removed.push((level, table.number));
     }
-    if plan.trivial_move {
+    // What is to be collected is read, and so does not move as it is.
+    let refers = |table: &TableMeta| table.blobs.iter().any(|(file, _)| around.collected.sparse.contains(&file));
+    let collects = plan.tables().any(|(_, table)| refers(table));
+    if plan.trivial_move && !collects {
         let (_, table) = plan.tables().next().expect("a move has one input");
         edit.added.push((plan.output_level, TableMeta::clone(table)));
         return Ok(Some(edit));
@@ -72,11 +74,14 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     let mut input = input_iter(around, plan);
     let older_below = |user: &[u8]| may_lie_below(version, plan.output_level, user);
     let operator = around.options.operator().map(|operator| &**operator);
-    let mut folding = Folding::new(Retention::new(readers, fragments_of(around, plan)?), operator, &older_below);
+    let upon = |entry: InternalKey<'_>, value: &Bytes| whole(around.collected.files, entry, value);
+    let retention = Retention::new(readers, fragments_of(around, plan)?);
+    let mut folding = Folding::new(retention, operator, &older_below, &upon);
     let range_deletes =
         folding.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
     let (keyspace, level) = (version.keyspace, plan.output_level);
-    let mut output = Output { around, keyspace, level, current: None, range_deletes, done: Vec::new() };
+    let separator = Separator::new(around.place, keyspace, around.options, Some(around.collected));
+    let mut output = Output { around, keyspace, level, current: None, range_deletes, separator, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
     input.seek_to_first()?;
     let (mut entries, mut unpaid) = (0u64, 0);
@@ -89,8 +94,8 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
         let value = input.value();
         let entry = sequence.admit(key, &value).map_err(|found| odd_input(around, plan, &found))?;
         folding.take(key, entry, &value, &mut |key, value| {
-            unpaid += (key.len() + value.len()) as u64;
-            output.add(key, value)
+            unpaid += output.add(key, value)?;
+            Ok(())
         })?;
         input.next()?;
         if unpaid >= PIECE_BYTES && !(around.written)(std::mem::take(&mut unpaid)) {
@@ -98,10 +103,10 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
         }
     }
     folding.finish(&mut |key, value| {
-        unpaid += (key.len() + value.len()) as u64;
-        output.add(key, value)
+        unpaid += output.add(key, value)?;
+        Ok(())
     })?;
-    output.finish()?;
+    let (tables, blobs) = output.finish()?;
     // Whatever the answer: the work is done.
     let _ = (around.written)(unpaid);
 
@@ -112,12 +117,18 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     if entries != expected {
         let (_, table) = plan.tables().next().expect("a plan has inputs");
         return Err(Error::corruption(
-            &FileKind::Sst(table.number).path(around.dir),
+            &FileKind::Sst(table.number).path(around.place.dir),
             0,
             format!("{expected} entries in this and the other inputs of a compaction, found {entries}"),
         ));
     }
-    edit.added.extend(output.done.into_iter().map(|table| (plan.output_level, table)));
+    let mut claimed = BlobUses::default();
+    plan.tables().for_each(|(_, table)| claimed.merge(&table.blobs));
+    if sequence.uses != claimed {
+        return Err(odd_input(around, plan, &format!("{:?} where there should be {claimed:?}", sequence.uses)));
+    }
+    edit.added.extend(tables.into_iter().map(|table| (plan.output_level, table)));
+    edit.blobs_added = blobs;
     Ok(Some(edit))
 }
 
@@ -139,7 +150,7 @@ fn fragments_of(around: &Surroundings<'_>, plan: &Plan) -> Result<Fragments> {
 
 fn odd_input(around: &Surroundings<'_>, plan: &Plan, found: &str) -> Error {
     let (_, table) = plan.tables().next().expect("a plan has inputs");
-    let path = FileKind::Sst(table.number).path(around.dir);
+    let path = FileKind::Sst(table.number).path(around.place.dir);
     Error::corruption(&path, 0, format!("entries as the manifest says in this and the other inputs, found {found}"))
 }
 
@@ -149,12 +160,14 @@ struct Sequence {
     seqno_max: SeqNo,
     /// The entry before; empty before the first.
     last: Vec<u8>,
+    /// The blob files that the entries so far refer to.
+    uses: BlobUses,
 }
 
 impl Sequence {
     fn of(plan: &Plan) -> Sequence {
         let seqno_max = plan.tables().map(|(_, table)| table.seqno_max).max().expect("a plan has inputs");
-        Sequence { claim: plan.claim(), seqno_max, last: Vec::new() }
+        Sequence { claim: plan.claim(), seqno_max, last: Vec::new(), uses: BlobUses::default() }
     }
 
     /// The key of an entry that may come next; else what is wrong with it.
@@ -162,7 +175,7 @@ impl Sequence {
         let Some(entry) = InternalKey::decode(key) else {
             return Err(format!("{}, which is no internal key", key.escape_ascii()));
         };
-        if !entry.kind.is_point() || entry.user.len() > KEY_LEN_MAX || !entry.kind.admits_value(value.len()) {
+        if !entry.kind.is_point() || entry.user.len() > KEY_LEN_MAX || !entry.kind.admits_value(value) {
             let (kind, key_len, value_len) = (entry.kind, entry.user.len(), value.len());
             return Err(format!("an entry of kind {kind:?} with {key_len} bytes of key and {value_len} of value"));
         }
@@ -174,6 +187,10 @@ impl Sequence {
         }
         if entry.seqno > self.seqno_max {
             return Err(format!("{entry:?}, which is newer than all inputs, that end at {}", self.seqno_max));
+        }
+        if entry.kind == Kind::BlobReference {
+            let reference = BlobReference::decode(value).expect("the value was looked at");
+            self.uses.add(reference.file, u64::from(reference.len));
         }
         self.last.clear();
         self.last.extend_from_slice(key);
@@ -236,6 +253,7 @@ struct Output<'a> {
     current: Option<Open>,
     /// Those that are in no table yet.
     range_deletes: VecDeque<Fragment>,
+    separator: Separator<'a>,
     done: Vec<TableMeta>,
 }
 
@@ -248,13 +266,22 @@ struct Open {
 }
 
 impl Output<'_> {
-    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    /// Returns how many bytes that is to be written.
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<u64> {
         let user = user_key(key);
         while let Some(fragment) = self.range_deletes.pop_front_if(|fragment| &fragment.start[..] <= user) {
             self.add_range_deletes(fragment)?;
         }
+        let separated = self.separator.separate(key, value)?;
         let open = self.at(user)?;
-        open.writer.add(key, value)
+        match separated {
+            Some((key, reference)) => {
+                open.writer.add(&key, &reference)?;
+                let moved = BlobReference::decode(&reference).map_or(0, |reference| u64::from(reference.len));
+                Ok((key.len() + reference.len()) as u64 + moved)
+            }
+            None => open.writer.add(key, value).map(|()| (key.len() + value.len()) as u64),
+        }
     }
 
     fn add_range_deletes(&mut self, fragment: Fragment) -> Result<()> {
@@ -273,9 +300,9 @@ impl Output<'_> {
             reaching = self.close_table(Some(user))?;
         }
         if self.current.is_none() {
-            let number = (self.around.new_file_number)();
-            let path = FileKind::Sst(number).path(self.around.dir);
-            let file = self.around.env.open(&path, OpenMode::CreateNew)?;
+            let number = (self.around.place.new_file)(FileKind::Sst);
+            let path = FileKind::Sst(number).path(self.around.place.dir);
+            let file = self.around.place.env.open(&path, OpenMode::CreateNew)?;
             let options = TableOptions::at_level(self.around.options, self.level);
             let writer = TableWriter::new(file, number, self.keyspace, options);
             self.current = Some(Open { number, writer, last_user_key: Vec::new(), reaching });
@@ -286,12 +313,13 @@ impl Output<'_> {
         Ok(open)
     }
 
-    /// Adds what is left.
-    fn finish(&mut self) -> Result<()> {
+    /// Adds what is left. Returns all tables and blob files.
+    fn finish(mut self) -> Result<(Vec<TableMeta>, Vec<BlobMeta>)> {
         while let Some(fragment) = self.range_deletes.pop_front() {
             self.add_range_deletes(fragment)?;
         }
-        self.close_table(None).map(|_| ())
+        self.close_table(None)?;
+        Ok((self.done, self.separator.finish()?))
     }
 
     /// Ends a table before user key `next`, and returns the range deletes that go on there.
@@ -332,6 +360,7 @@ mod tests {
                 deletes: 0,
                 range_deletes: 0,
                 expiring: None,
+                blobs: BlobUses::default(),
                 smallest: key(smallest, 9, Kind::Put),
                 largest: key(largest, 4, Kind::Put),
                 seqno_min: 4,

@@ -16,7 +16,7 @@
 
 use crate::compaction::readers::Readers;
 use crate::fragments::{Fragment, Fragments};
-use crate::key::{InternalKey, Kind, SeqNo, expiry_of, has_expired};
+use crate::key::{InternalKey, Kind, SeqNo, has_expired};
 use crate::mark::sometimes;
 
 /// What becomes of an entry.
@@ -71,7 +71,8 @@ impl Retention {
             assert!(Some(stripe) <= self.stripe, "entries of {entry:?} are fed newest first");
         }
         self.stripe = Some(stripe);
-        let expired = entry.kind == Kind::PutExpiring && self.has_expired(entry.seqno, value);
+        let expires_ms = entry.kind.expires_ms(value);
+        let expired = expires_ms.is_some_and(|expires_ms| self.has_expired(entry.seqno, expires_ms));
         let deletes = entry.kind == Kind::Delete || expired;
         let range_deleted = !self.fragments.is_empty() && self.is_range_deleted(entry.user, entry.seqno, stripe);
         sometimes!("a merge drops what a range delete holds", if range_deleted);
@@ -81,7 +82,7 @@ impl Retention {
             return Verdict::Gather;
         }
         if gathering {
-            return self.below_operands(deletes || range_deleted, entry.kind);
+            return self.below_operands(deletes || range_deleted, expires_ms.is_some());
         }
         let keep = !shadowed && !range_deleted && (!deletes || stripe > 0 || older_below());
         sometimes!("a version is kept for a snapshot", if keep && same_key);
@@ -103,23 +104,19 @@ impl Retention {
     }
 
     /// What becomes of the first entry below operands that is none (D6).
-    fn below_operands(&mut self, is_absent: bool, kind: Kind) -> Verdict {
-        match kind {
-            _ if is_absent => {
-                self.dropped += 1;
-                Verdict::MergeUponNothing
-            }
-            // It will be absent one day, and what is merged upon it would not.
-            Kind::PutExpiring => {
-                sometimes!("operands wait for a value to expire");
-                self.kept += 1;
-                Verdict::Keep
-            }
-            _ => {
-                self.dropped += 1;
-                Verdict::MergeUpon
-            }
+    fn below_operands(&mut self, is_absent: bool, expires: bool) -> Verdict {
+        if is_absent {
+            self.dropped += 1;
+            return Verdict::MergeUponNothing;
         }
+        // It will be absent one day, and what is merged upon it would not.
+        if expires {
+            sometimes!("operands wait for a value to expire");
+            self.kept += 1;
+            return Verdict::Keep;
+        }
+        self.dropped += 1;
+        Verdict::MergeUpon
     }
 
     /// The range deletes that stay (D4), in order, and as one where they say the same side by side. `older_below` says whether
@@ -150,8 +147,7 @@ impl Retention {
     }
 
     /// D5.
-    fn has_expired(&self, seqno: SeqNo, value: &[u8]) -> bool {
-        let expires_ms = expiry_of(value).expect("whoever reads entries has looked at their values");
+    fn has_expired(&self, seqno: SeqNo, expires_ms: u64) -> bool {
         let horizon_ms = self.readers.horizon_ms(seqno);
         sometimes!(
             "a value that has expired is kept for a snapshot",

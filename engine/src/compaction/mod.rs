@@ -1,5 +1,5 @@
 //! Reshaping the tree: which tables to merge ([`picker`], pure functions to a [`plan`]), what survives a merge ([`merge`]) for
-//! whom ([`readers`]),
+//! whom ([`readers`]), which values lie apart ([`separate`]),
 //! and doing it ([`job`] for tables, [`flush`] for a memtable). A job takes what it needs and returns a
 //! [`VersionEdit`](crate::manifest::edit::VersionEdit); it knows no database and installs nothing.
 
@@ -11,3 +11,4 @@ pub mod picker;
 pub mod plan;
 pub mod rate;
 pub mod readers;
+pub mod separate;

@@ -10,6 +10,7 @@ use crate::compaction::job::{self, Surroundings};
 use crate::compaction::picker;
 use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::rate::Urgency;
+use crate::compaction::separate::{Collected, Place};
 use crate::db::check::shape;
 use crate::db::health::Part;
 use crate::db::memory;
@@ -22,7 +23,7 @@ use crate::event::{Event, Operation};
 use crate::filename::FileKind;
 use crate::key::{KeyspaceId, user_key};
 use crate::manifest::catalog::Catalog;
-use crate::manifest::edit::VersionEdit;
+use crate::manifest::edit::{TableMeta, VersionEdit};
 use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -208,6 +209,8 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
     sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
+    let new_file = |kind: fn(u64) -> FileKind| drawn.draw(kind);
+    let place = Place { env: &state.env, dir: &state.dir, store: state.store, new_file: &new_file };
     for (keyspace, memtable) in frozen.memtable.memtables() {
         // No more is held of the catalog: while it is, the files that it names stay.
         let options = state.view.load().catalog.get(keyspace).map(|entry| entry.options.clone());
@@ -215,21 +218,23 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
             sometimes!("a flush leaves out a keyspace that was dropped", if !memtable.is_empty());
             continue;
         };
-        let number = drawn.draw();
+        let number = drawn.draw(FileKind::Sst);
         let readers = state.readers();
         state.env.yield_point("flush: snapshots listed, nothing merged");
         if memtable.has_expiring() {
             edit.time_ms = edit.time_ms.max(Some(readers.now_ms()));
         }
-        let table = flush(&state.env, &state.dir, number, keyspace, &memtable, readers, &options)?;
-        edit.added.extend(table.map(|table| (0, table)));
+        if let Some(flushed) = flush(place, number, keyspace, &memtable, readers, &options)? {
+            edit.added.push((0, flushed.table));
+            edit.blobs_added.extend(flushed.blobs);
+        }
     }
     sometimes!("a flush writes tables of several keyspaces", if edit.added.len() > 1);
     let told: Vec<(u64, u64)> = edit.added.iter().map(|(_, table)| (table.number, table.bytes)).collect();
     if !told.is_empty() {
-        // The names of the tables must be durable before the manifest names them.
+        // The names of tables and blob files must be durable before the manifest names them.
         state.env.sync_dir(&state.dir)?;
-        let bytes = told.iter().map(|(_, bytes)| bytes).sum();
+        let bytes = told.iter().map(|(_, bytes)| bytes).sum::<u64>() + blob_bytes(&edit);
         Counters::add(&state.counters.flush_bytes, bytes);
         state.meters.wrote_level(0, bytes);
         let _ = pay(state, bytes, &|| Urgency::AtOnce);
@@ -242,6 +247,11 @@ fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> 
         tables => tables.iter().for_each(|&(table, bytes)| state.events.tell(|| flushed(Some(table), bytes))),
     }
     Ok(())
+}
+
+/// Bytes of the blob files that come.
+fn blob_bytes(edit: &VersionEdit) -> u64 {
+    edit.blobs_added.iter().map(|blob| blob.bytes).sum()
 }
 
 fn compaction_task(state: &State) {
@@ -379,12 +389,13 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         0 => Urgency::Soon,
         _ => Urgency::Later,
     };
+    let new_file = |kind: fn(u64) -> FileKind| drawn.draw(kind);
+    let sparse = catalog.sparse_blobs();
     let around = Surroundings {
-        env: &state.env,
-        dir: &state.dir,
+        place: Place { env: &state.env, dir: &state.dir, store: state.store, new_file: &new_file },
+        collected: Collected { files: &state.blobs, sparse: &sparse },
         options: &entry.options,
         tables: &state.tables,
-        new_file_number: &|| drawn.draw(),
         cancelled: &|| state.work.lock().shutting_down,
         written: &|bytes| pay(state, bytes, &urgency),
     };
@@ -396,13 +407,15 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         return Ok(false);
     };
     let outputs = edit.added.len();
-    sometimes!("a table moves down as it is", if plan.trivial_move);
+    let is_input = |table: &TableMeta| plan.tables().any(|(_, input)| input.number == table.number);
+    let moved = plan.trivial_move && edit.added.iter().any(|(_, table)| is_input(table));
+    sometimes!("a table moves down as it is", if moved);
     sometimes!("a compaction leaves no table", if outputs == 0);
     sometimes!("tables that have expired go unread", if plan.expired);
     sometimes!("a compaction writes several tables", if outputs > 1);
-    if !plan.trivial_move && outputs > 0 {
+    if !moved && outputs > 0 {
         state.env.sync_dir(&state.dir)?;
-        let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum();
+        let bytes = edit.added.iter().map(|(_, table)| table.bytes).sum::<u64>() + blob_bytes(&edit);
         Counters::add(&state.counters.compaction_bytes, bytes);
         state.meters.wrote_level(plan.output_level, bytes);
         for (level, tables) in &plan.inputs {
@@ -417,7 +430,7 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         level: plan.level(),
         inputs: plan.tables().count(),
         outputs,
-        moved: plan.trivial_move,
+        moved,
         levels: shape(&state.view.load().catalog),
     });
     Ok(true)
@@ -480,23 +493,24 @@ fn begin_manual(
 /// Numbers drawn for files that are not in the manifest yet.
 struct Drawn<'a> {
     state: &'a State,
-    numbers: Mutex<Vec<u64>>,
+    files: Mutex<Vec<FileKind>>,
 }
 
 impl Drawn<'_> {
     fn new(state: &State) -> Drawn<'_> {
-        Drawn { state, numbers: Mutex::new("numbers drawn by a job", Vec::new()) }
+        Drawn { state, files: Mutex::new("files begun by a job", Vec::new()) }
     }
 
-    fn draw(&self) -> u64 {
+    /// For a file of this kind.
+    fn draw(&self, kind: fn(u64) -> FileKind) -> u64 {
         let number = self.state.numbers.next();
-        self.numbers.lock().push(number);
+        self.files.lock().push(kind(number));
         number
     }
 
     /// The job came to nothing: its files can go.
     fn abandon(self) {
-        let files = self.numbers.into_inner().into_iter().map(FileKind::Sst);
+        let files = self.files.into_inner();
         self.state.work.lock().obsolete.extend(files);
     }
 }

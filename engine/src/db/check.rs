@@ -1,10 +1,12 @@
 //! Looking at the whole store: does everything that must hold hold, and does everything on disk belong there?
 //!
-//! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; that
+//! Verified: every checksum of every table, the order of its keys, its filter, and its numbers against the manifest; every byte of
+//! every blob file, and that each reference leads to the value of its own key; that
 //! tables of a level below 0 are disjoint; that of two versions of a key, and of a version and a range delete that holds its
 //! key, the newer lies above (I2 of the version, entry by entry); that every file that should be there is, with the right
 //! length. Not verified: logs and the manifest, which are read at the next open, and by [`verify`](super::verify).
 
+use crate::blob::BlobFiles;
 use crate::compaction::flush::describe;
 use crate::compaction::picker;
 use crate::db::obsolete;
@@ -14,7 +16,7 @@ use crate::event::LevelShape;
 use crate::filename::FileKind;
 use crate::fragments::Fragments;
 use crate::iter::InternalIterator;
-use crate::key::{InternalKey, KIND_FOR_SEEK, SEQNO_MAX, SeqNo};
+use crate::key::{BlobReference, InternalKey, KIND_FOR_SEEK, Kind, SEQNO_MAX, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use crate::sst::TableCache;
@@ -97,13 +99,16 @@ fn check_view(state: &State, view: &ReadView) -> Result<CheckReport> {
         check_table(state, level, table)?;
         entries += table.entries;
     }
+    for blob in catalog.blobs().values() {
+        state.blobs.file(blob.number)?.verify(blob, &mut |_| Ok(()))?;
+    }
     catalog.entries().iter().try_for_each(|entry| check_order(state, &entry.version))?;
     Ok(CheckReport {
         levels: shape(catalog),
         entries,
         seqno: state.visible.load(Ordering::Acquire),
         debt: picker::debt_of_all(catalog),
-        files: catalog.tables().map(|(_, table)| FileKind::Sst(table.number).name()).collect(),
+        files: catalog.files().map(FileKind::name).collect(),
         leftover: BTreeSet::new(),
         busy: true,
     })
@@ -128,8 +133,8 @@ pub(crate) fn compare_table(dir: &Path, level: usize, meta: &TableMeta, describe
 fn check_order(state: &State, version: &Version) -> Result<()> {
     let mut from = None;
     loop {
-        from =
-            check_order_from(&state.tables, &state.dir, version, from.as_deref(), &BTreeSet::new(), &mut |_| Ok(()))?;
+        let cache = (&*state.tables, Some(&*state.blobs));
+        from = check_order_from(cache, &state.dir, version, from.as_deref(), &BTreeSet::new(), &mut |_| Ok(()))?;
         if from.is_none() {
             return Ok(());
         }
@@ -139,10 +144,11 @@ fn check_order(state: &State, version: &Version) -> Result<()> {
 /// Entries that are walked over between two looks at which tables there are.
 const PIECE_ENTRIES: usize = 16_384;
 
-/// The same for a piece of the keys, from this user key on (`None`: from the first), without the tables of these numbers. Calls
-/// `pace` for each entry with its bytes. Returns where the next piece begins.
+/// The same for a piece of the keys, from this user key on (`None`: from the first), without the tables of these numbers. Reads
+/// what entries refer to where it has the blob files. Calls `pace` for each entry with its bytes. Returns where the next piece
+/// begins.
 pub(crate) fn check_order_from(
-    tables: &TableCache,
+    (tables, blobs): (&TableCache, Option<&BlobFiles>),
     dir: &Path,
     version: &Version,
     from: Option<&[u8]>,
@@ -178,6 +184,12 @@ pub(crate) fn check_order_from(
         let Some(entry) = entry else {
             return Err(Error::corruption(&path(), 0, "whole internal keys"));
         };
+        if entry.kind == Kind::BlobReference {
+            let reference = BlobReference::decode(&iter.value()).ok_or_else(|| {
+                Error::corruption(&path(), 0, format!("a reference to a blob file, found another value of {entry:?}"))
+            })?;
+            blobs.map(|blobs| blobs.read(entry.user, reference)).transpose()?;
+        }
         deleted.check(*rank, entry).map_err(|wrong| Error::corruption(&path(), 0, wrong))?;
         match &mut last {
             Some((user, above)) if user == entry.user => {
@@ -260,12 +272,13 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
     let versions = state.versions.lock();
     let mut files: BTreeSet<FileKind> = [FileKind::Current, FileKind::Identity, FileKind::Lock].into();
     files.insert(FileKind::Manifest(versions.manifest_number()));
-    files.extend(versions.current().tables().map(|(_, table)| FileKind::Sst(table.number)));
+    files.extend(versions.current().files());
     files.extend(versions.wals().keys().copied().map(FileKind::Wal));
     files.extend(state.reserve.is_held().then_some(FileKind::Reserve));
-    files.extend(state.tables_kept_for_snapshots().into_iter().map(FileKind::Sst));
+    files.extend(state.files_kept_for_snapshots());
     let ambiguous = versions.is_ambiguous();
-    let held = versions.live_tables().len() > versions.current().tables().count();
+    let held = versions.live_tables().len() > versions.current().tables().count()
+        || versions.live_blobs().len() > versions.current().blobs().len();
     drop(versions);
     let work = state.work.lock();
     let busy = ambiguous

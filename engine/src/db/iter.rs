@@ -5,6 +5,9 @@
 //! or is older than a range delete that holds it. What lies in older places than a range delete is not even looked at: the cursors of
 //! these places jump to its end.
 //!
+//! A value that lies in a blob file is read when its key is shown, and not before: of what a walk passes nothing is read but
+//! keys and references.
+//!
 //! Where the inner cursor stands: after a step forward, on the entry that is shown; after a step backward, before all entries
 //! of the key that is shown. A change of direction seeks.
 
@@ -16,7 +19,9 @@ use crate::event::Operation;
 use crate::iter::InternalIterator;
 use crate::iter::MergeIter;
 use crate::iter::{ConcatIter, TableSource};
-use crate::key::{EXPIRES_NEVER, InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, prefix_end};
+use crate::key::{
+    EXPIRES_NEVER, InternalKey, KIND_FOR_SEEK, KeyspaceId, Kind, Lookup, SEQNO_MAX, SeqNo, Stored, prefix_end,
+};
 use crate::manifest::version::Version;
 use crate::mark::sometimes;
 use crate::operator::{MergeOperator, merged};
@@ -399,19 +404,21 @@ impl DbIter {
         internal_key(self.inner.key(), &self.state.dir)
     }
 
-    /// The value that this reader sees in the entry that the inner cursor is at.
-    fn value_here(&self, entry: InternalKey<'_>) -> Result<Option<Seen>> {
+    /// The value that this reader sees in the entry that the inner cursor is at, where it lies, and when it expires.
+    fn stored_here(&self, entry: InternalKey<'_>) -> Result<Option<(Stored, u64)>> {
         let Some(lookup) = Lookup::of(entry.kind, || self.inner.value()) else {
             let expected = format!("entries with values of their kinds, found {entry:?}");
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
-        let expires_ms = match lookup {
-            Lookup::Expiring { expires_ms, .. } => expires_ms,
-            _ => EXPIRES_NEVER,
-        };
-        let value = lookup.value_at(|| self.at.now_ms);
-        sometimes!("an iterator passes an expired value", if value.is_none() && entry.kind == Kind::PutExpiring);
-        Ok(value.map(|value| Seen { value, expires_ms }))
+        let expires_ms = lookup.expires_ms();
+        let stored = lookup.seen_at(|| self.at.now_ms);
+        sometimes!("an iterator passes an expired value", if stored.is_none() && expires_ms != EXPIRES_NEVER);
+        Ok(stored.map(|stored| (stored, expires_ms)))
+    }
+
+    /// A value of this key from where it lies.
+    fn seen(&self, key: &[u8], (stored, expires_ms): (Stored, u64)) -> Result<Seen> {
+        Ok(Seen { value: self.state.blobs.value(key, stored, false)?, expires_ms })
     }
 
     /// Stands on a key from now on, with what it has.
@@ -443,8 +450,9 @@ impl DbIter {
                     self.show(user, seen);
                     return Ok(());
                 }
-                if let Some(seen) = self.value_here(entry)? {
+                if let Some(stored) = self.stored_here(entry)? {
                     let user = entry.user.to_vec();
+                    let seen = self.seen(&user, stored)?;
                     self.show(user, seen);
                     return Ok(());
                 }
@@ -470,7 +478,7 @@ impl DbIter {
                 break;
             }
             if entry.kind != Kind::Merge {
-                base = self.value_here(entry)?;
+                base = self.stored_here(entry)?;
                 break;
             }
             active += usize::from(self.begins_active && self.inner.child() == 0);
@@ -481,6 +489,7 @@ impl DbIter {
             self.view.memtable.tell_long_chain();
         }
         operands.reverse();
+        let base = base.map(|stored| self.seen(key, stored)).transpose()?;
         self.merged(key, base, operands)
     }
 
@@ -535,7 +544,7 @@ impl DbIter {
                     operands.push((seqno, self.inner.value()));
                 } else if seqno <= self.at.seqno {
                     operands.clear();
-                    found = self.value_here(entry)?.map(|seen| (seqno, seen));
+                    found = self.stored_here(entry)?.map(|stored| (seqno, stored));
                 }
                 self.inner.prev()?;
             }
@@ -552,7 +561,7 @@ impl DbIter {
                 operands.retain(|(seqno, _)| *seqno > deleted.seqno);
                 found = found.filter(|(seqno, _)| *seqno > deleted.seqno);
             }
-            let mut seen = found.map(|(_, seen)| seen);
+            let mut seen = found.map(|(_, stored)| self.seen(&key, stored)).transpose()?;
             if !operands.is_empty() {
                 let operands: Vec<Bytes> = operands.into_iter().map(|(_, operand)| operand).collect();
                 seen = Some(self.merged(&key, seen, operands)?);

@@ -25,7 +25,7 @@ pub struct Memory {
     pub memtable: u64,
     /// Memtables that wait for their flush.
     pub frozen: u64,
-    /// Blocks in the cache.
+    /// Blocks in the cache, and values of blob files.
     pub cache: u64,
     /// Filters, indexes and range deletes of open tables.
     pub tables: u64,
@@ -43,10 +43,12 @@ impl Memory {
 /// Bytes that one input of a compaction reads at once, at most.
 const INPUT_BYTES: u64 = 256 * 1024;
 
-/// What is set aside for one compaction: what its inputs read ahead, as many as are usual, and the block that it writes.
+/// What is set aside for one compaction: what its inputs read ahead, as many as are usual, the block that it writes, and what
+/// gathers for a blob file.
 fn compaction_bytes(options: &Options) -> u64 {
     let inputs = options.l0_compaction_trigger as u64 + 2;
-    inputs * INPUT_BYTES.min(options.table_bytes) + 2 * options.block_bytes as u64
+    let blobs = if options.blob_threshold > 0 { INPUT_BYTES.min(options.table_bytes) } else { 0 };
+    inputs * INPUT_BYTES.min(options.table_bytes) + 2 * options.block_bytes as u64 + blobs
 }
 
 /// What the store holds now.

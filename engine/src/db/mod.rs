@@ -47,7 +47,7 @@ pub use pin::{PinnedFile, PinnedFiles};
 pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
-pub use stats::Stats;
+pub use stats::{BlobStats, Stats};
 pub use verify::{FoundDamage, Verification, VerifyProgress, verify_files};
 
 use crate::batch::{Expiry, WriteBatch};

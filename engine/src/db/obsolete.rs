@@ -38,6 +38,10 @@ pub(crate) fn remove(state: &State) {
         if let FileKind::Sst(number) = file {
             state.tables.evict(number);
         }
+        if let FileKind::Blob(number) = file {
+            sometimes!("a blob file goes because nothing refers to it");
+            state.blobs.evict(number);
+        }
         if let Err(error) = remove_one(&state.env, &state.dir, &state.events, file) {
             sometimes!("an obsolete file cannot be removed");
             state.tell_failure("the removal of an obsolete file", &error);
@@ -51,10 +55,11 @@ pub(crate) fn remove(state: &State) {
 /// versions hold that somebody still reads.
 pub(crate) fn live_files(versions: &VersionSet) -> BTreeSet<FileKind> {
     let tables = versions.live_tables().into_iter().map(FileKind::Sst);
+    let blobs = versions.live_blobs().into_iter().map(FileKind::Blob);
     let wals = versions.live_wals().into_iter().map(FileKind::Wal);
     let manifests = versions.live_manifests().into_iter().map(FileKind::Manifest);
     let fixed = [FileKind::Current, FileKind::Identity, FileKind::Lock];
-    tables.chain(wals).chain(manifests).chain(fixed).collect()
+    tables.chain(blobs).chain(wals).chain(manifests).chain(fixed).collect()
 }
 
 /// Removes one file; one that is not there is as good as removed.

@@ -2,7 +2,7 @@
 //!
 //! P1. The moment is one at which nobody writes: all logs but the newest are closed and synced, and the newest is synced up to
 //!     the length that is noted. What the store adds to it later lies behind that length and is ignored by a replay.
-//! P2. Tables are held by the catalog that lists them, as a reader holds them. Logs are held by number, because nobody reads them.
+//! P2. Tables and blob files are held by the catalog that lists them, as a reader holds them. Logs are held by number, because nobody reads them.
 //! P3. None of the files ever changes below the length that is noted: tables and closed logs are done, and the newest log is
 //!     only appended to.
 
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 /// go of it: it keeps the space of what is compacted away meanwhile. Closing the store ends the protection.
 pub struct PinnedFiles {
     state: Arc<State>,
-    /// Holds the tables.
+    /// Holds the tables and blob files.
     _catalog: Arc<Catalog>,
     list: VersionEdit,
     manifest: u64,
@@ -39,7 +39,7 @@ pub struct PinnedFile {
     pub path: PathBuf,
     /// So many bytes of it count. A table has no others; the newest log may become longer.
     pub bytes: u64,
-    /// The masked CRC-32 of all bytes of a table, as the manifest has it.
+    /// The masked CRC-32 of all bytes of a table or blob file, as the manifest has it.
     pub checksum: Option<u32>,
 }
 
@@ -87,14 +87,15 @@ impl PinnedFiles {
         self.manifest
     }
 
-    /// Every table and log, tables first.
+    /// Every table, blob file and log, in this order.
     pub fn files(&self) -> impl Iterator<Item = PinnedFile> {
         let file =
             |kind: FileKind, bytes, checksum| PinnedFile { kind, path: kind.path(&self.state.dir), bytes, checksum };
-        let tables = self.list.added.iter();
+        let (tables, blobs) = (self.list.added.iter(), self.list.blobs_added.iter());
         let logs = self.list.wals_closed.iter();
         tables
             .map(move |(_, table)| file(FileKind::Sst(table.number), table.bytes, Some(table.checksum)))
+            .chain(blobs.map(move |blob| file(FileKind::Blob(blob.number), blob.bytes, Some(blob.checksum))))
             .chain(logs.map(move |log| file(FileKind::Wal(log.number), log.bytes, None)))
     }
 }

@@ -9,7 +9,7 @@ use crate::compaction::readers::Reader;
 use crate::db::iter::merged_value;
 use crate::db::state::{ReadView, State};
 use crate::error::Result;
-use crate::key::{KeyspaceId, Lookup, SeqNo};
+use crate::key::{EXPIRES_NEVER, KeyspaceId, Lookup, SeqNo};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
 use crate::sst::LastBlock;
@@ -42,15 +42,16 @@ pub(crate) fn get(
 ) -> Result<Option<Bytes>> {
     match find(state, view, keyspace, key, seqno)? {
         Some(Lookup::Operand) => merged_value(state, view, keyspace, key, Reader { seqno, now_ms: now_ms() }),
-        found => Ok(found.and_then(|found| value_of(found, now_ms))),
+        Some(found) => value_of(state, key, found, now_ms),
+        None => Ok(None),
     }
 }
 
-fn value_of(found: Lookup, now_ms: impl FnOnce() -> u64) -> Option<Bytes> {
-    let expires = matches!(found, Lookup::Expiring { .. });
-    let value = found.value_at(now_ms);
-    sometimes!("a get finds an expired value", if expires && value.is_none());
-    value
+fn value_of(state: &State, key: &[u8], found: Lookup, now_ms: impl FnOnce() -> u64) -> Result<Option<Bytes>> {
+    let expires = found.expires_ms() != EXPIRES_NEVER;
+    let stored = found.seen_at(now_ms);
+    sometimes!("a get finds an expired value", if expires && stored.is_none());
+    stored.map(|stored| state.blobs.value(key, stored, true)).transpose()
 }
 
 fn find(state: &State, view: &ReadView, keyspace: KeyspaceId, key: &[u8], seqno: SeqNo) -> Result<Option<Lookup>> {
@@ -99,7 +100,7 @@ pub(crate) fn get_many(
     let version = &view.keyspace(keyspace)?.version;
     let mut search = Search::new(keys, at);
     for memtable in view.memtables(keyspace) {
-        search.ask(0..search.left.len(), |key| Ok(memtable.get(key, at.seqno)))?;
+        search.ask(state, 0..search.left.len(), |key| Ok(memtable.get(key, at.seqno)))?;
     }
     for table in &version.levels[0] {
         search.ask_table(state, table, 0)?;
@@ -142,13 +143,21 @@ impl<'a> Search<'a> {
     }
 
     /// Asks a place for a run of those keys that are left. Returns where those behind the run begin then.
-    fn ask(&mut self, run: Range<usize>, mut look_up: impl FnMut(&[u8]) -> Result<Option<Lookup>>) -> Result<usize> {
+    fn ask(
+        &mut self,
+        state: &State,
+        run: Range<usize>,
+        mut look_up: impl FnMut(&[u8]) -> Result<Option<Lookup>>,
+    ) -> Result<usize> {
         let mut kept = run.start;
         for place in run.clone() {
             let index = self.left[place];
             match look_up(self.keys[index])? {
                 Some(Lookup::Operand) => self.operands.push(index),
-                Some(found) => self.found[index] = value_of(found, || self.at.now_ms).map(copied_if_short),
+                Some(found) => {
+                    let value = value_of(state, self.keys[index], found, || self.at.now_ms)?;
+                    self.found[index] = value.map(copied_if_short);
+                }
                 None => {
                     self.left[kept] = index;
                     kept += 1;
@@ -170,7 +179,7 @@ impl<'a> Search<'a> {
         }
         let table = state.tables.table(table.number, table.bytes)?;
         let mut last = LastBlock::default();
-        self.ask(start..end, |key| table.get_near(key, seqno, &mut last))
+        self.ask(state, start..end, |key| table.get_near(key, seqno, &mut last))
     }
 
     /// What was found, for every key that was asked for.

@@ -19,6 +19,7 @@
 //! N4. Files are known by their numbers for as long as the store is the same and no number names two tables; a directory in which
 //!     another store was put, or an older state of this one, is read from nothing.
 
+use crate::blob::{BlobFiles, BlobMeta};
 use crate::cache::BlockCache;
 use crate::compaction::readers::Reader;
 use crate::db::check::{self, CheckReport};
@@ -225,14 +226,18 @@ impl fmt::Debug for ReadOnlyDb {
 
 /// A state of the store, and as many tries as it takes (N3).
 fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Result<State> {
-    let mut tables: Option<(Uuid, Arc<Catalog>, Arc<TableCache>)> =
-        before.map(|state| (state.store, state.view.load().catalog.clone(), state.tables.clone()));
+    let mut files: Option<OpenFiles> = before.map(|state| OpenFiles {
+        store: state.store,
+        catalog: state.view.load().catalog.clone(),
+        tables: state.tables.clone(),
+        blobs: state.blobs.clone(),
+    });
     let mut cause = None;
     for _ in 0..ATTEMPTS_MAX {
         // With `create_if_missing` unset, whatever is no store is an error.
         recovery::survey_for(env, dir, options)?;
         let listed = list_mark(env, dir)?;
-        match attempt(env, dir, options, before, &mut tables) {
+        match attempt(env, dir, options, before, &mut files) {
             Ok(Some(state)) => return Ok(state),
             Ok(None) => sometimes!("a reader begins anew because keyspaces came or went"),
             Err(error) if error.is_corruption() => {
@@ -257,35 +262,53 @@ pub(super) fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)>
     Ok((current, bytes.flatten()))
 }
 
-/// One try. `None` where keyspaces came or went meanwhile (N2). `tables` are those that are open, and become more.
+/// What is open already, and of which state of the store.
+struct OpenFiles {
+    store: Uuid,
+    catalog: Arc<Catalog>,
+    tables: Arc<TableCache>,
+    blobs: Arc<BlobFiles>,
+}
+
+/// One try. `None` where keyspaces came or went meanwhile (N2). `files` are those that are open, and become more.
 fn attempt(
     env: &Env,
     dir: &Path,
     options: &Options,
     before: Option<&State>,
-    tables: &mut Option<(Uuid, Arc<Catalog>, Arc<TableCache>)>,
+    files: &mut Option<OpenFiles>,
 ) -> Result<Option<State>> {
     let events = Events::default();
     let versions = VersionSet::recover(env, dir, options, &events)?;
     recovery::see_that_operators_are_known(&versions, options)?;
     let catalog = versions.current().clone();
-    let cache = match tables.take() {
-        Some((store, earlier, cache)) if store == versions.uuid() && is_same_store(&earlier, &catalog) => {
+    let (cache, blobs) = match files.take() {
+        Some(open) if open.store == versions.uuid() && is_same_store(&open.catalog, &catalog) => {
             let numbers: BTreeSet<u64> = catalog.tables().map(|(_, table)| table.number).collect();
-            Arc::new(cache.with_only(&numbers))
+            let blob_numbers: BTreeSet<u64> = catalog.blobs().keys().copied().collect();
+            (Arc::new(open.tables.with_only(&numbers)), Arc::new(open.blobs.with_only(&blob_numbers)))
         }
         _ => {
             let blocks = Arc::new(BlockCache::new(options.cache_bytes));
-            Arc::new(TableCache::new(env.clone(), dir.to_path_buf(), blocks))
+            let tables = Arc::new(TableCache::new(env.clone(), dir.to_path_buf(), blocks.clone()));
+            (tables, Arc::new(BlobFiles::new(env.clone(), dir.to_path_buf(), blocks)))
         }
     };
-    *tables = Some((versions.uuid(), catalog.clone(), cache.clone()));
+    let (store, tables) = (versions.uuid(), cache.clone());
+    *files = Some(OpenFiles { store, catalog: catalog.clone(), tables, blobs: blobs.clone() });
     for (_, table) in catalog.tables() {
         cache.table(table.number, table.bytes).map_err(|error| {
             let path = FileKind::Sst(table.number).path(dir);
             let expected = "the table that the manifest names, found no file";
             if error.is_not_found() { Error::corruption(&path, 0, expected) } else { error }
         })?;
+    }
+    for blob in catalog.blobs().values() {
+        let bytes = blobs.file(blob.number)?.bytes();
+        if bytes != blob.bytes {
+            let expected = format!("a blob file of {} bytes, as the manifest says, found {bytes}", blob.bytes);
+            return Err(Error::corruption(&FileKind::Blob(blob.number).path(dir), bytes.min(blob.bytes), expected));
+        }
     }
     let found = recovery::files_in(env, dir)?;
     recovery::see_that_no_log_was_forgotten(env, dir, &versions, &found)?;
@@ -303,6 +326,7 @@ fn attempt(
         options: options.clone(),
         events: events.clone(),
         tables: cache,
+        blobs,
         time: StoreTime::starting_at(env, time_ms),
         wal: None,
         memtables,
@@ -346,12 +370,13 @@ fn is_same_store(earlier: &Catalog, now: &Catalog) -> bool {
     let by_number = |catalog: &Catalog| -> BTreeMap<u64, Arc<TableMeta>> {
         catalog.tables().map(|(_, table)| (table.number, table.clone())).collect()
     };
-    let earlier = by_number(earlier);
+    let (earlier, earlier_blobs) = (by_number(earlier), earlier.blobs());
     let is_same = |table: &TableMeta| {
         let known = earlier.get(&table.number);
         known.is_none_or(|known| (known.bytes, known.checksum) == (table.bytes, table.checksum))
     };
-    now.tables().all(|(_, table)| is_same(table))
+    let is_same_blob = |blob: &BlobMeta| earlier_blobs.get(&blob.number).is_none_or(|known| known == blob);
+    now.tables().all(|(_, table)| is_same(table)) && now.blobs().values().all(is_same_blob)
 }
 
 fn has_same_keyspaces(one: &Catalog, other: &Catalog) -> bool {

@@ -17,9 +17,11 @@
 //!     a keyspace that never was is damage, because a keyspace is durable in the manifest before its first entry is logged.
 
 use crate::batch::{self, BatchEntry};
+use crate::blob::BlobFiles;
 use crate::cache::BlockCache;
 use crate::compaction::flush::flush;
 use crate::compaction::readers::Readers;
+use crate::compaction::separate::Place;
 use crate::db::check::shape;
 use crate::db::obsolete;
 use crate::db::reserve::{self, Reserve};
@@ -223,7 +225,8 @@ impl Recovery<'_> {
             store: self.versions.uuid(),
             options: self.options,
             events: self.events,
-            tables: Arc::new(TableCache::new(self.env.clone(), self.dir.to_path_buf(), blocks)),
+            tables: Arc::new(TableCache::new(self.env.clone(), self.dir.to_path_buf(), blocks.clone())),
+            blobs: Arc::new(BlobFiles::new(self.env.clone(), self.dir.to_path_buf(), blocks)),
             versions: self.versions,
             time,
             wal: Some(wal),
@@ -251,6 +254,19 @@ impl Recovery<'_> {
                     return Err(Error::corruption(&path, len.min(table.bytes), expected));
                 }
                 None => return Err(Error::corruption(&path, 0, "the table that the manifest names, found no file")),
+            }
+        }
+        for blob in self.versions.current().blobs().values() {
+            let path = FileKind::Blob(blob.number).path(self.dir);
+            match self.env.file_len(&path)? {
+                Some(len) if len == blob.bytes => {}
+                Some(len) => {
+                    let expected = format!("a blob file of {} bytes, as the manifest says, found {len}", blob.bytes);
+                    return Err(Error::corruption(&path, len.min(blob.bytes), expected));
+                }
+                None => {
+                    return Err(Error::corruption(&path, 0, "the blob file that the manifest names, found no file"));
+                }
             }
         }
         Ok(())
@@ -292,6 +308,7 @@ impl Recovery<'_> {
         let is_kept = |file: &FileKind| live.contains(file) || (*file == FileKind::Reserve && self.reserve.is_held());
         for file in self.found.iter().copied().filter(|file| !is_kept(file)) {
             sometimes!("recovery removes an orphan table", if matches!(file, FileKind::Sst(_)));
+            sometimes!("recovery removes an orphan blob file", if matches!(file, FileKind::Blob(_)));
             sometimes!("recovery removes an unfinished CURRENT", if file == FileKind::CurrentTemp);
             if obsolete::remove_one(self.env, self.dir, &self.events, file).is_err() {
                 sometimes!("recovery leaves an orphan that cannot be removed");
@@ -409,11 +426,16 @@ fn flush_replayed(
         };
         let number = versions.new_file_number();
         let readers = Readers::new(Vec::new(), now_ms);
-        let table = flush(env, dir, number, keyspace, &memtable, readers, &entry.options)?;
+        let new_file = |_: fn(u64) -> FileKind| versions.new_file_number();
+        let place = Place { env, dir, store: versions.uuid(), new_file: &new_file };
+        let flushed = flush(place, number, keyspace, &memtable, readers, &entry.options)?;
         if memtable.has_expiring() {
             edit.time_ms = Some(now_ms);
         }
-        edit.added.extend(table.map(|table| (0, table)));
+        if let Some(flushed) = flushed {
+            edit.added.push((0, flushed.table));
+            edit.blobs_added.extend(flushed.blobs);
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! S5. A keyspace comes and goes under the commit lock, so that no write is under way to one that is gone. Tables that a flush or
 //!     a compaction made for it come to nothing when it went meanwhile. What a snapshot may still ask for is kept aside.
 
+use crate::blob::BlobFiles;
 use crate::cache::BlockCache;
 use crate::compaction::plan::Claim;
 use crate::compaction::rate::Bucket;
@@ -52,6 +53,7 @@ pub(crate) struct State {
     pub(crate) options: Options,
     pub(crate) events: Events,
     pub(crate) tables: Arc<TableCache>,
+    pub(crate) blobs: Arc<BlobFiles>,
     pub(crate) view: ArcSwap<ReadView>,
     /// The last seqno of the writes that a reader may see.
     pub(crate) visible: AtomicU64,
@@ -229,6 +231,7 @@ pub(crate) struct Opened {
     pub(crate) options: Options,
     pub(crate) events: Events,
     pub(crate) tables: Arc<TableCache>,
+    pub(crate) blobs: Arc<BlobFiles>,
     pub(crate) versions: VersionSet,
     pub(crate) time: StoreTime,
     /// `None` of a store that is only read.
@@ -263,6 +266,7 @@ impl State {
             options: opened.options,
             events: opened.events,
             tables: opened.tables,
+            blobs: opened.blobs,
             view: ArcSwap::from_pointee(view),
             visible: AtomicU64::new(opened.last_seqno),
             wal_bytes: AtomicU64::new(opened.wal.as_ref().map_or(0, WalWriter::bytes)),
@@ -325,11 +329,11 @@ impl State {
         kept.map(|dropped| dropped.view.clone()).ok_or_else(|| Error::NoSuchKeyspace { keyspace: keyspace.to_string() })
     }
 
-    /// Numbers of the tables of dropped keyspaces that snapshots show.
-    pub(crate) fn tables_kept_for_snapshots(&self) -> Vec<u64> {
+    /// The tables and blob files of dropped keyspaces that snapshots show.
+    pub(crate) fn files_kept_for_snapshots(&self) -> Vec<FileKind> {
         let snapshots = self.snapshots.lock();
-        let kept = snapshots.dropped.iter().flat_map(|dropped| dropped.view.catalog.tables());
-        kept.map(|(_, table)| table.number).collect()
+        let kept = snapshots.dropped.iter().flat_map(|dropped| dropped.view.catalog.files());
+        kept.collect()
     }
 
     /// Lets go of dropped keyspaces that no snapshot shows.
@@ -377,12 +381,15 @@ impl State {
         let orphans: Vec<_> = edit.added.extract_if(.., |(_, table)| before.get(table.keyspace).is_none()).collect();
         sometimes!("a flush writes a table of a keyspace that is dropped meanwhile", if !orphans.is_empty());
         gone.extend(orphans.iter().map(|(_, table)| FileKind::Sst(table.number)));
+        let orphans = edit.blobs_added.extract_if(.., |blob| before.get(blob.keyspace).is_none());
+        gone.extend(orphans.map(|blob| FileKind::Blob(blob.number)));
         // A keyspace goes with all the tables that it has by now.
         let dropped = edit.keyspaces_dropped.iter().filter_map(|&id| before.get(id));
         edit.removed
             .extend(dropped.flat_map(|entry| entry.version.tables().map(|(level, table)| (level, table.number))));
         let stays = |number: u64| edit.added.iter().any(|(_, table)| table.number == number);
         gone.extend(edit.removed.iter().filter(|(_, n)| !stays(*n)).map(|&(_, number)| FileKind::Sst(number)));
+        let blobs_before: Vec<u64> = before.blobs().keys().copied().collect();
         drop(before);
         {
             // What a drop says of the last seqno it says of itself: who sees the keyspace gone reads behind the drop.
@@ -390,6 +397,8 @@ impl State {
             versions.commit(edit)?;
             gone.extend(versions.take_retired());
             let catalog = versions.current().clone();
+            let left = blobs_before.into_iter().filter(|number| !catalog.blobs().contains_key(number));
+            gone.extend(left.map(FileKind::Blob));
             let has_range_deletes = has_range_deletes(&catalog);
             self.env.yield_point("install: edit durable, view not yet swapped");
             self.view.rcu(|view| ReadView {

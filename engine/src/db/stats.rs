@@ -1,5 +1,6 @@
 //! Numbers about an open store.
 
+use crate::blob::BlobMeta;
 use crate::cache::{CacheStats, LookupStats};
 use crate::compaction::picker;
 use crate::db::check::shape;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::event::{Health, LevelShape, Operation};
 use crate::hot::HotKey;
 use crate::key::SeqNo;
+use crate::manifest::catalog::Catalog;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,6 +50,8 @@ pub struct Stats {
     pub cache: CacheStats,
     /// Lookups in tables, and what filters did for them.
     pub lookups: LookupStats,
+    /// What lies in blob files, those of all keyspaces together.
+    pub blobs: BlobStats,
     /// Levels that hold more than they should.
     pub compaction_debt: usize,
     /// Bytes of batches that users wrote.
@@ -74,6 +78,40 @@ pub struct Stats {
     pub compaction_failure: Option<Error>,
 }
 
+/// What lies in [blob files](crate::blob).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobStats {
+    /// Files.
+    pub files: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Values that tables refer to.
+    pub live_values: u64,
+    /// Bytes of these.
+    pub live_bytes: u64,
+    /// Bytes of the values that nothing refers to any more. Their space is given back with their file.
+    pub garbage_bytes: u64,
+}
+
+impl BlobStats {
+    /// Bytes of all files for each byte of a value that is referred to; 1 where there are none.
+    pub fn space_amplification(&self) -> f64 {
+        if self.bytes == 0 { 1.0 } else { self.bytes as f64 / (self.live_bytes as f64).max(1.0) }
+    }
+
+    fn of(catalog: &Catalog) -> BlobStats {
+        let uses = catalog.blob_uses();
+        let sum = |of: fn(&BlobMeta) -> u64| catalog.blobs().values().map(of).sum::<u64>();
+        BlobStats {
+            files: catalog.blobs().len(),
+            bytes: sum(|blob| blob.bytes),
+            live_values: uses.values(),
+            live_bytes: uses.bytes(),
+            garbage_bytes: sum(|blob| blob.value_bytes) - uses.bytes(),
+        }
+    }
+}
+
 impl Stats {
     /// Bytes written to disk for each byte that users wrote.
     pub fn write_amplification(&self) -> f64 {
@@ -88,13 +126,14 @@ impl Stats {
         blocks as f64 / ((self.calls(Operation::Get) + self.multi_get_keys) as f64).max(1.0)
     }
 
-    /// Bytes of all tables for each byte of the last level that holds any. That level holds each key once, about, so this
+    /// Bytes of all tables and blob files for each byte of the last level that holds any, and of the values in blob files that
+    /// are referred to. That level holds each key once, about, so this
     /// estimates what the store takes beyond what is in it; it says too little where the last level itself holds much that was
     /// deleted above. 1 where there are no tables.
     pub fn space_amplification(&self) -> f64 {
         let all: u64 = self.levels.iter().map(|level| level.bytes).sum();
         let last = self.levels.iter().rev().map(|level| level.bytes).find(|&bytes| bytes > 0);
-        last.map_or(1.0, |last| all as f64 / last as f64)
+        last.map_or(1.0, |last| (all + self.blobs.bytes) as f64 / (last + self.blobs.live_bytes) as f64)
     }
 
     /// Times that an operation was begun.
@@ -136,6 +175,18 @@ impl fmt::Display for Stats {
         let LookupStats { tables, filter_useful, filter_false } = self.lookups;
         writeln!(f, "filters           {filter_useful} of {tables} tables spared, {filter_false} asked in vain")?;
         writeln!(f, "log               {} syncs, {} groups of {} writes", self.wal_syncs, self.groups, self.writes)?;
+        if self.blobs.files > 0 {
+            writeln!(
+                f,
+                "blob files        {} of {:.1} MiB, of which {:.1} are of {} values, {:.1} of what nothing refers to, space {:.2}",
+                self.blobs.files,
+                mib(self.blobs.bytes),
+                mib(self.blobs.live_bytes),
+                self.blobs.live_values,
+                mib(self.blobs.garbage_bytes),
+                self.blobs.space_amplification()
+            )?;
+        }
         writeln!(f, "reserve           {:.1} MiB", mib(self.reserve_bytes))?;
         writeln!(f, "too full          {} levels", self.compaction_debt)?;
         writeln!(
@@ -201,6 +252,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         hot_keys: state.meters.hot_keys(),
         cache: state.blocks().stats(),
         lookups: state.blocks().lookup_stats(),
+        blobs: BlobStats::of(&view.catalog),
         compaction_debt: picker::debt_of_all(&view.catalog),
         user_bytes: count(&counters.user_bytes),
         wal_bytes: count(&counters.wal_bytes),

@@ -2,7 +2,8 @@
 //! what it is, what it costs and what to do.
 //!
 //! ```text
-//! IDENTITY, CURRENT, manifest -> each table, block by block -> each log, record by record -> all tables side by side
+//! IDENTITY, CURRENT, manifest -> each table, block by block -> each blob file -> each log, record by record
+//!     -> all tables side by side
 //! ```
 //!
 //! Verified: every byte that counts. The list is compared with what the open store has in memory; tables and logs with what the
@@ -17,6 +18,7 @@
 //! F4. It reads no faster than the [rate of background work](crate::options::Options::background_bytes_per_second) allows, and
 //!     ends when the store is closed.
 
+use crate::blob::{BlobFile, BlobMeta};
 use crate::cache::BlockCache;
 use crate::compaction::flush::describe;
 use crate::compaction::rate::Urgency;
@@ -69,6 +71,8 @@ pub struct Verification {
     pub tables: u64,
     /// Entries in those of them that are sound.
     pub entries: u64,
+    /// Blob files that were read back.
+    pub blobs: u64,
     /// Logs that were read back.
     pub logs: u64,
     /// Batches in them.
@@ -86,7 +90,7 @@ pub struct FoundDamage {
     pub file: FileKind,
     /// What is wrong: an [`Error::Corruption`] that names place and expectation, or what the file system said.
     pub cause: Error,
-    /// Of a table: the keyspace whose keys it holds.
+    /// Of a table or a blob file: the keyspace whose keys or values it holds.
     pub keyspace: Option<KeyspaceId>,
     /// Of a table: its level.
     pub level: Option<usize>,
@@ -221,6 +225,7 @@ impl<'a> Walk<'a> {
             files: BTreeMap::new(),
             tables: 0,
             entries: 0,
+            blobs: 0,
             logs: 0,
             batches: 0,
             replaced: 0,
@@ -244,11 +249,15 @@ impl<'a> Walk<'a> {
         let metas: Vec<(usize, Arc<TableMeta>)> =
             begun.catalog.tables().map(|(level, table)| (level, table.clone())).collect();
         let keyspaces: Vec<KeyspaceId> = begun.catalog.entries().iter().map(|entry| entry.id).collect();
+        let blobs: Vec<BlobMeta> = begun.catalog.blobs().values().copied().collect();
         let (store, logs) = (begun.store, begun.logs);
         drop(begun.catalog);
         self.subject.let_go();
         for (level, meta) in metas {
             self.see_table(level, &meta)?;
+        }
+        for blob in blobs {
+            self.see_blob(&blob)?;
         }
         let mut floor = 0;
         for log in logs {
@@ -384,6 +393,39 @@ impl<'a> Walk<'a> {
         Ok(meta.entries)
     }
 
+    fn see_blob(&mut self, meta: &BlobMeta) -> Result<()> {
+        let file = FileKind::Blob(meta.number);
+        let (env, dir) = self.subject.place();
+        let (env, path) = (env.clone(), file.path(dir));
+        let read = match env.open(&path, OpenMode::Read) {
+            Err(error) if error.is_not_found() => {
+                Err(Error::corruption(&path, 0, "the blob file that the manifest names, found no file"))
+            }
+            opened => opened
+                .and_then(|opened| BlobFile::open(opened, meta.number))
+                .and_then(|opened| opened.verify(meta, &mut |bytes| self.pace(file, bytes))),
+        };
+        self.subject.ensure_open()?;
+        // F1.
+        match read {
+            Err(error @ Error::Closed) => return Err(error),
+            Err(_) if !self.subject.listing()?.catalog.blobs().contains_key(&meta.number) => {
+                sometimes!("a blob file goes while it is verified");
+                self.found.replaced += 1;
+                return Ok(());
+            }
+            Err(error) => {
+                self.note(file, error, None);
+                if let Some(damage) = self.found.damage.last_mut() {
+                    damage.keyspace = Some(meta.keyspace);
+                }
+            }
+            Ok(()) => {}
+        }
+        self.found.blobs += 1;
+        Ok(())
+    }
+
     /// `floor` is the last seqno of the logs before this one.
     fn see_log(&mut self, store: Uuid, log: Log, floor: &mut SeqNo) -> Result<()> {
         let file = FileKind::Wal(log.number);
@@ -441,7 +483,7 @@ impl<'a> Walk<'a> {
             let dir = dir.to_path_buf();
             let subject = &self.subject;
             let mut pace = |bytes| subject.pace(bytes);
-            let walked = check_order_from(&tables, &dir, &version, from.as_deref(), &damaged, &mut pace);
+            let walked = check_order_from((&tables, None), &dir, &version, from.as_deref(), &damaged, &mut pace);
             drop((catalog, version));
             self.subject.let_go();
             self.subject.ensure_open()?;
@@ -548,6 +590,9 @@ impl Subject<'_> {
         for (_, table) in listing.catalog.tables() {
             files.insert(FileKind::Sst(table.number).name(), table.bytes);
         }
+        for blob in listing.catalog.blobs().values() {
+            files.insert(FileKind::Blob(blob.number).name(), blob.bytes);
+        }
         for log in &listing.logs {
             let kind = FileKind::Wal(log.number);
             let bytes = match log.expect {
@@ -618,7 +663,7 @@ fn table_of(file: FileKind) -> Option<u64> {
 /// What to do about damage in a file of a store that is open here, or is not.
 fn remedy(file: FileKind, is_open: bool) -> &'static str {
     match (file, is_open) {
-        (FileKind::Sst(_), _) => {
+        (FileKind::Sst(_) | FileKind::Blob(_), _) => {
             "restore the file from a backup, or salvage the store; keys beside these can be read and written meanwhile"
         }
         (FileKind::Wal(_), true) => {

@@ -7,9 +7,15 @@
 //! number cannot be.
 //!
 //! C3. No table is listed twice, in whatever keyspaces.
+//!
+//! C4. Every blob file that a table refers to is listed and of its keyspace, every one that is listed is referred to, and tables
+//! together refer to no more of it than there is. How much they do is summed up from the tables each time: there is no count beside
+//! them that could be wrong.
 
 use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
 use super::version::Version;
+use crate::blob::{BlobMeta, BlobUses, LIVE_PERCENT_MIN};
+use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACES_MAX, KeyspaceId};
 use crate::options::{KeyspaceOptions, Options};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +46,8 @@ pub struct Catalog {
     has_default_ttl: bool,
     /// The merge operator of the default keyspace, once one was written down.
     merge_operator: Option<Arc<str>>,
+    /// Blob files by number.
+    blobs: Arc<BTreeMap<u64, BlobMeta>>,
 }
 
 /// Tables that leave and come in one keyspace, each with its level.
@@ -66,6 +74,7 @@ impl Catalog {
             level_zero_max: 0,
             has_default_ttl,
             merge_operator: None,
+            blobs: Arc::default(),
         }
     }
 
@@ -124,6 +133,52 @@ impl Catalog {
         self.entries.iter().flat_map(|entry| entry.version.tables())
     }
 
+    /// The tables and blob files of all keyspaces.
+    pub fn files(&self) -> impl Iterator<Item = FileKind> {
+        let tables = self.tables().map(|(_, table)| FileKind::Sst(table.number));
+        tables.chain(self.blobs.keys().copied().map(FileKind::Blob))
+    }
+
+    /// The blob files of all keyspaces, by number.
+    pub fn blobs(&self) -> &BTreeMap<u64, BlobMeta> {
+        &self.blobs
+    }
+
+    /// How much of which blob files tables refer to. Looks at all tables.
+    pub fn blob_uses(&self) -> BlobUses {
+        let mut uses = BlobUses::default();
+        if !self.blobs.is_empty() {
+            self.tables().for_each(|(_, table)| uses.merge(&table.blobs));
+        }
+        uses
+    }
+
+    /// The blob files of which so little is referred to that the rest should be given back. Looks at all tables.
+    pub fn sparse_blobs(&self) -> BTreeSet<u64> {
+        let uses = self.blob_uses();
+        let is_sparse = |blob: &&BlobMeta| {
+            let live = uses.of(blob.number).map_or(0, |uses| uses.bytes);
+            u128::from(live) * 100 < u128::from(blob.value_bytes) * u128::from(LIVE_PERCENT_MIN)
+        };
+        self.blobs.values().filter(is_sparse).map(|blob| blob.number).collect()
+    }
+
+    /// The blob files to which nothing refers any more after a change, which do not stay then (C4).
+    pub fn blobs_left_by(&self, edit: &VersionEdit) -> Vec<u64> {
+        if self.blobs.is_empty() && edit.blobs_added.is_empty() {
+            return Vec::new();
+        }
+        let dropped = &edit.keyspaces_dropped;
+        let leaves: BTreeSet<u64> = edit.removed.iter().map(|&(_, number)| number).collect();
+        let stay = self.tables().map(|(_, table)| &**table);
+        let stay = stay.filter(|table| !leaves.contains(&table.number) && !dropped.contains(&table.keyspace));
+        let comes = edit.added.iter().map(|(_, table)| table);
+        let used: BTreeSet<u64> =
+            stay.chain(comes).flat_map(|table| table.blobs.iter().map(|(file, _)| file)).collect();
+        let all = self.blobs.keys().copied().chain(edit.blobs_added.iter().map(|blob| blob.number));
+        all.filter(|number| !used.contains(number)).collect()
+    }
+
     /// The largest sequence number in any table; 0 where there is none.
     pub fn seqno_max(&self) -> u64 {
         self.entries.iter().map(|entry| entry.version.seqno_max()).max().unwrap_or(0)
@@ -135,7 +190,8 @@ impl Catalog {
         default.version = Arc::new(Version::empty(KEYSPACE_DEFAULT, self.levels()));
         let mut entries = vec![default];
         entries.extend(self.get(id).filter(|entry| entry.id != KEYSPACE_DEFAULT).cloned());
-        Catalog { entries, level_zero_max: 0, ..self.clone() }
+        let blobs = self.blobs.iter().filter(|(_, blob)| blob.keyspace == id).map(|(&number, &blob)| (number, blob));
+        Catalog { entries, level_zero_max: 0, blobs: Arc::new(blobs.collect()), ..self.clone() }
     }
 
     /// What there is after a change; an error says what in the change does not fit.
@@ -155,6 +211,7 @@ impl Catalog {
         }
         edit.keyspaces_set.iter().try_for_each(|set| next.set(set, self.next))?;
         next.move_tables(edit)?;
+        next.move_blobs(edit)?;
         for &id in &edit.keyspaces_dropped {
             let index = next.entries.iter().position(|entry| entry.id == id && id != KEYSPACE_DEFAULT);
             let entry = next.entries.remove(index.ok_or_else(|| format!("keyspace {id} is not there to be dropped"))?);
@@ -245,6 +302,49 @@ impl Catalog {
         if edit.added.is_empty() { Ok(()) } else { self.check_numbers() }
     }
 
+    /// Has blob files come and leave, after the tables.
+    fn move_blobs(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        if !edit.blobs_added.is_empty() || !edit.blobs_removed.is_empty() {
+            let blobs = Arc::make_mut(&mut self.blobs);
+            for blob in &edit.blobs_added {
+                if blobs.insert(blob.number, *blob).is_some() {
+                    return Err(format!("blob file {} is listed already", blob.number));
+                }
+            }
+            for number in &edit.blobs_removed {
+                if blobs.remove(number).is_none() {
+                    return Err(format!("blob file {number} is not listed and cannot be removed"));
+                }
+            }
+        } else if edit.added.is_empty() && (edit.removed.is_empty() || self.blobs.is_empty()) {
+            return Ok(());
+        }
+        self.check_blobs()
+    }
+
+    /// C4.
+    fn check_blobs(&self) -> Result<(), String> {
+        for (_, table) in self.tables() {
+            for (file, _) in table.blobs.iter() {
+                let number = table.number;
+                match self.blobs.get(&file) {
+                    Some(blob) if blob.keyspace == table.keyspace => {}
+                    Some(_) => return Err(format!("table {number} refers to blob file {file} of another keyspace")),
+                    None => return Err(format!("table {number} refers to blob file {file}, which is not listed")),
+                }
+            }
+        }
+        let uses = self.blob_uses();
+        for blob in self.blobs.values() {
+            let number = blob.number;
+            let used = uses.of(number).ok_or_else(|| format!("no table refers to blob file {number}"))?;
+            if used.values > blob.values || used.bytes > blob.value_bytes {
+                return Err(format!("tables refer to {used:?}, which is more than there is of {blob:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether all invariants hold, those of the tables too; else who breaks them.
     pub fn check(&self) -> Result<(), String> {
         self.entries.iter().try_for_each(|entry| entry.version.check())?;
@@ -255,6 +355,7 @@ impl Catalog {
         if !ordered || !numbered || !default || names.len() != self.entries.len() {
             return Err(format!("C1, C2: keyspaces by number below {}, found {:?}", self.next, self.entries));
         }
+        self.check_blobs()?;
         self.check_numbers()
     }
 

@@ -9,7 +9,8 @@
 //! tag 3    levels          varint                       tag 7    log removed    number varint
 //! tag 4    keyspace        see below                    tag 8    table removed  level, number: varints
 //! tag 10   time            ms since 1970 varint         tag 9    table added    see below
-//! tag 11   merge operator  UTF-8, of keyspace 0
+//! tag 11   merge operator  UTF-8, of keyspace 0         tag 12   blob file added    see `blob/format.rs`
+//!                                                       tag 13   blob file removed  number varint
 //!
 //! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
 //!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
@@ -18,20 +19,23 @@
 //!               1, compression: u8 for each level        2, block bytes varint         3, restart interval varint
 //!               4, filter bits per key varint            5, level base bytes varint    6, level multiplier varint
 //!               7, table bytes varint                    8, default ttl in ms varint
-//!               9, merge operator: UTF-8
+//!               9, merge operator: UTF-8                 10, blob threshold varint
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
 //!               and only where there are range deletes, or entries that expire: range deletes varint
-//!               and only where entries expire: how many, first expiry, last expiry: varints
+//!               and only where entries expire, or refer to blob files: how many, first expiry, last expiry: varints
+//!               and only where entries refer to blob files: their uses, see `blob/format.rs`
 //! ```
 //!
 //! Tags 1 to 3, 10 and 11 appear at most once, and are absent where the edit does not say anything of the kind: a value that
 //! happens to be the default is written like any other. So does the next number of a keyspace. The other tags repeat. A tag
 //! that is not known makes the edit unreadable, for skipping a change that one does not understand would be a wrong list.
 //!
-//! Keyspaces come before tables do, and go when their tables have left.
+//! Keyspaces come before tables do, and go when their tables have left. Blob files come before the tables that refer to them, and
+//! go with the last of these.
 
+use crate::blob::{BlobMeta, BlobUses};
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
 use crate::key::{
     self, Expiries, InternalKey, KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACE_NAME_LEN_MAX, KeyspaceId, SEQNO_MAX,
@@ -58,6 +62,8 @@ const TAG_TABLE_REMOVED: u64 = 8;
 const TAG_TABLE_ADDED: u64 = 9;
 const TAG_TIME: u64 = 10;
 const TAG_MERGE_OPERATOR: u64 = 11;
+const TAG_BLOB_ADDED: u64 = 12;
+const TAG_BLOB_REMOVED: u64 = 13;
 
 /// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
 pub const TIME_MS_MAX: u64 = 1 << 60;
@@ -75,6 +81,7 @@ const OPTION_LEVEL_MULTIPLIER: u64 = 6;
 const OPTION_TABLE_BYTES: u64 = 7;
 const OPTION_DEFAULT_TTL_MS: u64 = 8;
 const OPTION_MERGE_OPERATOR: u64 = 9;
+const OPTION_BLOB_THRESHOLD: u64 = 10;
 
 /// What the manifest knows of a table.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,6 +100,8 @@ pub struct TableMeta {
     pub range_deletes: u64,
     /// Entries that expire, if there are any, and when.
     pub expiring: Option<Expiries>,
+    /// The blob files that its entries refer to.
+    pub blobs: BlobUses,
     /// The first internal key.
     pub smallest: Vec<u8>,
     /// The last internal key, or the [end](key::range_end) of its last range delete: then its user key lies behind the table.
@@ -150,6 +159,12 @@ impl TableMeta {
             let (number, entries, deletes) = (self.number, self.entries, self.deletes);
             return Err(format!("table {number} has {entries} entries, of which {deletes} delete, and {expiring:?}"));
         }
+        if self.blobs.values() > self.entries - self.deletes {
+            let (number, entries, deletes, values) = (self.number, self.entries, self.deletes, self.blobs.values());
+            return Err(format!(
+                "table {number} has {entries} entries, of which {deletes} delete, and {values} refer to blob files"
+            ));
+        }
         Ok(())
     }
 }
@@ -177,6 +192,9 @@ impl fmt::Debug for TableMeta {
         )?;
         self.expiring.map_or(Ok(()), |Expiries { count, first_ms, last_ms }| {
             write!(f, ", {count} expire within {first_ms} and {last_ms} ms")
+        })?;
+        self.blobs.iter().try_for_each(|(file, uses)| {
+            write!(f, ", {} refer to {} bytes of blob file {file}", uses.values, uses.bytes)
         })
     }
 }
@@ -241,6 +259,10 @@ pub struct VersionEdit {
     pub wals_closed: Vec<ClosedWal>,
     /// Logs that no longer count.
     pub wals_removed: Vec<u64>,
+    /// Blob files that come, with the tables that refer to them.
+    pub blobs_added: Vec<BlobMeta>,
+    /// Blob files to which no table refers any more. [`VersionSet`](super::set::VersionSet) fills it in.
+    pub blobs_removed: Vec<u64>,
     /// Tables that leave a level. They leave before the added ones come, so a table can change its level.
     pub removed: Vec<(usize, u64)>,
     /// Tables that come into a level.
@@ -308,6 +330,12 @@ impl VersionEdit {
         for &number in &self.wals_removed {
             field(TAG_WAL_REMOVED, &|body| numbers(body, &[number]));
         }
+        for blob in &self.blobs_added {
+            field(TAG_BLOB_ADDED, &|body| blob.encode_into(body));
+        }
+        for &number in &self.blobs_removed {
+            field(TAG_BLOB_REMOVED, &|body| numbers(body, &[number]));
+        }
         for &(level, number) in &self.removed {
             field(TAG_TABLE_REMOVED, &|body| numbers(body, &[level as u64, number]));
         }
@@ -319,11 +347,13 @@ impl VersionEdit {
                 put_u32(body, table.checksum);
                 put_bytes(body, &table.smallest);
                 put_bytes(body, &table.largest);
-                if table.range_deletes > 0 || table.expiring.is_some() {
+                let has_blobs = !table.blobs.is_empty();
+                if table.range_deletes > 0 || table.expiring.is_some() || has_blobs {
                     put_varint(body, table.range_deletes);
                 }
-                if let Some(expiring) = &table.expiring {
-                    expiring.encode_into(body);
+                Expiries::encode_before_blobs(table.expiring, has_blobs, body);
+                if has_blobs {
+                    table.blobs.encode_into(body);
                 }
             });
         }
@@ -352,6 +382,9 @@ impl VersionEdit {
         }
         for (_, table) in &edit.added {
             table.check().map_err(|wrong| format!("a table that can be, but {wrong}"))?;
+        }
+        for blob in &edit.blobs_added {
+            blob.check().map_err(|wrong| format!("a blob file that can be, but {wrong}"))?;
         }
         for set in &edit.keyspaces_set {
             set.check().map_err(|wrong| format!("a keyspace that can be, but {wrong}"))?;
@@ -401,6 +434,14 @@ impl VersionEdit {
                 self.wals_removed.push(body.varint()?);
                 false
             }
+            TAG_BLOB_ADDED => {
+                self.blobs_added.push(BlobMeta::decode(body)?);
+                false
+            }
+            TAG_BLOB_REMOVED => {
+                self.blobs_removed.push(body.varint()?);
+                false
+            }
             TAG_TABLE_REMOVED => {
                 self.removed.push((take_level(body)?, body.varint()?));
                 false
@@ -431,6 +472,7 @@ fn put_options(out: &mut Vec<u8>, options: &KeyspaceOptions) {
         (OPTION_LEVEL_MULTIPLIER, options.level_multiplier),
         (OPTION_TABLE_BYTES, options.table_bytes),
         (OPTION_DEFAULT_TTL_MS, options.default_ttl_ms),
+        (OPTION_BLOB_THRESHOLD, options.blob_threshold),
     ];
     let mut body = Vec::new();
     for (tag, number) in numbers.into_iter().filter_map(|(tag, number)| Some((tag, number?))) {
@@ -469,6 +511,7 @@ fn take_keyspace(body: &mut Decoder<'_>) -> Option<Result<KeyspaceSet, String>> 
             OPTION_TABLE_BYTES => options.table_bytes.replace(value.varint()?).is_some(),
             OPTION_MERGE_OPERATOR => options.merge_operator.replace(take_operator(&mut value)?).is_some(),
             OPTION_DEFAULT_TTL_MS => options.default_ttl_ms.replace(value.varint()?).is_some(),
+            OPTION_BLOB_THRESHOLD => options.blob_threshold.replace(value.varint()?).is_some(),
             _ => return Some(Err(format!("options of a keyspace that this version knows, found one with tag {tag}"))),
         };
         if twice || !value.is_empty() {
@@ -508,11 +551,15 @@ fn take_table(body: &mut Decoder<'_>) -> Option<TableMeta> {
         largest: body.bytes()?.to_vec(),
         range_deletes: 0,
         expiring: None,
+        blobs: BlobUses::default(),
     };
     if !body.is_empty() {
         table.range_deletes = body.varint()?;
         if table.range_deletes == 0 || !body.is_empty() {
-            table.expiring = Some(Expiries::decode(body)?);
+            table.expiring = Expiries::decode_before_blobs(body)?;
+        }
+        if !body.is_empty() {
+            table.blobs = BlobUses::decode(body)?;
         }
     }
     Some(table)
@@ -545,12 +592,32 @@ mod tests {
                 deletes: entries / 2,
                 range_deletes: entries / 3,
                 expiring: (entries > 2).then(|| Expiries::of(bytes).and(number)),
+                blobs: uses_of(if entries % 3 == 1 { entries / 2 } else { 0 }),
                 smallest: InternalKey::new(x.as_slice().min(&y), a.max(b), Kind::Put).encode(),
                 largest: InternalKey::new(x.as_slice().max(&y), a.min(b), Kind::Delete).encode(),
                 seqno_min: a.min(b),
                 seqno_max: a.max(b),
                 checksum,
                 epoch,
+            },
+        )
+    }
+
+    fn uses_of(values: u64) -> BlobUses {
+        let mut uses = BlobUses::default();
+        (0..values).for_each(|value| uses.add(value % 2, 100));
+        uses
+    }
+
+    fn blob() -> impl Strategy<Value = BlobMeta> {
+        (number(), any::<u32>(), 1u64..9, 0u64..9, any::<u32>()).prop_map(
+            |(number, keyspace, values, value_bytes, checksum)| BlobMeta {
+                number,
+                keyspace,
+                bytes: 200 + value_bytes,
+                values,
+                value_bytes,
+                checksum,
             },
         )
     }
@@ -567,7 +634,11 @@ mod tests {
             proptest::option::of(1024u64..1 << 40),
             proptest::option::of(2u64..100),
             proptest::option::of(256u64..1 << 32),
-            (proptest::option::of(any::<u64>()), proptest::option::of("[a-z.]{1,9}")),
+            (
+                proptest::option::of(any::<u64>()),
+                proptest::option::of("[a-z.]{1,9}"),
+                proptest::option::of(prop_oneof![Just(0), 32u64..1 << 30]),
+            ),
         );
         (1u32.., "[^d]{1,9}", options).prop_map(|(id, name, options)| {
             let (
@@ -578,7 +649,7 @@ mod tests {
                 base,
                 level_multiplier,
                 table_bytes,
-                (ttl, merge_operator),
+                (ttl, merge_operator, blob_threshold),
             ) = options;
             let options = KeyspaceOptions {
                 compression,
@@ -589,6 +660,7 @@ mod tests {
                 level_multiplier,
                 table_bytes,
                 default_ttl_ms: ttl,
+                blob_threshold,
                 merge_operator,
             };
             KeyspaceSet { id, name, options }
@@ -615,11 +687,24 @@ mod tests {
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
             proptest::collection::vec(number(), 0..3),
-            proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
-            proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
+            (proptest::collection::vec(blob(), 0..3), proptest::collection::vec(number(), 0..3)),
+            (
+                proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
+                proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
+            ),
         )
             .prop_map(
-                |(next_file, last_seqno, levels, keyspaces, wals_added, wals_closed, wals_removed, removed, added)| {
+                |(
+                    next_file,
+                    last_seqno,
+                    levels,
+                    keyspaces,
+                    wals_added,
+                    wals_closed,
+                    wals_removed,
+                    blobs,
+                    (removed, added),
+                )| {
                     VersionEdit {
                         next_file,
                         last_seqno,
@@ -632,6 +717,8 @@ mod tests {
                         wals_added,
                         wals_closed,
                         wals_removed,
+                        blobs_added: blobs.0,
+                        blobs_removed: blobs.1,
                         removed,
                         added,
                     }
@@ -660,8 +747,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[12, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 12");
+        let unknown = refusal(&[14, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 14");
         insta::assert_snapshot!(refusal(&[11, 0]), @"a whole field with tag 11 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
@@ -687,7 +774,7 @@ mod tests {
             VersionEdit::decode(&edit).expect_err("refused")
         };
         insta::assert_snapshot!(odd(&[9, 1]), @"what this version knows to happen to a keyspace, found number 9");
-        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 10, 1, 60]), @"options of a keyspace that this version knows, found one with tag 10");
+        insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 11, 1, 60]), @"options of a keyspace that this version knows, found one with tag 11");
         insta::assert_snapshot!(odd(&[1, 3, 1, b'a', 2, 1, 64, 2, 1, 64]), @"one whole option with tag 2 of keyspace 3");
         insta::assert_snapshot!(odd(&[1, 3, 1, 0xff]), @"a whole field with tag 4 at byte 0 of an edit");
     }
@@ -703,6 +790,7 @@ mod tests {
             deletes: 0,
             range_deletes: 0,
             expiring: None,
+            blobs: BlobUses::default(),
             smallest: put(b"a"),
             largest: put(b"b"),
             seqno_min: 5,

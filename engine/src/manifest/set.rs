@@ -121,7 +121,7 @@ pub fn survey(env: &Env, dir: &Path) -> Result<StoreDir> {
     if ours.contains(&FileKind::Current) {
         return Ok(StoreDir::Store);
     }
-    if ours.iter().any(|kind| matches!(kind, FileKind::Wal(_) | FileKind::Sst(_))) {
+    if ours.iter().any(|kind| matches!(kind, FileKind::Wal(_) | FileKind::Sst(_) | FileKind::Blob(_))) {
         let wanted = "the file that names the manifest, found none, though there are files of a store";
         return Err(Error::corruption(&FileKind::Current.path(dir), 0, wanted));
     }
@@ -176,7 +176,10 @@ impl Installed {
             return Err(format!("the next file had number {}, and cannot have {next_file}", self.next_file));
         }
         let tables = edit.added.iter().map(|(_, table)| table.number);
-        if let Some(number) = tables.chain(edit.wals_added.iter().copied()).find(|&number| number >= next_file) {
+        let blobs = edit.blobs_added.iter().map(|blob| blob.number);
+        if let Some(number) =
+            tables.chain(blobs).chain(edit.wals_added.iter().copied()).find(|&number| number >= next_file)
+        {
             return Err(format!("file {number} was never begun, for the next file has number {next_file}"));
         }
         // A flush numbers its table's epoch from the same counter, and must come out above all others of level 0.
@@ -248,6 +251,8 @@ impl Installed {
             wals_added: self.wals.keys().copied().collect(),
             wals_closed: self.wals.values().flatten().copied().collect(),
             wals_removed: Vec::new(),
+            blobs_added: self.catalog.blobs().values().copied().collect(),
+            blobs_removed: Vec::new(),
             removed: Vec::new(),
             added: self.catalog.tables().map(|(level, table)| (level, TableMeta::clone(table))).collect(),
         }
@@ -326,6 +331,7 @@ impl Written {
 #[derive(Debug, Default)]
 struct Doubt {
     tables: BTreeSet<u64>,
+    blobs: BTreeSet<u64>,
     wals: BTreeSet<u64>,
     manifests: BTreeSet<u64>,
 }
@@ -400,7 +406,7 @@ impl VersionSet {
         })
     }
 
-    /// Makes a change durable, and then installs it. `next_file` is filled in.
+    /// Makes a change durable, and then installs it. `next_file` is filled in, and which blob files go.
     ///
     /// After an error the list is what it was, and it is unknown whether a crash would bring the old or the new one
     /// (S2). So a log that the edit closed must not be appended to, and one that it added not be written to, before
@@ -541,6 +547,16 @@ impl VersionSet {
         live
     }
 
+    /// The same of blob files.
+    pub fn live_blobs(&self) -> BTreeSet<u64> {
+        let older = self.older.iter().filter_map(Weak::upgrade);
+        let mut live: BTreeSet<u64> = self.doubt.iter().flat_map(|doubt| &doubt.blobs).copied().collect();
+        for catalog in older.chain([self.installed.catalog.clone()]) {
+            live.extend(catalog.blobs().keys());
+        }
+        live
+    }
+
     /// Numbers of all logs that must not be removed: those that count, and those of failed commits.
     pub fn live_wals(&self) -> BTreeSet<u64> {
         let doubtful = self.doubt.iter().flat_map(|doubt| &doubt.wals);
@@ -564,7 +580,8 @@ impl VersionSet {
     fn prepare(&self, edit: VersionEdit) -> (VersionEdit, Installed) {
         let comes = !edit.keyspaces_set.is_empty();
         let next_keyspace = comes.then_some(self.next_keyspace).or(edit.next_keyspace);
-        let edit = VersionEdit { next_file: Some(self.numbers.peek()), next_keyspace, ..edit };
+        let blobs_removed = self.installed.catalog.blobs_left_by(&edit);
+        let edit = VersionEdit { next_file: Some(self.numbers.peek()), next_keyspace, blobs_removed, ..edit };
         match self.installed.apply(&edit) {
             Ok(next) => (edit, next),
             Err(wrong) => panic!("S4: an edit does not fit the list: {wrong}; the edit: {edit:?}"),
@@ -589,6 +606,7 @@ impl VersionSet {
     fn retire_all_but(&mut self, manifest: u64) {
         let doubt = self.doubt.take().unwrap_or_default();
         self.retired.extend(doubt.tables.into_iter().map(FileKind::Sst));
+        self.retired.extend(doubt.blobs.into_iter().map(FileKind::Blob));
         self.retired.extend(doubt.wals.into_iter().map(FileKind::Wal));
         self.retired.extend(doubt.manifests.into_iter().map(FileKind::Manifest));
         // Manifest 0 stands for none, in a store that is being created.
@@ -600,6 +618,7 @@ impl VersionSet {
         self.writer = None;
         let doubt = self.doubt.get_or_insert_default();
         doubt.tables.extend(edit.added.iter().map(|(_, table)| table.number));
+        doubt.blobs.extend(edit.blobs_added.iter().map(|blob| blob.number));
         doubt.wals.extend(&edit.wals_added);
         doubt.manifests.insert(manifest);
     }

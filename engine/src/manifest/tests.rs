@@ -5,6 +5,7 @@ use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
 use super::format::{Current, Identity};
 use super::log;
 use super::set::{StoreDir, VersionSet, survey};
+use crate::blob::BlobUses;
 use crate::env::testing::{Call, MemoryFs, memory_env};
 use crate::env::{Env, OpenMode};
 use crate::error::Error;
@@ -44,6 +45,7 @@ fn table(text: &str) -> TableMeta {
         deletes: 1,
         range_deletes: 0,
         expiring: None,
+        blobs: BlobUses::default(),
         smallest: InternalKey::new(smallest.as_bytes(), seqno_max, Kind::Put).encode(),
         largest: InternalKey::new(largest.as_bytes(), seqno_min, Kind::Put).encode(),
         seqno_min,

@@ -4,6 +4,7 @@
 //! sequence numbers, and writes the newest of each key into a new store through the public face of [`Db`](crate::db::Db). The
 //! damaged store is only read. What is lost is told, with file, offset and the keys that may have lain there.
 
+mod blob;
 mod list;
 mod log;
 mod merge;

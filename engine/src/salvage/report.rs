@@ -12,7 +12,7 @@ pub struct LostBytes {
     pub offset: u64,
     /// Its length. 0 where it is not known what was there, as with the range deletes of a table whose ends are damaged.
     pub bytes: u64,
-    /// The keyspace that its keys were of, where it is a part of a table.
+    /// The keyspace that its keys were of, where it is a part of a table or of a blob file.
     pub keyspace: Option<KeyspaceId>,
     /// No key of it is below this one; `None` where it may hold the first.
     pub from: Option<Vec<u8>>,
@@ -49,7 +49,7 @@ pub struct SalvagedKeyspace {
     pub id: KeyspaceId,
     /// Keys that have a value.
     pub keys: u64,
-    /// Of these, keys that lie where a table has lost something: a newer value, or a delete, may have been there.
+    /// Of these, keys that lie where a table or a blob file has lost something: a newer value, or a delete, may have been there.
     pub in_doubt: u64,
     /// Keys with operands that were left out, because it is not known what merges them.
     pub unmerged: u64,
@@ -61,7 +61,7 @@ pub struct SalvageReport {
     /// Why the list of files could not be used. Then every table and log was read that was there; such that compactions had
     /// replaced may have brought back what was deleted.
     pub list_lost: Option<Error>,
-    /// Every table and log that counts, by name.
+    /// Every table and log that counts, by name, and every blob file that an entry which counts leads to.
     pub files: Vec<SalvagedFile>,
     /// What is in the new store.
     pub keyspaces: Vec<SalvagedKeyspace>,
@@ -87,7 +87,7 @@ impl fmt::Display for SalvageReport {
     /// A line for each keyspace and for each part that is lost.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = if self.is_whole() { "nothing that was durable is lost" } else { "a part is lost" };
-        write!(f, "{whole}: {} tables and logs were read", self.files.len())?;
+        write!(f, "{whole}: {} files were read", self.files.len())?;
         for SalvagedKeyspace { name, keys, in_doubt, unmerged, .. } in &self.keyspaces {
             write!(f, "\nkeyspace {}: {keys} keys", name.escape_debug())?;
             if *in_doubt > 0 {

@@ -3,7 +3,8 @@
 //! V1. The damaged store is only read: no lock is taken in it, no file made, changed or removed.
 //! V2. Of each key the newest entry counts that is whole, and where that is an operand, those below it down to what it is merged
 //!     upon; where there is a delete, or a newer range delete holds the key, there is nothing. Nothing is made up: every value and
-//!     operand was found whole, under its key, in a file of the store.
+//!     operand was found whole, under its key, in a file of the store. Where its value lies in a blob file and is not whole, the
+//!     entry is lost, and the next older one counts, in doubt.
 //! V3. A new store that was not finished is taken back where there is an error.
 
 use crate::batch::{Expiry, WriteBatch};
@@ -16,6 +17,7 @@ use crate::key::{InternalKey, KEYSPACE_DEFAULT, KeyspaceId, Kind, Lookup, SEQNO_
 use crate::manifest::edit::TableMeta;
 use crate::memtable::{Generation, Memtable};
 use crate::options::{Durability, KeyspaceOptions, Options};
+use crate::salvage::blob::{Blobs, LostValue};
 use crate::salvage::list::{List, list};
 use crate::salvage::log::read_log;
 use crate::salvage::merge::{Source, Walk};
@@ -90,7 +92,8 @@ pub fn salvage(
     });
     match written {
         Ok(keyspaces) => {
-            Ok(SalvageReport { list_lost: list.lost, files: places.files.into_values().collect(), keyspaces })
+            let files = places.files.into_values().chain(places.blobs.into_files()).collect();
+            Ok(SalvageReport { list_lost: list.lost, files, keyspaces })
         }
         Err(error) => {
             let _ = db.close();
@@ -108,11 +111,13 @@ struct Places {
     tables: BTreeMap<KeyspaceId, Vec<(FileKind, Remains)>>,
     /// What the logs held.
     logs: BTreeMap<KeyspaceId, Vec<Arc<Memtable>>>,
+    blobs: Blobs,
 }
 
 impl Places {
     fn read(env: &Env, dir: &Path, list: &mut List) -> Places {
-        let mut places = Places { files: BTreeMap::new(), tables: BTreeMap::new(), logs: BTreeMap::new() };
+        let (files, tables, logs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut places = Places { files, tables, logs, blobs: Blobs::of(env, dir) };
         for (number, bytes) in list.logs.clone() {
             let kind = FileKind::Wal(number);
             let mut file = SalvagedFile { kind, bytes: 0, entries: 0, lost: Vec::new() };
@@ -215,12 +220,16 @@ struct Left {
     base: Option<Lookup>,
     /// Nothing older counts.
     is_complete: bool,
+    /// Entries whose values are lost, with their sequence numbers. Where the list of files is lost, the same entry may be met again
+    /// with its value in another place, from which it was moved, or to which.
+    lost: Vec<(SeqNo, Box<LostValue>)>,
 }
 
 impl Left {
     /// The next older entry of the key. An operand may have been merged already, by a compaction whose inputs are still there: what
     /// came of it has its sequence number.
     fn take(&mut self, seqno: SeqNo, kind: Kind, value: Bytes) {
+        self.lost.pop_if(|(lost, _)| *lost == seqno);
         let is_known = self.operands.last().is_some_and(|(newer, _)| *newer == seqno);
         match Lookup::of(kind, || value.clone()) {
             Some(Lookup::Operand) if is_known => {}
@@ -232,7 +241,9 @@ impl Left {
                 (self.base, self.is_complete) = (Some(base), true);
             }
             Some(Lookup::Deleted) => self.is_complete = true,
-            None => unreachable!("what is handed out says something of its key, and not {kind:?}"),
+            Some(Lookup::InBlob(_)) | None => {
+                unreachable!("what is taken says something of its key, and has its value, and not {kind:?}")
+            }
         }
     }
 
@@ -283,20 +294,23 @@ fn write_keyspace(
         }
         Ok(())
     };
-    let mut finish = |left: Left, is_in_doubt: bool, batch: &mut WriteBatch| -> Result<()> {
-        if left.write(batch, to, has_operator) {
-            counts.keys += 1;
-            counts.in_doubt += u64::from(is_in_doubt);
-        }
-        counts.unmerged += u64::from(!has_operator && !left.operands.is_empty());
-        write(batch, BATCH_BYTES)
-    };
-    let mut left = None::<Left>;
+    let mut finish =
+        |mut left: Left, is_in_doubt: bool, batch: &mut WriteBatch| -> Result<Vec<(SeqNo, Box<LostValue>)>> {
+            let is_in_doubt = is_in_doubt || !left.lost.is_empty();
+            if left.write(batch, to, has_operator) {
+                counts.keys += 1;
+                counts.in_doubt += u64::from(is_in_doubt);
+            }
+            counts.unmerged += u64::from(!has_operator && !left.operands.is_empty());
+            write(batch, BATCH_BYTES)?;
+            Ok(std::mem::take(&mut left.lost))
+        };
+    let (mut left, mut lost) = (None::<Left>, Vec::new());
     while let Some((encoded, value)) = walk.next() {
         let entry = InternalKey::decode(&encoded).expect("only whole internal keys are handed out");
         if let Some(done) = left.take_if(|left| left.key != entry.user) {
             let is_in_doubt = walk.is_in_doubt(&done.key);
-            finish(done, is_in_doubt, &mut batch)?;
+            lost.extend(finish(done, is_in_doubt, &mut batch)?);
         }
         let own = left.get_or_insert_with(|| Left { key: entry.user.to_vec(), ..Left::default() });
         if own.is_complete {
@@ -305,13 +319,17 @@ fn write_keyspace(
         if deleted.newest(entry.user, SEQNO_MAX).is_some_and(|newer| newer > entry.seqno) {
             own.is_complete = true;
         } else {
-            own.take(entry.seqno, entry.kind, value);
+            match places.blobs.whole(id, entry, value) {
+                Ok((kind, value)) => own.take(entry.seqno, kind, value),
+                Err(value) => own.lost.push((entry.seqno, value)),
+            }
         }
     }
     if let Some(done) = left.take() {
         let is_in_doubt = walk.is_in_doubt(&done.key);
-        finish(done, is_in_doubt, &mut batch)?;
+        lost.extend(finish(done, is_in_doubt, &mut batch)?);
     }
+    lost.into_iter().for_each(|(_, value)| places.blobs.lose(*value));
     write(&mut batch, 1)?;
     for ((source, entries), kind) in walk.into_sources().zip(kinds) {
         let Source::Table(remains, _) = source else { continue };

@@ -20,7 +20,9 @@
 //!              | smallest seqno varint | largest seqno varint | smallest key, length first | largest key, length first |
 //!              and only where there are range deletes, or entries that expire:
 //!              | range deletes varint | their offset varint | their length varint |
-//!              and only where entries expire: | how many varint | first expiry varint | last expiry varint |
+//!              and only where entries expire, or there are references to blob files, in which case it may be three zeros:
+//!              | how many varint | first expiry varint | last expiry varint |
+//!              and only where there are references to blob files: | uses, see `blob/format.rs` |
 //!
 //! range        a block (see `block.rs`) with every entry a restart point
 //! deletes      key: the first key, an internal key of kind 2    value: the user key behind the last
@@ -38,6 +40,7 @@
 //!
 //! Every decoder here is total, and none allocates by a length that it has not checked.
 
+use crate::blob::BlobUses;
 use crate::checksum::Checksum;
 use crate::coding::{Decoder, put_bytes, put_u32, put_u64, put_varint};
 use crate::error::{Error, Result};
@@ -259,6 +262,8 @@ pub struct Properties {
     pub range_bytes: u64,
     /// Entries that expire, if there are any, and when.
     pub expiring: Option<Expiries>,
+    /// The blob files that entries refer to.
+    pub blobs: BlobUses,
     /// Data blocks.
     pub data_blocks: u64,
     /// The smallest sequence number of an entry or range delete.
@@ -284,13 +289,14 @@ impl Properties {
         }
         put_bytes(out, &self.smallest);
         put_bytes(out, &self.largest);
-        if self.range_deletes > 0 || self.expiring.is_some() {
+        if self.range_deletes > 0 || self.expiring.is_some() || !self.blobs.is_empty() {
             for number in [self.range_deletes, self.range_offset, self.range_bytes] {
                 put_varint(out, number);
             }
         }
-        if let Some(expiring) = &self.expiring {
-            expiring.encode_into(out);
+        Expiries::encode_before_blobs(self.expiring, !self.blobs.is_empty(), out);
+        if !self.blobs.is_empty() {
+            self.blobs.encode_into(out);
         }
     }
 
@@ -307,6 +313,7 @@ impl Properties {
         let sound = (p.entries > 0 || p.range_deletes > 0)
             && p.deletes <= p.entries
             && p.expiring.is_none_or(|expiring| expiring.can_be_among(p.entries - p.deletes))
+            && p.blobs.values() <= p.entries - p.deletes
             && (p.entries.min(1)..=p.entries).contains(&p.data_blocks)
             && p.seqno_min <= p.seqno_max
             && p.seqno_max <= SEQNO_MAX
@@ -329,6 +336,7 @@ impl Properties {
             range_offset: 0,
             range_bytes: 0,
             expiring: None,
+            blobs: BlobUses::default(),
             data_blocks: decoder.varint()?,
             seqno_min: decoder.varint()?,
             seqno_max: decoder.varint()?,
@@ -341,7 +349,10 @@ impl Properties {
             properties.range_bytes = decoder.varint()?;
             // What could have been left out is never written.
             if properties.range_deletes == 0 || !decoder.is_empty() {
-                properties.expiring = Some(Expiries::decode(decoder)?);
+                properties.expiring = Expiries::decode_before_blobs(decoder)?;
+            }
+            if !decoder.is_empty() {
+                properties.blobs = BlobUses::decode(decoder)?;
             }
         }
         Some(properties)
@@ -511,6 +522,7 @@ mod tests {
             let properties = Properties {
                 number, format_version: FORMAT_VERSION, keyspace: 3, compression, filter_bits_per_key: 10,
                 entries: 5, deletes: 2, range_deletes: 0, range_offset: 0, range_bytes: 0, expiring: None, data_blocks: 1,
+                blobs: BlobUses::default(),
                 seqno_min: 0, seqno_max: seqno,
                 smallest: key.clone(), largest: key,
             };

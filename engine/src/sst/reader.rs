@@ -11,14 +11,15 @@ use super::filter::Filter;
 use super::format::{BLOCK_LEN_MAX, BLOCK_TRAILER_LEN, BlockHandle, FOOTER_LEN, Footer, Properties, open_block};
 use super::index::Index;
 use super::writer::{TableSummary, widened};
+use crate::blob::BlobUses;
 use crate::cache::BlockCache;
 use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
 use crate::fragments::{Fragment, Fragments};
 use crate::key::{
-    Expiries, InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare, expiry_of, range_end,
-    trailer, user_key,
+    BlobReference, Expiries, InternalKey, KEY_LEN_MAX, KIND_FOR_SEEK, Kind, Lookup, SEQNO_MAX, SeqNo, compare,
+    range_end, trailer, user_key,
 };
 use crate::mark::sometimes;
 use bytes::Bytes;
@@ -226,6 +227,7 @@ impl Table {
             entries: 0,
             deletes: 0,
             expiring: None,
+            blobs: BlobUses::default(),
             seqno_min: SEQNO_MAX,
             seqno_max: 0,
             ..self.properties().clone()
@@ -286,6 +288,7 @@ impl Table {
             deletes: seen.deletes,
             range_deletes: seen.range_deletes,
             expiring: seen.expiring,
+            blobs: seen.blobs,
             smallest: seen.smallest,
             largest: seen.largest,
             seqno_min: seen.seqno_min,
@@ -317,13 +320,16 @@ impl Table {
                 return Err(wrong(format!("keys in order, found {key:?} after {:?}", InternalKey::decode(last_key))));
             }
             let value = cursor.value();
-            if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(value.len()) {
+            if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(&value) {
                 return Err(self.unknown_kind(handle.offset));
             }
-            if key.kind == Kind::PutExpiring {
-                let expires_ms = expiry_of(&value).expect("the length was looked at");
+            if let Some(expires_ms) = key.kind.expires_ms(&value) {
                 let so_far = seen.expiring.map(|expiring| expiring.and(expires_ms));
                 seen.expiring = Some(so_far.unwrap_or(Expiries::of(expires_ms)));
+            }
+            if key.kind == Kind::BlobReference {
+                let reference = BlobReference::decode(&value).expect("the value was looked at");
+                seen.blobs.add(reference.file, u64::from(reference.len));
             }
             if !self.may_contain(key.user) {
                 return Err(wrong(format!("a filter with all keys, and it denies {key:?}")));

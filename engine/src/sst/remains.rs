@@ -202,7 +202,7 @@ impl Remains {
         while cursor.valid() {
             let (encoded, value) = (cursor.key(), cursor.value());
             let key = InternalKey::decode(encoded).ok_or_else(|| wrong("whole internal keys"))?;
-            if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(value.len()) {
+            if !key.kind.is_point() || key.user.len() > KEY_LEN_MAX || !key.kind.admits_value(&value) {
                 return Err(wrong("only entries of kinds that this version knows"));
             }
             let last = entries.last().map_or(self.last_key.as_slice(), |(key, _)| key);

@@ -4,6 +4,7 @@ use super::block::BlockBuilder;
 use super::filter::FilterBuilder;
 use super::format::{BlockHandle, Compressor, FOOTER_LEN, FORMAT_VERSION, Footer, Properties, seal_block};
 use super::{Table, TableIter, TableOptions, TableSummary, TableWriter};
+use crate::blob::BlobUses;
 use crate::cache::BlockCache;
 use crate::coding::put_varint;
 use crate::env::testing::{Call, MemoryFs, memory_env};
@@ -451,6 +452,7 @@ impl Forged {
             deletes: 0,
             range_deletes: 0,
             expiring: None,
+            blobs: BlobUses::default(),
             range_offset: 0,
             range_bytes: 0,
             data_blocks: self.blocks.len() as u64,

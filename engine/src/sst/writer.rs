@@ -9,12 +9,13 @@ use super::block::BlockBuilder;
 use super::filter::FilterBuilder;
 use super::format::{BLOCK_TRAILER_LEN, Compressor, FOOTER_LEN, FORMAT_VERSION, Footer, Properties, seal_block};
 use super::index::IndexBuilder;
+use crate::blob::BlobUses;
 use crate::checksum::Checksum;
 use crate::env::File;
 use crate::error::{Error, Result};
 use crate::fragments::Fragment;
 use crate::key::{
-    Expiries, InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, compare, expiry_of, range_end, user_key,
+    BlobReference, Expiries, InternalKey, KEY_LEN_MAX, KeyspaceId, Kind, SEQNO_MAX, SeqNo, compare, range_end, user_key,
 };
 use crate::options::{Compression, Options};
 use std::cmp::Ordering;
@@ -60,6 +61,8 @@ pub struct TableSummary {
     pub range_deletes: u64,
     /// Entries that expire, if there are any, and when.
     pub expiring: Option<Expiries>,
+    /// The blob files that entries refer to.
+    pub blobs: BlobUses,
     /// The first key, encoded internal.
     pub smallest: Vec<u8>,
     /// The last key, encoded internal, or the end of the last range delete.
@@ -124,6 +127,7 @@ pub struct TableWriter {
     entries: u64,
     deletes: u64,
     expiring: Option<Expiries>,
+    blobs: BlobUses,
     seqno_min: SeqNo,
     seqno_max: SeqNo,
     failed: Option<Error>,
@@ -149,6 +153,7 @@ impl TableWriter {
             entries: 0,
             deletes: 0,
             expiring: None,
+            blobs: BlobUses::default(),
             seqno_min: SEQNO_MAX,
             seqno_max: 0,
             failed: None,
@@ -164,7 +169,7 @@ impl TableWriter {
         let parts = InternalKey::decode(key).expect("a table is given encoded internal keys");
         assert!(parts.kind.is_point(), "{parts:?} is of a kind that this version does not write");
         assert!(parts.user.len() <= KEY_LEN_MAX, "a key of {} bytes is beyond {KEY_LEN_MAX}", parts.user.len());
-        assert!(parts.kind.admits_value(value.len()), "{parts:?} cannot have a value of {} bytes", value.len());
+        assert!(parts.kind.admits_value(value), "{parts:?} cannot have a value of {} bytes", value.len());
         let mut new_user_key = true;
         if self.entries == 0 {
             self.smallest = key.to_vec();
@@ -187,9 +192,12 @@ impl TableWriter {
         self.block.add(key, value);
         self.entries += 1;
         self.deletes += u64::from(parts.kind == Kind::Delete);
-        if parts.kind == Kind::PutExpiring {
-            let expires_ms = expiry_of(value).expect("the length was looked at");
+        if let Some(expires_ms) = parts.kind.expires_ms(value) {
             self.expiring = Some(self.expiring.map_or(Expiries::of(expires_ms), |expiring| expiring.and(expires_ms)));
+        }
+        if parts.kind == Kind::BlobReference {
+            let reference = BlobReference::decode(value).expect("the value was looked at");
+            self.blobs.add(reference.file, u64::from(reference.len));
         }
         self.seqno_min = self.seqno_min.min(parts.seqno);
         self.seqno_max = self.seqno_max.max(parts.seqno);
@@ -256,6 +264,7 @@ impl TableWriter {
             range_offset: if range_bytes > 0 { range_offset } else { 0 },
             range_bytes,
             expiring: self.expiring,
+            blobs: self.blobs.clone(),
             data_blocks: self.index.blocks(),
             seqno_min: self.seqno_min,
             seqno_max: self.seqno_max,
@@ -277,6 +286,7 @@ impl TableWriter {
             deletes: self.deletes,
             range_deletes: self.ranges.deletes,
             expiring: self.expiring,
+            blobs: self.blobs,
             smallest,
             largest,
             seqno_min: self.seqno_min,

@@ -24,11 +24,13 @@ pub enum FileClass {
     Directory,
     /// Anything else.
     Other,
+    /// Values that lie apart from the tables that refer to them.
+    Blob,
 }
 
 impl FileClass {
     /// Every class, in the order of the table.
-    pub const ALL: [FileClass; 9] = [
+    pub const ALL: [FileClass; 10] = [
         FileClass::Wal,
         FileClass::Sst,
         FileClass::Manifest,
@@ -38,6 +40,7 @@ impl FileClass {
         FileClass::Temp,
         FileClass::Directory,
         FileClass::Other,
+        FileClass::Blob,
     ];
 
     /// Its name in a scenario.
@@ -52,6 +55,7 @@ impl FileClass {
             FileClass::Temp => "temp",
             FileClass::Directory => "directory",
             FileClass::Other => "other",
+            FileClass::Blob => "blob",
         }
     }
 }

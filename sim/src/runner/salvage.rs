@@ -40,8 +40,8 @@ impl Run {
             };
             (
                 count(|class| class == FileClass::Wal),
-                count(|class| class == FileClass::Sst),
-                count(|class| !matches!(class, FileClass::Wal | FileClass::Sst)),
+                count(|class| matches!(class, FileClass::Sst | FileClass::Blob)),
+                count(|class| !matches!(class, FileClass::Wal | FileClass::Sst | FileClass::Blob)),
             )
         });
         // What was in memory alone has to come from the log.

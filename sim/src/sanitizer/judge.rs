@@ -206,7 +206,7 @@ impl Sanitizer {
         }
         let Some(protocol) = &self.protocol else { return };
         let file = self.shadow.wrote(ino, path, offset, at);
-        if class == FileClass::Sst {
+        if matches!(class, FileClass::Sst | FileClass::Blob) {
             return;
         }
         let Some((read, tail)) = &mut file.tail else {

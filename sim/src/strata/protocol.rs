@@ -1,8 +1,8 @@
 //! What Strata's files say about each other, for the durability sanitizer: read from the bytes that it writes, so that the
 //! engine's own opinion of what is durable counts for nothing.
 //!
-//! A log's records give sequence numbers, a manifest's records give the files that count, CURRENT gives the manifest. Tables
-//! say nothing: that they are durable is all that is asked of them.
+//! A log's records give sequence numbers, a manifest's records give the files that count, CURRENT gives the manifest. Tables and
+//! blob files say nothing: that they are durable is all that is asked of them.
 
 use super::DIR;
 use crate::sanitizer::{Claim, Protocol, Statement};
@@ -96,12 +96,14 @@ fn listed(edit: &VersionEdit) -> Statement {
     let claim = |file: FileKind, bytes| Claim { path: path_of(file), bytes };
     let mut adds: Vec<Claim> =
         edit.added.iter().map(|(_, table)| claim(FileKind::Sst(table.number), u64::MAX)).collect();
+    adds.extend(edit.blobs_added.iter().map(|blob| claim(FileKind::Blob(blob.number), u64::MAX)));
     // A log that is begun holds nothing yet; one that is closed holds what it will ever hold.
     adds.extend(edit.wals_added.iter().map(|&number| claim(FileKind::Wal(number), 0)));
     adds.extend(edit.wals_closed.iter().map(|closed| claim(FileKind::Wal(closed.number), closed.bytes)));
     let tables = edit.removed.iter().map(|&(_, number)| FileKind::Sst(number));
+    let blobs = edit.blobs_removed.iter().map(|&number| FileKind::Blob(number));
     let logs = edit.wals_removed.iter().map(|&number| FileKind::Wal(number));
-    Statement::Listed { adds, drops: tables.chain(logs).map(path_of).collect() }
+    Statement::Listed { adds, drops: tables.chain(blobs).chain(logs).map(path_of).collect() }
 }
 
 #[cfg(test)]

@@ -160,6 +160,8 @@ fn files_are_known_by_their_names() {
         ("IDENTITY", FileClass::Identity),
         ("LOCK", FileClass::Lock),
         ("1000000.sst", FileClass::Sst),
+        ("000012.blob", FileClass::Blob),
+        ("12.blob", FileClass::Other),
         ("0000001.sst", FileClass::Other),
         ("7.sst", FileClass::Other),
         ("00000x.wal", FileClass::Other),

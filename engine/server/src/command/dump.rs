@@ -9,12 +9,13 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use strata::batch;
+use strata::blob::{BlobFile, BlobMeta, BlobRecords};
 use strata::cache::BlockCache;
 use strata::env::{Env, File, OpenMode};
 use strata::error::Error;
 use strata::filename::FileKind;
 use strata::iter::InternalIterator;
-use strata::key::{EXPIRES_NEVER, EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, expiry_of};
+use strata::key::{BlobReference, EXPIRES_NEVER, EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, expiry_of};
 use strata::manifest::VersionEdit;
 use strata::manifest::format::{CURRENT_LEN, Current, IDENTITY_LEN, Identity};
 use strata::options::KeyspaceOptions;
@@ -36,7 +37,7 @@ pub(super) fn dump(args: &DumpArgs, out: &mut Out) -> Result<bool, Failure> {
     let kind = path.file_name().and_then(|name| name.to_str()).and_then(FileKind::parse);
     let Some(kind) = kind else {
         return Err(Failure::Usage(format!(
-            "{} has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, \
+            "{} has no name of a file of a store, which tells what is in it: such as 000012.wal, 000012.sst, 000012.blob, \
              MANIFEST-000012, CURRENT or IDENTITY",
             path.display()
         )));
@@ -47,6 +48,7 @@ pub(super) fn dump(args: &DumpArgs, out: &mut Out) -> Result<bool, Failure> {
             records(&env, path, number, &mut |record, out| manifest_record(path, record, out), out)
         }
         FileKind::Sst(number) => table(&env, path, number, out),
+        FileKind::Blob(number) => blob(&env, path, number, out),
         FileKind::Current | FileKind::CurrentTemp => current(&env, path, out),
         FileKind::Identity | FileKind::IdentityTemp => identity(&env, path, out),
         FileKind::Lock => say(out, "a lock file, which holds nothing".into()),
@@ -139,6 +141,13 @@ fn entry_text(kind: Kind, key: &[u8], value: &[u8]) -> String {
             let expires_ms = expiry_of(expiry).unwrap_or(EXPIRES_NEVER);
             format!("put until {expires_ms} {}\t{}", escape(key), escape(value))
         }
+        Kind::BlobReference => match BlobReference::decode(value) {
+            Some(BlobReference { expires_ms, file, offset, len, .. }) => {
+                let until = if expires_ms == EXPIRES_NEVER { String::new() } else { format!("until {expires_ms} ") };
+                format!("put {until}{}\t{len} bytes in blob file {file} @{offset}", escape(key))
+            }
+            None => format!("{kind:?} {}\t{}", escape(key), escape(value)),
+        },
         Kind::RangeDelete => format!("delete-range {}\t{}", escape(key), escape(value)),
         kind => format!("{kind:?} {}\t{}", escape(key), escape(value)),
     }
@@ -155,6 +164,7 @@ fn keyspace_options(options: &KeyspaceOptions) -> String {
         number("level base bytes", options.level_base_bytes),
         number("level multiplier", options.level_multiplier),
         number("table bytes", options.table_bytes),
+        number("blob threshold", options.blob_threshold),
         options.merge_operator.as_ref().map(|name| format!("merge operator {name:?}")),
     ];
     let named: Vec<String> = all.into_iter().flatten().collect();
@@ -186,6 +196,11 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
             .map(|log| format!("log {} closed, {} bytes up to seqno {}", log.number, log.bytes, log.last_seqno)),
     );
     lines.extend(edit.wals_removed.iter().map(|log| format!("log {log} removed")));
+    lines.extend(edit.blobs_added.iter().map(|blob| {
+        let BlobMeta { number, keyspace, bytes, values, value_bytes, .. } = blob;
+        format!("blob file {number} of keyspace {keyspace} added, {values} values of {value_bytes} bytes in {bytes}")
+    }));
+    lines.extend(edit.blobs_removed.iter().map(|blob| format!("blob file {blob} removed")));
     lines.extend(edit.removed.iter().map(|(level, table)| format!("level {level}: table {table} removed")));
     lines.extend(edit.added.iter().map(|(level, table)| format!("level {level}: {table:?} added")));
     lines.into_iter().try_for_each(|line| say(out, format!("  {line}")))
@@ -226,6 +241,30 @@ fn table(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failu
         for seqno in fragment.seqnos.iter() {
             say(out, format!("{seqno} {}", entry_text(Kind::RangeDelete, &fragment.start, &fragment.end)))?;
         }
+    }
+    Ok(())
+}
+
+/// The values of a blob file, up to the first that is not whole.
+fn blob(env: &Env, path: &Path, number: u64, out: &mut Out) -> Result<(), Failure> {
+    let file = env.open(path, OpenMode::Read)?;
+    let header = header(&file, path)?;
+    let opened = BlobFile::open(file, number)?;
+    say(
+        out,
+        format!(
+            "{}, version {}, store {}, number {}, keyspace {}, {} bytes",
+            escape(&header.magic),
+            header.version,
+            header.store,
+            header.number,
+            header.first,
+            opened.bytes()
+        ),
+    )?;
+    let mut records = BlobRecords::of(opened);
+    while let Some(record) = records.next_record()? {
+        say(out, format!("@{} {}\t{}", record.offset, escape(&record.key), escape(&record.value)))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! the newest table stands first. Behind `@` stands when the last of its entries expires, if all do.
 
 use super::*;
+use crate::blob::BlobUses;
 use crate::compaction::readers::Reader;
 use crate::key::{Expiries, InternalKey, KEYSPACE_DEFAULT, Kind};
 use crate::manifest::edit::{KeyspaceSet, VersionEdit};
@@ -34,6 +35,7 @@ fn table(text: &str) -> TableMeta {
         deletes: 0,
         range_deletes: 0,
         expiring: last_ms.map(|last_ms| Expiries { count: 2, first_ms: 1, last_ms }),
+        blobs: BlobUses::default(),
         smallest: InternalKey::new(from.as_bytes(), number * 10 + 1, Kind::Put).encode(),
         largest: InternalKey::new(to.as_bytes(), number * 10, Kind::Put).encode(),
         seqno_min: number * 10,
