@@ -70,11 +70,14 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     }
 
     let mut input = input_iter(around, plan);
-    let older_below = |user: &[u8]| may_lie_below(version, plan.output_level, user);
+    // What stays in level 0 lies above older tables of it.
+    let stays = plan.output_level == 0;
+    let older_below = |user: &[u8]| stays || may_lie_below(version, plan.output_level, user);
     let operator = around.options.operator().map(|operator| &**operator);
     let mut folding = Folding::new(Retention::new(readers, fragments_of(around, plan)?), operator, &older_below);
-    let range_deletes =
-        folding.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
+    let range_deletes = folding
+        .range_deletes(|range| stays || may_any_lie_below(version, plan.output_level, &range.start, &range.end))
+        .into();
     let (keyspace, level) = (version.keyspace, plan.output_level);
     let mut output = Output { around, keyspace, level, current: None, range_deletes, done: Vec::new() };
     let mut sequence = Sequence::of(plan);
@@ -116,6 +119,11 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
             0,
             format!("{expected} entries in this and the other inputs of a compaction, found {entries}"),
         ));
+    }
+    if stays {
+        // As new as the newest of them, and older than what was flushed meanwhile.
+        let epoch = plan.tables().map(|(_, table)| table.epoch).max().expect("a plan has inputs");
+        output.done.iter_mut().for_each(|table| table.epoch = epoch);
     }
     edit.added.extend(output.done.into_iter().map(|table| (plan.output_level, table)));
     Ok(Some(edit))
@@ -267,7 +275,9 @@ impl Output<'_> {
 
     /// The table for what comes next, at a user key.
     fn at(&mut self, user: &[u8]) -> Result<&mut Open> {
-        let full = |open: &Open| open.writer.bytes() >= self.around.options.table_bytes && open.last_user_key != user;
+        // Several tables of level 0 would have to be of several ages.
+        let limit = if self.level == 0 { u64::MAX } else { self.around.options.table_bytes };
+        let full = |open: &Open| open.writer.bytes() >= limit && open.last_user_key != user;
         let mut reaching = None;
         if self.current.as_ref().is_some_and(full) {
             reaching = self.close_table(Some(user))?;

@@ -274,7 +274,13 @@ fn attempt(
         }
     };
     *tables = Some((versions.uuid(), catalog.clone(), cache.clone()));
+    let quarantined: BTreeSet<u64> = catalog.quarantined().map(|(_, table, _)| table.number).collect();
     for (_, table) in catalog.tables() {
+        if quarantined.contains(&table.number) {
+            // Whoever needs it is told.
+            let _ = cache.table(table.number, table.bytes);
+            continue;
+        }
         cache.table(table.number, table.bytes).map_err(|error| {
             let path = FileKind::Sst(table.number).path(dir);
             let expected = "the table that the manifest names, found no file";

@@ -5,6 +5,7 @@ use crate::compaction::picker;
 use crate::db::check::shape;
 use crate::db::memory::{self, Memory};
 use crate::db::meter::{LevelWork, OperationStats};
+use crate::db::quarantine::{self, QuarantinedTable};
 use crate::db::state::State;
 use crate::error::Error;
 use crate::event::{Health, LevelShape, Operation};
@@ -27,6 +28,8 @@ pub struct Stats {
     pub health_changes: u64,
     /// Bytes of the reserve of space; 0 where it was given up, or none is wanted.
     pub reserve_bytes: u64,
+    /// Tables in quarantine.
+    pub quarantined: Vec<QuarantinedTable>,
     /// Tables and bytes of each level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
     /// What is in memory, by what it is for.
@@ -138,6 +141,9 @@ impl fmt::Display for Stats {
         writeln!(f, "log               {} syncs, {} groups of {} writes", self.wal_syncs, self.groups, self.writes)?;
         writeln!(f, "reserve           {:.1} MiB", mib(self.reserve_bytes))?;
         writeln!(f, "too full          {} levels", self.compaction_debt)?;
+        for table in &self.quarantined {
+            writeln!(f, "in quarantine     {table}")?;
+        }
         writeln!(
             f,
             "\n{:<10} {:>8} {:>12} {:>12} {:>12} {:>12}",
@@ -189,6 +195,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         health,
         health_cause,
         health_changes,
+        quarantined: quarantine::list(&state.dir, &view.catalog),
         reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
         levels: shape(&view.catalog),

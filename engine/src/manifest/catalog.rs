@@ -8,7 +8,7 @@
 //!
 //! C3. No table is listed twice, in whatever keyspaces.
 
-use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
+use super::edit::{KeyspaceSet, Quarantine, TableMeta, VersionEdit};
 use super::version::Version;
 use crate::key::{KEYSPACE_DEFAULT, KEYSPACE_DEFAULT_NAME, KEYSPACES_MAX, KeyspaceId};
 use crate::options::{KeyspaceOptions, Options};
@@ -35,7 +35,7 @@ pub struct CatalogEntry {
 pub struct Catalog {
     entries: Vec<CatalogEntry>,
     next: KeyspaceId,
-    /// The most tables that any keyspace has in level 0.
+    /// The most tables that any keyspace has in level 0 and that can go down.
     level_zero_max: usize,
     has_default_ttl: bool,
     /// The merge operator of the default keyspace, once one was written down.
@@ -104,7 +104,8 @@ impl Catalog {
         self.default_keyspace().version.levels.len()
     }
 
-    /// The most tables that any keyspace has in level 0.
+    /// The most tables that any keyspace has in level 0, those not counted that a quarantine [holds](Version::level_zero_free):
+    /// no writer waits for what cannot happen.
     pub fn level_zero_max(&self) -> usize {
         self.level_zero_max
     }
@@ -155,6 +156,7 @@ impl Catalog {
         }
         edit.keyspaces_set.iter().try_for_each(|set| next.set(set, self.next))?;
         next.move_tables(edit)?;
+        next.change_quarantine(edit)?;
         for &id in &edit.keyspaces_dropped {
             let index = next.entries.iter().position(|entry| entry.id == id && id != KEYSPACE_DEFAULT);
             let entry = next.entries.remove(index.ok_or_else(|| format!("keyspace {id} is not there to be dropped"))?);
@@ -162,7 +164,7 @@ impl Catalog {
                 return Err(format!("keyspace {id} is dropped, and table {} is in its level {level}", table.number));
             }
         }
-        next.level_zero_max = next.entries.iter().map(|entry| entry.version.levels[0].len()).max().unwrap_or(0);
+        next.level_zero_max = next.entries.iter().map(|entry| entry.version.level_zero_free()).max().unwrap_or(0);
         next.has_default_ttl = next.entries.iter().any(|entry| entry.options.default_ttl_ms > 0);
         Ok(next)
     }
@@ -243,6 +245,33 @@ impl Catalog {
             self.entries[index].version = Arc::new(version);
         }
         if edit.added.is_empty() { Ok(()) } else { self.check_numbers() }
+    }
+
+    fn change_quarantine(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        for quarantine in &edit.quarantined {
+            let lists =
+                |entry: &CatalogEntry| entry.version.tables().any(|(_, table)| table.number == quarantine.table);
+            // One that is nowhere is refused by the default keyspace, like any other.
+            let index = self.entries.iter().position(lists).unwrap_or(0);
+            let version = self.entries[index].version.with_quarantine(quarantine)?;
+            self.entries[index].version = Arc::new(version);
+        }
+        for number in &edit.released {
+            let entry = self.entries.iter_mut().find(|entry| entry.version.is_quarantined(*number));
+            let entry = entry.ok_or_else(|| format!("table {number} is not in quarantine and cannot be released"))?;
+            Arc::make_mut(&mut entry.version).quarantined.remove(number);
+        }
+        Ok(())
+    }
+
+    /// Every table in quarantine, with its level.
+    pub fn quarantined(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>, &Arc<Quarantine>)> {
+        let versions =
+            self.entries.iter().map(|entry| &entry.version).filter(|version| !version.quarantined.is_empty());
+        versions.flat_map(|version| {
+            let all = version.tables();
+            all.filter_map(|(level, table)| Some((level, table, version.quarantined.get(&table.number)?)))
+        })
     }
 
     /// Whether all invariants hold, those of the tables too; else who breaks them.
