@@ -34,7 +34,7 @@ fn key(index: u32) -> Vec<u8> {
 }
 
 fn table(dir: &Path) -> PathBuf {
-    let mut tables = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut tables = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     tables.find(|path| path.extension().is_some_and(|end| end == "sst")).expect("a table")
 }
 
