@@ -13,14 +13,17 @@ pub struct LevelShape {
 }
 
 /// How a store is. It follows from what the last try of each of its parts came to: the log, flushes, compactions, the reserve
-/// of space. Every state but `Ok` is left without a reopen, when what failed has been tried again and has succeeded.
+/// of space, tables in quarantine. Every state but `Ok` is left without a reopen, when what failed has been tried again and has
+/// succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// All is well.
     #[default]
     Ok,
     /// Background work failed and is tried again. Reads and writes go on; writers wait, and then hear of the failure, where
-    /// too much is left undone. Once the reserve of space was given up, only deletes are taken.
+    /// too much is left undone. Once the reserve of space was given up, only deletes are taken. With [`Trouble::Damage`], tables are
+    /// in quarantine: what needs their damaged bytes fails, and all else goes on, until somebody
+    /// [sees to them](crate::db::Db::quarantined).
     Degraded(Trouble),
     /// The log failed: it is unknown what of the last writes is on disk, so writes are refused until everything in memory has
     /// been flushed and a new log begun. Reads go on.
@@ -189,6 +192,18 @@ pub enum Event {
         keyspace: u32,
         /// The number of the drop.
         seqno: u64,
+    },
+    /// A table is damaged: it is in quarantine from now on, and everything else goes on.
+    Quarantined {
+        /// Its number.
+        table: u64,
+        /// What was found, with file and offset.
+        cause: String,
+    },
+    /// The quarantine of a table is over: it was released, or discarded.
+    QuarantineEnded {
+        /// Its number.
+        table: u64,
     },
     /// A new manifest was begun.
     ManifestRotated {

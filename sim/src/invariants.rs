@@ -126,8 +126,13 @@ pub fn check_reads(world: &World, store: &dyn Store, oracle: &Mutex<Oracle>) -> 
     Ok(Ok(()))
 }
 
-/// Waits until the store has no background work left and says that it is well. Returns whether it came to that.
-pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckReport, Failure>, Finding> {
+/// Waits until the store has no background work left and says that it is well. Returns whether it came to that. Where it
+/// `goes_around` damage, it must find all of it, and come to rest beside it.
+pub fn wait_for_rest(
+    world: &World,
+    store: &dyn Store,
+    goes_around: bool,
+) -> Result<Result<CheckReport, Failure>, Finding> {
     let deadline = world.now() + REST_MAX;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -150,7 +155,7 @@ pub fn wait_for_rest(world: &World, store: &dyn Store) -> Result<Result<CheckRep
             }
             Ok(_) => {}
             // What a fault has left behind must be overcome; damage need not be.
-            Err(failure) if world.crashed().is_some() || failure.kind == FailureKind::Corruption => {
+            Err(failure) if world.crashed().is_some() || (failure.kind == FailureKind::Corruption && !goes_around) => {
                 return Ok(Err(failure));
             }
             Err(failure) if world.now() >= deadline => {

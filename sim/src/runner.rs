@@ -12,6 +12,7 @@
 
 mod hurry;
 mod looks;
+mod quarantine;
 mod salvage;
 mod transaction;
 mod verification;
@@ -391,6 +392,8 @@ struct Court {
     unfinished_copies: BTreeSet<String>,
     /// What the store showed when it was opened last, where that may have to be salvaged.
     seen: Option<Observed>,
+    /// Names of the files that the store has said to be in quarantine.
+    quarantined: BTreeSet<String>,
     /// How often each client has begun a backup.
     backups_tried: BTreeMap<u32, u64>,
     /// How often a power cut has lost what a disk that lied had promised, and so perhaps the whole store.
@@ -441,6 +444,7 @@ impl Run {
             copies: Vec::new(),
             unfinished_copies: BTreeSet::new(),
             seen: None,
+            quarantined: BTreeSet::new(),
             backups_tried: BTreeMap::new(),
             stores_lost: 0,
         };
@@ -694,6 +698,7 @@ impl Run {
         let result = self.verify(&store);
         self.world.set_faults_enabled(true);
         match result? {
+            Verified::Damaged if self.plan.checks(Check::Quarantine) => Ok(Some(store)),
             Verified::Damaged => {
                 self.court.lock().damage_reported = true;
                 let _ = store.close();
@@ -827,10 +832,11 @@ impl Run {
         if self.plan.checks(Check::Salvage) {
             self.court.lock().seen = Some(observed.clone());
         }
-        if !observed.unreadable.is_empty() {
+        let is_damaged = !observed.unreadable.is_empty();
+        if is_damaged && !self.plan.checks(Check::Quarantine) {
             return Ok(Verified::Damaged);
         }
-        if self.has_invariants() && !self.quiet(store)? {
+        if (self.has_invariants() && !self.quiet(store)?) || is_damaged {
             return Ok(Verified::Damaged);
         }
         self.world.with_disk(|disk| disk.settle_damage());
@@ -869,6 +875,7 @@ impl Run {
         match self.judge(result)? {
             Ok(report) => {
                 self.world.note(4, || format!("shape {}", report.shape));
+                self.see_that_quarantine_lasts(&report)?;
                 self.court.lock().shape = report.shape;
                 Ok(true)
             }
@@ -1172,6 +1179,13 @@ impl Run {
             // Nobody asked for that.
             self.accept(failure, "write")?;
         }
+        if let Err(failure) = &commit.result
+            && failure.kind == FailureKind::Corruption
+            && self.plan.checks(Check::Quarantine)
+        {
+            let symptom = format!("a write fails though only tables are damaged: {}", failure.message);
+            return Err(self.fail(Finding::new("write-fails-for-damage", "", symptom)));
+        }
         self.conclude(ticket, commit, batch.len() as u64, sync, label)
     }
 
@@ -1363,7 +1377,7 @@ impl Run {
                 pause = (2 * pause).min(Duration::from_secs(1));
             }
         }
-        let rest = wait_for_rest(&self.world, store.as_ref());
+        let rest = wait_for_rest(&self.world, store.as_ref(), self.plan.checks(Check::Quarantine));
         if let Err(failure) = self.judge(rest)? {
             self.accept(&failure, "check")?;
             return Ok(None);

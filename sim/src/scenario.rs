@@ -100,6 +100,10 @@ pub enum Check {
     /// A store that reports damage is salvaged, and what comes of that holds what was still to be read. Only of stores that
     /// [can](crate::store::StoreKind::salvages), and where it is asked for.
     Salvage,
+    /// A store goes on around damaged files, and a run goes on with it: no write fails for their sake, none of them is forgotten or
+    /// removed, and in the end the store has come to rest beside them. Only of stores that do so, in scenarios in which nothing but
+    /// such files is struck, and where it is asked for.
+    Quarantine,
 }
 
 impl Check {

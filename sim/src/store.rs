@@ -255,8 +255,11 @@ pub struct CheckReport {
     pub debt: u64,
     /// The newest sequence number that was given to a write.
     pub last_seq: u64,
-    /// What the store says is the matter with it; `None` where it is well, or never says such a thing.
+    /// What the store says is the matter with it; `None` where it is well, or never says such a thing. That it goes on around files
+    /// in quarantine is none.
     pub trouble: Option<String>,
+    /// Names of files that are damaged, that the store has noted for good as such, and that it goes on around.
+    pub quarantined: Vec<String>,
 }
 
 /// What came of reading everything back.

@@ -32,7 +32,7 @@ use strata::backup::{Backups, checkpoint, export_file, import_file};
 use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Keyspace, MultiGet, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
-use strata::event::{Event, Health, LevelShape, Listener};
+use strata::event::{Event, Health, LevelShape, Listener, Trouble};
 use strata::filename::FileKind;
 use strata::key::KEY_LEN_MAX;
 use strata::mark;
@@ -925,12 +925,14 @@ impl Store for StrataStore {
         }
         self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;
         let health = self.db.health();
+        let goes_around = health == Health::Degraded(Trouble::Damage) && !report.quarantined.is_empty();
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),
             debt: report.debt as u64,
             last_seq: report.seqno,
-            trouble: (health != Health::Ok).then(|| health.to_string()),
+            trouble: (health != Health::Ok && !goes_around).then(|| health.to_string()),
+            quarantined: report.quarantined.iter().map(|&number| FileKind::Sst(number).name()).collect(),
         })
     }
 

@@ -72,13 +72,16 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     }
 
     let mut input = input_iter(around, plan);
-    let older_below = |user: &[u8]| may_lie_below(version, plan.output_level, user);
+    // What stays in level 0 lies above older tables of it.
+    let stays = plan.output_level == 0;
+    let older_below = |user: &[u8]| stays || may_lie_below(version, plan.output_level, user);
     let operator = around.options.operator().map(|operator| &**operator);
     let upon = |entry: InternalKey<'_>, value: &Bytes| whole(around.collected.files, entry, value);
     let retention = Retention::new(readers, fragments_of(around, plan)?);
     let mut folding = Folding::new(retention, operator, &older_below, &upon);
-    let range_deletes =
-        folding.range_deletes(|range| may_any_lie_below(version, plan.output_level, &range.start, &range.end)).into();
+    let range_deletes = folding
+        .range_deletes(|range| stays || may_any_lie_below(version, plan.output_level, &range.start, &range.end))
+        .into();
     let (keyspace, level) = (version.keyspace, plan.output_level);
     let separator = Separator::new(around.place, keyspace, around.options, Some(around.collected));
     let mut output = Output { around, keyspace, level, current: None, range_deletes, separator, done: Vec::new() };
@@ -106,7 +109,7 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
         unpaid += output.add(key, value)?;
         Ok(())
     })?;
-    let (tables, blobs) = output.finish()?;
+    let (mut tables, blobs) = output.finish()?;
     // Whatever the answer: the work is done.
     let _ = (around.written)(unpaid);
 
@@ -126,6 +129,11 @@ pub fn run(around: &Surroundings<'_>, version: &Version, plan: &Plan, readers: R
     plan.tables().for_each(|(_, table)| claimed.merge(&table.blobs));
     if sequence.uses != claimed {
         return Err(odd_input(around, plan, &format!("{:?} where there should be {claimed:?}", sequence.uses)));
+    }
+    if stays {
+        // As new as the newest of them, and older than what was flushed meanwhile.
+        let epoch = plan.tables().map(|(_, table)| table.epoch).max().expect("a plan has inputs");
+        tables.iter_mut().for_each(|table| table.epoch = epoch);
     }
     edit.added.extend(tables.into_iter().map(|table| (plan.output_level, table)));
     edit.blobs_added = blobs;
@@ -294,7 +302,9 @@ impl Output<'_> {
 
     /// The table for what comes next, at a user key.
     fn at(&mut self, user: &[u8]) -> Result<&mut Open> {
-        let full = |open: &Open| open.writer.bytes() >= self.around.options.table_bytes && open.last_user_key != user;
+        // Several tables of level 0 would have to be of several ages.
+        let limit = if self.level == 0 { u64::MAX } else { self.around.options.table_bytes };
+        let full = |open: &Open| open.writer.bytes() >= limit && open.last_user_key != user;
         let mut reaching = None;
         if self.current.as_ref().is_some_and(full) {
             reaching = self.close_table(Some(user))?;

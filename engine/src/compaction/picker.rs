@@ -11,6 +11,10 @@
 //! P3. A table goes unread only where every entry in it has expired for all who can see it, no snapshot is older than any of
 //!     them, it holds no range delete, and no older table, in level 0 or in any level below, lies in its range of user keys:
 //!     there is nothing that it hides.
+//! P4. No table in quarantine is an input, and none is held that would have to pass one on its way down (I3 of the version): what
+//!     lies above it stays above it. What does not overlap it goes on, and so does all below it.
+//! P5. Tables of level 0 that are held are merged into fewer, which stay in level 0: a run of them without a gap becomes one that
+//!     is as new as the newest of them. So readers have a number of them to ask that grows with the logarithm of their bytes.
 
 use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::readers::Readers;
@@ -23,12 +27,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// How much a level asks to be compacted; from 1.0 on it should be.
+/// How much a level asks to be compacted; from 1.0 on it should be. What is held does not count, since nothing can be done.
 pub fn score(version: &Version, level: usize, options: &Options) -> f64 {
     if level == 0 {
-        version.levels[0].len() as f64 / options.l0_compaction_trigger as f64
+        version.level_zero_free() as f64 / options.l0_compaction_trigger as f64
     } else {
-        level_bytes(version, level) as f64 / options.level_bytes(level) as f64
+        let free = version.levels[level].iter().filter(|table| !version.is_held(level, table));
+        free.map(|table| table.bytes).sum::<u64>() as f64 / options.level_bytes(level) as f64
     }
 }
 
@@ -60,10 +65,36 @@ pub fn pick_of_all(catalog: &Catalog, running: &[Claim], cursors: &BTreeMap<Keys
     }
     // Of equal scores the older keyspace, which comes first already.
     due.sort_by(|a, b| b.0.total_cmp(&a.0));
-    due.into_iter().find_map(|(_, entry)| {
+    let plan = due.into_iter().find_map(|(_, entry)| {
         let cursors = cursors.get(&entry.id).map_or(&[][..], Vec::as_slice);
         pick(&entry.version, running, cursors, &entry.options)
-    })
+    });
+    let held =
+        || catalog.entries().iter().find_map(|entry| free_of(merge_held(&entry.version, &entry.options), running));
+    plan.or_else(held)
+}
+
+/// Merges tables of level 0 that are held (P5): the newest of them, as far as each is not larger than the newer ones together
+/// and once more, so that each entry is written again but a few times.
+fn merge_held(version: &Version, options: &Options) -> Option<Plan> {
+    if version.quarantined.is_empty() {
+        return None;
+    }
+    let held = version.levels[0].len() - version.level_zero_free();
+    let (mut run, mut bytes) = (Vec::new(), 0);
+    for table in version.levels[0].iter().take(held).take_while(|table| !version.is_quarantined(table.number)) {
+        if !run.is_empty() && table.bytes > 2 * bytes {
+            break;
+        }
+        bytes += table.bytes;
+        run.push(table.clone());
+    }
+    if run.len() < options.l0_compaction_trigger.max(2) {
+        return None;
+    }
+    sometimes!("tables of level 0 that are held are merged");
+    let inputs = vec![(0, run)];
+    Some(Plan { keyspace: version.keyspace, inputs, output_level: 0, trivial_move: false, expired: false })
 }
 
 fn last_level(version: &Version) -> usize {
@@ -118,14 +149,15 @@ pub fn plan_range(
         let newest_wanted = version.levels[0].iter().position(old)?;
         plan_level_zero(version, version.levels[0].len() - newest_wanted, options)?
     } else if version.levels[level + 1..].iter().flatten().any(wanted) {
-        let upper: Vec<_> = version.levels[level].iter().filter(|&table| wanted(table)).cloned().collect();
+        let upper = free_run(version, level, wanted);
         if upper.is_empty() {
             return None;
         }
         with_overlap(version, level, upper)
     } else {
         // A run of neighbours: what is written reaches from the first to the last of them, so none may lie between (P2).
-        let run = version.levels[level].iter().skip_while(|&table| !old(table)).take_while(|&table| old(table));
+        let stale = |table: &Arc<TableMeta>| old(table) && !version.is_quarantined(table.number);
+        let run = version.levels[level].iter().skip_while(|&table| !stale(table)).take_while(|&table| stale(table));
         let stale: Vec<_> = run.cloned().collect();
         if stale.is_empty() {
             return None;
@@ -142,14 +174,37 @@ pub fn plan_range(
     Some(plan)
 }
 
+/// The tables of a level that are wanted; where some of them are held, the first of the others that can go down together.
+fn free_run(version: &Version, level: usize, wanted: impl Fn(&Arc<TableMeta>) -> bool) -> Vec<Arc<TableMeta>> {
+    let mut run: Vec<Arc<TableMeta>> = Vec::new();
+    for table in version.levels[level].iter().filter(|&table| wanted(table)) {
+        let from = run.first().map_or(table.smallest_user(), |first| first.smallest_user());
+        let free = !version.is_quarantined(table.number) && !version.is_barred(level, from, table.largest_user());
+        if free {
+            run.push(table.clone());
+        } else if !run.is_empty() {
+            break;
+        }
+    }
+    run
+}
+
 /// Compacts the `count` oldest tables of level 0, or fewer, so that one compaction does not take more than it can chew.
 fn plan_level_zero(version: &Version, count: usize, options: &Options) -> Option<Plan> {
     let bytes_max = options.level_base_bytes.max(options.memtable_bytes.saturating_mul(4));
     let mut upper = Vec::new();
     let mut bytes = 0;
+    let oldest = version.levels[0].last()?;
+    let (mut smallest, mut largest) = (oldest.smallest_user(), oldest.largest_user());
     for table in version.levels[0].iter().rev().take(count) {
         if !upper.is_empty() && bytes + table.bytes > bytes_max {
             sometimes!("a compaction takes only the oldest tables of level 0");
+            break;
+        }
+        smallest = smallest.min(table.smallest_user());
+        largest = largest.max(table.largest_user());
+        if version.is_quarantined(table.number) || version.is_barred(0, smallest, largest) {
+            sometimes!("a compaction leaves tables of level 0 that are held");
             break;
         }
         bytes += table.bytes;
@@ -169,7 +224,11 @@ fn plan_one_table(version: &Version, level: usize, running: &[Claim], cursor: &[
     let start = tables.iter().position(|table| user_key(&table.largest) > cursor).unwrap_or(0);
     (0..tables.len()).map(|step| &tables[(start + step) % tables.len()]).find_map(|table| {
         let claimed = running.iter().any(|claim| claim.tables.contains(&table.number));
-        if claimed { None } else { free_of(Some(with_overlap(version, level, vec![table.clone()])), running) }
+        if claimed || version.is_held(level, table) {
+            None
+        } else {
+            free_of(Some(with_overlap(version, level, vec![table.clone()])), running)
+        }
     })
 }
 
@@ -206,7 +265,8 @@ pub fn pick_expired(version: &Version, running: &[Claim], readers: &Readers) -> 
     };
     (0..version.levels.len()).find_map(|level| {
         let gone = |table: &&Arc<TableMeta>| {
-            readers.stripe_of(table.seqno_max) == 0
+            !version.is_quarantined(table.number)
+                && readers.stripe_of(table.seqno_max) == 0
                 && expires_whole(version, level, table)
                     .is_some_and(|last_ms| has_expired(last_ms, readers.horizon_ms(table.seqno_min)))
                 && free_of(Some(plan(level, vec![Arc::clone(table)])), running).is_some()

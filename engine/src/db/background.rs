@@ -15,6 +15,7 @@ use crate::db::check::shape;
 use crate::db::health::Part;
 use crate::db::memory;
 use crate::db::obsolete;
+use crate::db::quarantine;
 use crate::db::state::{Counters, Failure, Frozen, State, Work};
 use crate::db::write;
 use crate::env::TaskHandle;
@@ -261,6 +262,14 @@ fn compaction_task(state: &State) {
             if work.shutting_down {
                 return;
             }
+            if let Some(suspect) = work.suspects.pop_first() {
+                drop(work);
+                if let Err(error) = quarantine::look_into(state, &[suspect]) {
+                    state.tell_failure("the quarantine of a damaged table", &error);
+                }
+                work = state.work.lock();
+                continue;
+            }
             let mut until = held_back(state, work.compaction_failure.as_ref());
             if until.is_none() && work.manual_waiting == 0 {
                 // Let go of before the wait: it would hold the files of a version that is gone.
@@ -285,7 +294,7 @@ fn compaction_task(state: &State) {
         };
         drop(work);
         let result = compact(state, &plan);
-        end(state, &claim, result.err());
+        end(state, &claim, result.err().filter(|error| !quarantine::blame_inputs(state, &plan, error)));
     }
 }
 
@@ -444,6 +453,11 @@ pub(crate) fn compact_range(state: &State, keyspace: KeyspaceId, from: Option<&[
     for level in 0..state.options.levels {
         while let Some((plan, claim)) = begin_manual(state, keyspace, level, from, to, number_end)? {
             let result = compact(state, &plan);
+            // What is damaged is left, and the rest goes around it.
+            let result = result.or_else(|error| match quarantine::blame_inputs(state, &plan, &error) {
+                true => Ok(()),
+                false => Err(error),
+            });
             if !end(state, &claim, result.clone().err()) {
                 result?;
             }

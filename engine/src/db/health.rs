@@ -13,7 +13,7 @@
 //! H2. A change is told once, by the one whose report made it, before the next report is taken: so `from` of each is `to` of
 //!     the one before, and the first is from `Ok`.
 //! H3. Whoever reports trouble sees to it that the work is tried again, and reports what comes of that. So there is always a
-//!     way back that nobody has to ask for.
+//!     way back that nobody has to ask for; but for a table in quarantine, of which somebody has to bring the file back.
 //!
 //! What it does not do: decide when work is tried again, which is for those who do it, or refuse writes.
 
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     Compaction,
     /// The reserve of space.
     Space,
+    /// Tables in quarantine.
+    Quarantine,
 }
 
 /// What each part said last: its error, or nothing where all is well.
@@ -42,6 +44,7 @@ struct Reports {
     flush: Option<Error>,
     compaction: Option<Error>,
     space: Option<Error>,
+    quarantine: Option<Error>,
 }
 
 impl Reports {
@@ -51,19 +54,28 @@ impl Reports {
             Part::Flush => &mut self.flush,
             Part::Compaction => &mut self.compaction,
             Part::Space => &mut self.space,
+            Part::Quarantine => &mut self.quarantine,
         }
     }
 
     /// The state, and the error behind it (H1).
     fn assess(&self) -> (Health, Option<&Error>) {
         let mut worst = (Health::Ok, None);
-        let background = [&self.flush, &self.compaction, &self.space].map(|report| (report, false));
-        for (report, is_log) in std::iter::once((&self.log, true)).chain(background) {
+        let parts = [
+            (Part::Log, &self.log),
+            (Part::Flush, &self.flush),
+            (Part::Compaction, &self.compaction),
+            (Part::Space, &self.space),
+            (Part::Quarantine, &self.quarantine),
+        ];
+        for (part, report) in parts {
             let Some(error) = report else { continue };
-            let health = match trouble_of(error) {
-                Trouble::Damage => Health::Failed(Trouble::Damage),
-                trouble if is_log => Health::ReadOnly(trouble),
-                trouble => Health::Degraded(trouble),
+            let health = match (part, trouble_of(error)) {
+                // The store goes on around it.
+                (Part::Quarantine, trouble) => Health::Degraded(trouble),
+                (_, Trouble::Damage) => Health::Failed(Trouble::Damage),
+                (Part::Log, trouble) => Health::ReadOnly(trouble),
+                (_, trouble) => Health::Degraded(trouble),
             };
             if health > worst.0 {
                 worst = (health, Some(error));

@@ -13,6 +13,7 @@
 
 use crate::compaction::readers::Reader;
 use crate::db::deleted::DeletedRanges;
+use crate::db::quarantine;
 use crate::db::state::{ReadView, State};
 use crate::error::{Error, Result};
 use crate::event::Operation;
@@ -180,7 +181,8 @@ impl DbIter {
             children.push(Box::new(memtable.iter()));
         }
         for table in &version.levels[0] {
-            let table = state.tables.table(table.number, table.bytes)?;
+            let table = state.tables.table(table.number, table.bytes);
+            let table = table.inspect_err(|error| quarantine::suspect(state, error))?;
             deleted.add(children.len(), table.fragments().clone());
             children.push(Box::new(table.iter(true)));
         }
@@ -394,6 +396,7 @@ impl DbIter {
         }
         if let Err(error) = &result {
             sometimes!("an iterator ends with an error");
+            quarantine::suspect(&self.state, error);
             self.valid = false;
             self.failure = Some(error.clone());
         }

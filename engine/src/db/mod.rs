@@ -25,6 +25,7 @@ mod memory;
 mod meter;
 mod obsolete;
 mod pin;
+mod quarantine;
 mod read;
 mod read_only;
 mod recovery;
@@ -44,6 +45,7 @@ pub use keyspace::{Keyspace, KeyspaceStats};
 pub use memory::Memory;
 pub use meter::{LevelWork, OperationStats};
 pub use pin::{PinnedFile, PinnedFiles};
+pub use quarantine::QuarantinedTable;
 pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
@@ -435,7 +437,7 @@ impl Db {
         if self.state.meters.counts_keys() {
             self.state.meters.name_keys(keys.iter().copied());
         }
-        let found = get(&keys);
+        let found = get(&keys).inspect_err(|error| quarantine::suspect(&self.state, error));
         self.state.meters.end(Operation::MultiGet, begun, keys.first().copied().unwrap_or_default(), "tables");
         found
     }
@@ -455,7 +457,7 @@ impl Db {
         if begun.is_some() && self.state.meters.counts_keys() {
             self.state.meters.name_keys(std::iter::once(key));
         }
-        let found = get();
+        let found = get().inspect_err(|error| quarantine::suspect(&self.state, error));
         self.state.meters.end(Operation::Get, begun, key, "tables");
         found
     }
@@ -728,7 +730,7 @@ impl Db {
     /// error. Logs, the manifest, and all that is wrong: [`Db::verify`].
     pub fn check(&self) -> Result<CheckReport> {
         self.state.ensure_open()?;
-        check::check(&self.state)
+        check::check(&self.state).inspect_err(|error| quarantine::suspect(&self.state, error))
     }
 
     /// Reads everything back that counts while the store is in use, and finds all that is not as it was written: every block of
@@ -737,7 +739,7 @@ impl Db {
     /// nothing.
     ///
     /// What is replaced meanwhile by a flush or a compaction need not be sound any more, and is not counted as damaged. What
-    /// comes meanwhile is left to the next time.
+    /// comes meanwhile is left to the next time. Tables that are damaged come into [quarantine](Db::quarantined).
     ///
     /// Reads every table twice, and shares [`Options::background_bytes_per_second`] with compactions, behind flushes; holds no
     /// lock while it reads. `tell` is called after each block and each batch. Closing the store ends it with [`Error::Closed`].
@@ -755,7 +757,51 @@ impl Db {
     /// ```
     pub fn verify(&self, tell: &mut dyn FnMut(VerifyProgress)) -> Result<Verification> {
         self.state.ensure_open()?;
-        verify::verify_open(&self.state, tell)
+        let found = verify::verify_open(&self.state, tell)?;
+        found.damage.iter().for_each(|damage| quarantine::suspect(&self.state, &damage.cause));
+        Ok(found)
+    }
+
+    /// The tables in quarantine. A table that a read or a compaction finds damaged is read again as a whole, and if it is damaged
+    /// indeed, it is noted in the manifest. From then on reads that need its damaged bytes fail as before, with
+    /// [`Error::Corruption`], and reads beside them are right; writes, flushes and all compactions go on that do not have to take it
+    /// or to pass it; its file is not removed. Of what lies above it as much is merged as can be. [`Db::health`] is degraded.
+    ///
+    /// The ways back are [`Db::release_quarantined`], [`Db::discard_quarantined`], and [`salvage`](crate::salvage).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// for table in db.quarantined() {
+    ///     eprintln!("table {}, {table}", table.table);
+    /// }
+    /// if !db.quarantined().is_empty() {
+    ///     // Once the files were copied back from a backup, under their names:
+    ///     let mended = db.release_quarantined()?;
+    ///     println!("{mended} tables are whole again");
+    /// }
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn quarantined(&self) -> Vec<QuarantinedTable> {
+        quarantine::list(&self.state.dir, &self.state.view.load().catalog)
+    }
+
+    /// Reads the files of all tables in quarantine again, and ends the quarantine of each that is what the manifest says, by its
+    /// length, its checksum and all that is in it: because it was restored from a backup, to its name. Returns how many these
+    /// are; it is durable then. Snapshots and iterators that are open may go on to meet the damage.
+    pub fn release_quarantined(&self) -> Result<usize> {
+        self.state.ensure_open()?;
+        quarantine::release(&self.state)
+    }
+
+    /// Gives a table in quarantine up. **This loses data**: all that only this table holds is gone, and what it had deleted or
+    /// replaced, down in older tables, comes back as if it were the newest. No more can be read of its range than before, but what
+    /// is read is no more known to be right. What of it is whole can be had by a [`salvage`](crate::salvage) before.
+    ///
+    /// Durable when it returns. [`Error::InvalidArgument`] where the table is not in quarantine.
+    pub fn discard_quarantined(&self, table: u64) -> Result<()> {
+        self.state.ensure_open()?;
+        quarantine::discard(&self.state, table)
     }
 
     /// How the store is: whether it takes writes, and whether its background work gets on. Cheap, and never waits for a write.

@@ -40,7 +40,7 @@ use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{LEVELS_MAX, TableMeta};
-use crate::manifest::format::{CURRENT_LEN, Current};
+use crate::manifest::log;
 use crate::manifest::set::VersionSet;
 use crate::mark::sometimes;
 use crate::memtable::Generation;
@@ -236,12 +236,12 @@ fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Res
     for _ in 0..ATTEMPTS_MAX {
         // With `create_if_missing` unset, whatever is no store is an error.
         recovery::survey_for(env, dir, options)?;
-        let listed = list_mark(env, dir)?;
+        let listed = log::list_mark(env, dir)?;
         match attempt(env, dir, options, before, &mut files) {
             Ok(Some(state)) => return Ok(state),
             Ok(None) => sometimes!("a reader begins anew because keyspaces came or went"),
             Err(error) if error.is_corruption() => {
-                if list_mark(env, dir)? == listed {
+                if log::list_mark(env, dir)? == listed {
                     return Err(error);
                 }
                 sometimes!("a reader is overtaken by the writer");
@@ -252,14 +252,6 @@ fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Res
         env.yield_point("read only: overtaken, not yet begun anew");
     }
     Err(Error::Overtaken { attempts: ATTEMPTS_MAX, cause })
-}
-
-/// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names.
-pub(super) fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
-    let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
-    let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
-    let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;
-    Ok((current, bytes.flatten()))
 }
 
 /// What is open already, and of which state of the store.
@@ -296,7 +288,13 @@ fn attempt(
     };
     let (store, tables) = (versions.uuid(), cache.clone());
     *files = Some(OpenFiles { store, catalog: catalog.clone(), tables, blobs: blobs.clone() });
+    let quarantined: BTreeSet<u64> = catalog.quarantined().map(|(_, table, _)| table.number).collect();
     for (_, table) in catalog.tables() {
+        if quarantined.contains(&table.number) {
+            // Whoever needs it is told.
+            let _ = cache.table(table.number, table.bytes);
+            continue;
+        }
         cache.table(table.number, table.bytes).map_err(|error| {
             let path = FileKind::Sst(table.number).path(dir);
             let expected = "the table that the manifest names, found no file";

@@ -245,7 +245,9 @@ impl Recovery<'_> {
     }
 
     fn see_that_tables_are_there(&self) -> Result<()> {
-        for (_, table) in self.versions.current().tables() {
+        let catalog = self.versions.current();
+        let quarantined: BTreeSet<u64> = catalog.quarantined().map(|(_, table, _)| table.number).collect();
+        for (_, table) in catalog.tables().filter(|(_, table)| !quarantined.contains(&table.number)) {
             let path = FileKind::Sst(table.number).path(self.dir);
             match self.env.file_len(&path)? {
                 Some(len) if len == table.bytes => {}

@@ -190,6 +190,8 @@ pub(crate) struct Work {
     pub(crate) obsolete: BTreeSet<FileKind>,
     /// Logs that somebody copies, and how many do: not to be removed meanwhile.
     pub(crate) pinned_wals: BTreeMap<u64, usize>,
+    /// Tables in which a read has met damage, to be looked at as a whole.
+    pub(crate) suspects: BTreeSet<u64>,
     /// Whether a reader has let go of an old version since obsolete files were last looked at.
     pub(crate) released: bool,
     /// When the next periodic sync is due.
@@ -296,6 +298,7 @@ impl State {
         if let Some(spent) = state.reserve.refusal() {
             state.vitals.report(&state.events, Part::Space, Some(&spent));
         }
+        state.report_quarantine();
         state
     }
 
@@ -358,18 +361,23 @@ impl State {
         self.install_under(versions, edit, flushed)
     }
 
-    /// The same for the result of a compaction. Where its keyspace was dropped meanwhile, nothing is done, and the answer is no
-    /// (S5).
+    /// The same for the result of a compaction. Where its keyspace was dropped meanwhile (S5), or one of its inputs is in quarantine,
+    /// nothing is done, and the answer is no.
     pub(crate) fn install_compacted(&self, keyspace: KeyspaceId, edit: VersionEdit) -> Result<bool> {
         let versions = self.versions.lock();
-        if versions.current().get(keyspace).is_none() {
+        let Some(entry) = versions.current().get(keyspace) else {
             sometimes!("a compaction comes to nothing because its keyspace was dropped");
+            return Ok(false);
+        };
+        // What is in quarantine stays where it is, whoever had it before.
+        if edit.removed.iter().any(|&(_, number)| entry.version.is_quarantined(number)) {
+            sometimes!("a compaction comes to nothing because an input is in quarantine");
             return Ok(false);
         }
         self.install_under(versions, edit, None).map(|()| true)
     }
 
-    fn install_under(
+    pub(crate) fn install_under(
         &self,
         mut versions: MutexGuard<'_, VersionSet>,
         mut edit: VersionEdit,

@@ -6,6 +6,7 @@ use crate::compaction::picker;
 use crate::db::check::shape;
 use crate::db::memory::{self, Memory};
 use crate::db::meter::{LevelWork, OperationStats};
+use crate::db::quarantine::{self, QuarantinedTable};
 use crate::db::state::State;
 use crate::error::Error;
 use crate::event::{Health, LevelShape, Operation};
@@ -29,6 +30,8 @@ pub struct Stats {
     pub health_changes: u64,
     /// Bytes of the reserve of space; 0 where it was given up, or none is wanted.
     pub reserve_bytes: u64,
+    /// Tables in quarantine.
+    pub quarantined: Vec<QuarantinedTable>,
     /// Tables and bytes of each level, those of all keyspaces together.
     pub levels: Vec<LevelShape>,
     /// What is in memory, by what it is for.
@@ -189,6 +192,9 @@ impl fmt::Display for Stats {
         }
         writeln!(f, "reserve           {:.1} MiB", mib(self.reserve_bytes))?;
         writeln!(f, "too full          {} levels", self.compaction_debt)?;
+        for table in &self.quarantined {
+            writeln!(f, "in quarantine     {table}")?;
+        }
         writeln!(
             f,
             "\n{:<10} {:>8} {:>12} {:>12} {:>12} {:>12}",
@@ -240,6 +246,7 @@ pub(crate) fn stats(state: &State) -> Stats {
         health,
         health_cause,
         health_changes,
+        quarantined: quarantine::list(&state.dir, &view.catalog),
         reserve_bytes: state.reserve.held_bytes(),
         seqno: state.visible.load(Ordering::Acquire),
         levels: shape(&view.catalog),

@@ -12,7 +12,7 @@
 //! together refer to no more of it than there is. How much they do is summed up from the tables each time: there is no count beside
 //! them that could be wrong.
 
-use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
+use super::edit::{KeyspaceSet, Quarantine, TableMeta, VersionEdit};
 use super::version::Version;
 use crate::blob::{BlobMeta, BlobUses, LIVE_PERCENT_MIN};
 use crate::filename::FileKind;
@@ -41,7 +41,7 @@ pub struct CatalogEntry {
 pub struct Catalog {
     entries: Vec<CatalogEntry>,
     next: KeyspaceId,
-    /// The most tables that any keyspace has in level 0.
+    /// The most tables that any keyspace has in level 0 and that can go down.
     level_zero_max: usize,
     has_default_ttl: bool,
     /// The merge operator of the default keyspace, once one was written down.
@@ -113,7 +113,8 @@ impl Catalog {
         self.default_keyspace().version.levels.len()
     }
 
-    /// The most tables that any keyspace has in level 0.
+    /// The most tables that any keyspace has in level 0, those not counted that a quarantine [holds](Version::level_zero_free):
+    /// no writer waits for what cannot happen.
     pub fn level_zero_max(&self) -> usize {
         self.level_zero_max
     }
@@ -212,6 +213,7 @@ impl Catalog {
         edit.keyspaces_set.iter().try_for_each(|set| next.set(set, self.next))?;
         next.move_tables(edit)?;
         next.move_blobs(edit)?;
+        next.change_quarantine(edit)?;
         for &id in &edit.keyspaces_dropped {
             let index = next.entries.iter().position(|entry| entry.id == id && id != KEYSPACE_DEFAULT);
             let entry = next.entries.remove(index.ok_or_else(|| format!("keyspace {id} is not there to be dropped"))?);
@@ -219,7 +221,7 @@ impl Catalog {
                 return Err(format!("keyspace {id} is dropped, and table {} is in its level {level}", table.number));
             }
         }
-        next.level_zero_max = next.entries.iter().map(|entry| entry.version.levels[0].len()).max().unwrap_or(0);
+        next.level_zero_max = next.entries.iter().map(|entry| entry.version.level_zero_free()).max().unwrap_or(0);
         next.has_default_ttl = next.entries.iter().any(|entry| entry.options.default_ttl_ms > 0);
         Ok(next)
     }
@@ -343,6 +345,33 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    fn change_quarantine(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        for quarantine in &edit.quarantined {
+            let lists =
+                |entry: &CatalogEntry| entry.version.tables().any(|(_, table)| table.number == quarantine.table);
+            // One that is nowhere is refused by the default keyspace, like any other.
+            let index = self.entries.iter().position(lists).unwrap_or(0);
+            let version = self.entries[index].version.with_quarantine(quarantine)?;
+            self.entries[index].version = Arc::new(version);
+        }
+        for number in &edit.released {
+            let entry = self.entries.iter_mut().find(|entry| entry.version.is_quarantined(*number));
+            let entry = entry.ok_or_else(|| format!("table {number} is not in quarantine and cannot be released"))?;
+            Arc::make_mut(&mut entry.version).quarantined.remove(number);
+        }
+        Ok(())
+    }
+
+    /// Every table in quarantine, with its level.
+    pub fn quarantined(&self) -> impl Iterator<Item = (usize, &Arc<TableMeta>, &Arc<Quarantine>)> {
+        let versions =
+            self.entries.iter().map(|entry| &entry.version).filter(|version| !version.quarantined.is_empty());
+        versions.flat_map(|version| {
+            let all = version.tables();
+            all.filter_map(|(level, table)| Some((level, table, version.quarantined.get(&table.number)?)))
+        })
     }
 
     /// Whether all invariants hold, those of the tables too; else who breaks them.

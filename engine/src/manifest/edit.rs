@@ -10,7 +10,7 @@
 //! tag 4    keyspace        see below                    tag 8    table removed  level, number: varints
 //! tag 10   time            ms since 1970 varint         tag 9    table added    see below
 //! tag 11   merge operator  UTF-8, of keyspace 0         tag 12   blob file added    see `blob/format.rs`
-//!                                                       tag 13   blob file removed  number varint
+//! tag 14   quarantine      see below                    tag 13   blob file removed  number varint
 //!
 //! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
 //!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
@@ -20,6 +20,9 @@
 //!               4, filter bits per key varint            5, level base bytes varint    6, level multiplier varint
 //!               7, table bytes varint                    8, default ttl in ms varint
 //!               9, merge operator: UTF-8                 10, blob threshold varint
+//!
+//! quarantine    what u8 | table: number varint | body    0, over: nothing
+//!                                                        1, begun: offset varint | what was expected there: UTF-8
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
@@ -33,7 +36,8 @@
 //! that is not known makes the edit unreadable, for skipping a change that one does not understand would be a wrong list.
 //!
 //! Keyspaces come before tables do, and go when their tables have left. Blob files come before the tables that refer to them, and
-//! go with the last of these.
+//! go with the last of these. The quarantine of a table begins and is over when tables have come and left, and is over as well when
+//! its table leaves.
 
 use crate::blob::{BlobMeta, BlobUses};
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
@@ -64,6 +68,7 @@ const TAG_TIME: u64 = 10;
 const TAG_MERGE_OPERATOR: u64 = 11;
 const TAG_BLOB_ADDED: u64 = 12;
 const TAG_BLOB_REMOVED: u64 = 13;
+const TAG_QUARANTINE: u64 = 14;
 
 /// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
 pub const TIME_MS_MAX: u64 = 1 << 60;
@@ -71,6 +76,12 @@ pub const TIME_MS_MAX: u64 = 1 << 60;
 const KEYSPACE_NEXT: u8 = 0;
 const KEYSPACE_SET: u8 = 1;
 const KEYSPACE_DROPPED: u8 = 2;
+
+const QUARANTINE_OVER: u8 = 0;
+const QUARANTINE_BEGUN: u8 = 1;
+
+/// The most bytes of the words about what is damaged.
+const EXPECTED_LEN_MAX: usize = 1024;
 
 const OPTION_COMPRESSION: u64 = 1;
 const OPTION_BLOCK_BYTES: u64 = 2;
@@ -199,6 +210,25 @@ impl fmt::Debug for TableMeta {
     }
 }
 
+/// A table that is damaged, and what was found: it stays where it is, and no compaction touches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// The number of the table.
+    pub table: u64,
+    /// Where in the file the damaged part begins.
+    pub offset: u64,
+    /// What should have been there.
+    pub expected: String,
+}
+
+impl Quarantine {
+    /// Of a table in which damage was found; as many of the words as there is room for.
+    pub fn new(table: u64, offset: u64, expected: &str) -> Quarantine {
+        let len = expected.floor_char_boundary(EXPECTED_LEN_MAX);
+        Quarantine { table, offset, expected: expected[..len].to_string() }
+    }
+}
+
 /// A keyspace that comes, or its options, which are set anew as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyspaceSet {
@@ -267,6 +297,10 @@ pub struct VersionEdit {
     pub removed: Vec<(usize, u64)>,
     /// Tables that come into a level.
     pub added: Vec<(usize, TableMeta)>,
+    /// Tables whose quarantine begins.
+    pub quarantined: Vec<Quarantine>,
+    /// Tables whose quarantine is over.
+    pub released: Vec<u64>,
 }
 
 impl VersionEdit {
@@ -355,6 +389,19 @@ impl VersionEdit {
                 if has_blobs {
                     table.blobs.encode_into(body);
                 }
+            });
+        }
+        for quarantine in &self.quarantined {
+            field(TAG_QUARANTINE, &|body| {
+                body.push(QUARANTINE_BEGUN);
+                numbers(body, &[quarantine.table, quarantine.offset]);
+                body.extend_from_slice(quarantine.expected.as_bytes());
+            });
+        }
+        for &table in &self.released {
+            field(TAG_QUARANTINE, &|body| {
+                body.push(QUARANTINE_OVER);
+                numbers(body, &[table]);
             });
         }
         out
@@ -450,6 +497,18 @@ impl VersionEdit {
                 self.added.push((take_level(body)?, take_table(body)?));
                 false
             }
+            TAG_QUARANTINE => {
+                let (what, table) = (body.take(1)?[0], body.varint()?);
+                match what {
+                    QUARANTINE_OVER => self.released.push(table),
+                    QUARANTINE_BEGUN => self.quarantined.push(take_quarantine(body, table)?),
+                    _ => {
+                        let known = "what this version knows to happen to a quarantine";
+                        return Some(Err(format!("{known}, found number {what}")));
+                    }
+                }
+                false
+            }
             _ => {
                 return Some(Err(format!("an edit of fields that this version knows, found one with tag {tag}")));
             }
@@ -526,6 +585,13 @@ fn take_operator(body: &mut Decoder<'_>) -> Option<String> {
     let name = body.take(body.rest().len())?;
     let can_be = (1..=OPERATOR_NAME_LEN_MAX).contains(&name.len());
     std::str::from_utf8(name).ok().filter(|_| can_be).map(str::to_owned)
+}
+
+fn take_quarantine(body: &mut Decoder<'_>, table: u64) -> Option<Quarantine> {
+    let offset = body.varint()?;
+    let expected = body.take(body.rest().len())?;
+    let expected = std::str::from_utf8(expected).ok().filter(|expected| expected.len() <= EXPECTED_LEN_MAX)?;
+    Some(Quarantine { table, offset, expected: expected.to_string() })
 }
 
 fn take_seqno(body: &mut Decoder<'_>) -> Option<SeqNo> {
@@ -691,6 +757,8 @@ mod tests {
             (
                 proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
                 proptest::collection::vec((0..LEVELS_MAX, table()), 0..3),
+                proptest::collection::vec((number(), number(), "[a-zß]{0,9}"), 0..3),
+                proptest::collection::vec(number(), 0..3),
             ),
         )
             .prop_map(
@@ -703,9 +771,13 @@ mod tests {
                     wals_closed,
                     wals_removed,
                     blobs,
-                    (removed, added),
+                    (removed, added, quarantined, released),
                 )| {
+                    let quarantine =
+                        |(table, offset, expected): (u64, u64, String)| Quarantine { table, offset, expected };
                     VersionEdit {
+                        quarantined: quarantined.into_iter().map(quarantine).collect(),
+                        released,
                         next_file,
                         last_seqno,
                         levels,
@@ -747,12 +819,14 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[14, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 14");
+        let unknown = refusal(&[15, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 15");
         insta::assert_snapshot!(refusal(&[11, 0]), @"a whole field with tag 11 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
+        insta::assert_snapshot!(refusal(&[14, 2, 9, 7]), @"what this version knows to happen to a quarantine, found number 9");
+        insta::assert_snapshot!(refusal(&[14, 4, 1, 7, 0, 0xff]), @"a whole field with tag 14 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[5, 1, 7, 9]), @"an edit of whole fields, and byte 3 of it starts none");
     }
 

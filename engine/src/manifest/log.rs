@@ -189,6 +189,14 @@ pub fn set_current(env: &Env, dir: &Path, current: &Current) -> Result<()> {
     env.sync_dir(dir)
 }
 
+/// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names.
+pub fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
+    let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
+    let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
+    let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;
+    Ok((current, bytes.flatten()))
+}
+
 /// What the store is. IDENTITY that is missing or damaged is corruption.
 pub fn read_identity(env: &Env, dir: &Path) -> Result<Identity> {
     let path = FileKind::Identity.path(dir);

@@ -21,7 +21,7 @@
 //! It removes no files and reads no logs and no tables. It does not lock itself: whoever owns it does.
 
 use super::catalog::Catalog;
-use super::edit::{KeyspaceSet, TableMeta, VersionEdit};
+use super::edit::{KeyspaceSet, Quarantine, TableMeta, VersionEdit};
 use super::format::{Current, FORMAT_VERSION, Identity};
 use super::log::{self, ManifestWriter};
 use crate::env::Env;
@@ -255,6 +255,8 @@ impl Installed {
             blobs_removed: Vec::new(),
             removed: Vec::new(),
             added: self.catalog.tables().map(|(level, table)| (level, TableMeta::clone(table))).collect(),
+            quarantined: self.catalog.quarantined().map(|(_, _, quarantine)| Quarantine::clone(quarantine)).collect(),
+            released: Vec::new(),
         }
     }
 }

@@ -7,11 +7,14 @@
 //! user key, which the metadata do not show; the check of the whole store does.)
 //!
 //! I2 and I1 together are why a search may end at the first level that knows the key.
+//!
+//! I3. A table in quarantine is one of those in the list. It stays where it is, for it may hide what lies below it, and so does
+//! everything above it that would have to pass it on the way down: such tables are *held*. They read like all others.
 
-use super::edit::LEVELS_MAX;
 pub use super::edit::TableMeta;
+use super::edit::{LEVELS_MAX, Quarantine};
 use crate::key::KeyspaceId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -23,13 +26,15 @@ pub struct Version {
     pub keyspace: KeyspaceId,
     /// Level 0: the newest table first. Others: by smallest key.
     pub levels: Vec<Vec<Arc<TableMeta>>>,
+    /// Tables in quarantine, by number.
+    pub quarantined: BTreeMap<u64, Arc<Quarantine>>,
 }
 
 impl Version {
     /// No tables, in so many levels.
     pub fn empty(keyspace: KeyspaceId, levels: usize) -> Version {
         assert!((1..=LEVELS_MAX).contains(&levels), "a store has 1 to {LEVELS_MAX} levels, and not {levels}");
-        Version { keyspace, levels: vec![Vec::new(); levels] }
+        Version { keyspace, levels: vec![Vec::new(); levels], quarantined: BTreeMap::new() }
     }
 
     /// The same tables in so many levels, which are not fewer.
@@ -75,7 +80,52 @@ impl Version {
             }
             next.check_level(level)?;
         }
+        if !next.quarantined.is_empty() {
+            let listed: BTreeSet<u64> = next.tables().map(|(_, table)| table.number).collect();
+            next.quarantined.retain(|number, _| listed.contains(number));
+        }
         Ok(next)
+    }
+
+    /// The same list with this table in quarantine; an error says why it cannot be.
+    pub fn with_quarantine(&self, quarantine: &Quarantine) -> Result<Version, String> {
+        let number = quarantine.table;
+        if !self.tables().any(|(_, table)| table.number == number) {
+            return Err(format!("table {number} is not listed and cannot be in quarantine"));
+        }
+        let mut next = self.clone();
+        if next.quarantined.insert(number, Arc::new(quarantine.clone())).is_some() {
+            return Err(format!("table {number} is in quarantine already"));
+        }
+        Ok(next)
+    }
+
+    /// Whether a table is in quarantine.
+    pub fn is_quarantined(&self, number: u64) -> bool {
+        !self.quarantined.is_empty() && self.quarantined.contains_key(&number)
+    }
+
+    /// Whether what goes down from a level and has these user keys, both included, would have to pass a table in quarantine.
+    pub fn is_barred(&self, level: usize, from: &[u8], to: &[u8]) -> bool {
+        if self.quarantined.is_empty() || level + 1 >= self.levels.len() {
+            return false;
+        }
+        let below = self.overlapping(level + 1, Bound::Included(from), Bound::Included(to));
+        below.iter().any(|table| self.is_quarantined(table.number))
+    }
+
+    /// Whether a table of a level other than 0 cannot go down (I3).
+    pub fn is_held(&self, level: usize, table: &TableMeta) -> bool {
+        self.is_quarantined(table.number) || self.is_barred(level, table.smallest_user(), table.largest_user())
+    }
+
+    /// How many tables of level 0 can go down, oldest first: all that are older than the first one that is held.
+    pub fn level_zero_free(&self) -> usize {
+        let tables = &self.levels[0];
+        if self.quarantined.is_empty() {
+            return tables.len();
+        }
+        tables.iter().rev().take_while(|table| !self.is_held(0, table)).count()
     }
 
     /// Whether I1 and I2 hold; else who breaks them.

@@ -295,6 +295,7 @@ impl Engine {
             debt: 0,
             last_seq: self.last_number()?,
             trouble: None,
+            quarantined: Vec::new(),
         })
     }
 }

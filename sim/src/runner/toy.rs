@@ -537,7 +537,13 @@ impl Store for Toy {
     fn check(&self) -> Result<CheckReport, Failure> {
         let state = self.state.lock();
         let shape = format!("{} keys", state.map.len());
-        Ok(CheckReport { shape, files: vec!["store.wal".into()], debt: 0, last_seq: state.seq, trouble: None })
+        Ok(CheckReport {
+            shape,
+            files: vec!["store.wal".into()],
+            debt: 0,
+            last_seq: state.seq,
+            ..CheckReport::default()
+        })
     }
 
     fn close(&self) -> Result<(), Failure> {

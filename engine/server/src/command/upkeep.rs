@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 use strata::backup::Progress;
-use strata::db::{OperationStats, Stats, Verification, verify_files};
+use strata::db::{OperationStats, QuarantinedTable, Stats, Verification, verify_files};
 use strata::env::Env;
 use strata::error::Error;
 use strata::options::Options;
@@ -62,6 +62,7 @@ fn stats_json(stats: &Stats) -> Value {
         "health": stats.health.to_string(),
         "health_cause": stats.health_cause.as_ref().map(ToString::to_string),
         "health_changes": stats.health_changes,
+        "quarantined": stats.quarantined.iter().map(quarantined_json).collect::<Vec<Value>>(),
         "reserve_bytes": stats.reserve_bytes,
         "seqno": stats.seqno,
         "tables": tables,
@@ -106,6 +107,18 @@ fn stats_json(stats: &Stats) -> Value {
         "levels": levels.collect::<Vec<Value>>(),
         "operations": operations.collect::<Vec<Value>>(),
         "hot_keys": hot.collect::<Vec<Value>>(),
+    })
+}
+
+fn quarantined_json(table: &QuarantinedTable) -> Value {
+    json!({
+        "table": table.table,
+        "keyspace": table.keyspace,
+        "level": table.level,
+        "bytes": table.bytes,
+        "from": escape(&table.smallest),
+        "to": escape(&table.largest),
+        "cause": table.cause.to_string(),
     })
 }
 

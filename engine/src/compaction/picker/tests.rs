@@ -1,11 +1,12 @@
 //! Which compaction runs next, as pictures of levels. `7[a-c]*2` is table 7 with keys a to c and two hundred bytes; of level 0
-//! the newest table stands first. Behind `@` stands when the last of its entries expires, if all do.
+//! the newest table stands first. Behind `@` stands when the last of its entries expires, if all do; `!` in front of a table puts it
+//! in quarantine.
 
 use super::*;
 use crate::blob::BlobUses;
 use crate::compaction::readers::Reader;
 use crate::key::{Expiries, InternalKey, KEYSPACE_DEFAULT, Kind};
-use crate::manifest::edit::{KeyspaceSet, VersionEdit};
+use crate::manifest::edit::{KeyspaceSet, Quarantine, VersionEdit};
 use crate::options::KeyspaceOptions;
 use std::fmt::Write as _;
 
@@ -48,7 +49,14 @@ fn table(text: &str) -> TableMeta {
 fn version(levels: &[&str]) -> Version {
     let mut version = Version::empty(KEYSPACE_DEFAULT, levels.len());
     for (level, text) in levels.iter().enumerate() {
-        version.levels[level] = text.split_whitespace().map(|text| Arc::new(table(text))).collect();
+        for text in text.split_whitespace() {
+            let table = table(text.trim_start_matches('!'));
+            if text.starts_with('!') {
+                let quarantine = Quarantine::new(table.number, 0, "a block");
+                version.quarantined.insert(table.number, Arc::new(quarantine));
+            }
+            version.levels[level].push(Arc::new(table));
+        }
     }
     version.check().expect("the picture shows a legal version");
     version
@@ -224,4 +232,56 @@ fn what_a_compaction_holds_does_not_go_meanwhile() {
     let running = [pick(&above, &[], &[], &options()).expect("level 1 holds too much").claim()];
     insta::assert_snapshot!(expired(&["", "3[e-f]@40", "4[c-c]@9 5[x-z]@9"], &running, &[]), @"L1: 3 -> L1, next never");
     insta::assert_snapshot!(expired(&["", "", "4[c-c]@9 5[x-z]@9"], &running, &[]), @"L2: 5 -> L2, next never");
+}
+
+#[test]
+fn what_would_have_to_pass_a_table_in_quarantine_stays_and_the_rest_goes() {
+    let cases: [(&[&str], &str); 9] = [
+        // Above one of level 1 nothing of level 0 goes that overlaps it, and nothing newer either (P1).
+        (&["9[a-b] 8[a-b]", "1[a-a] !2[b-c] 3[e-f]", ""], "nothing"),
+        (&["9[a-a] 8[a-a]", "1[a-a] !2[b-c] 3[e-f]", ""], "L0: 9 8 L1: 1 -> L1"),
+        (&["9[d-e] 8[b-b] 7[d-e] 6[e-e]", "1[a-a] !2[b-c] 3[e-f]", ""], "L0: 7 6 L1: 3 -> L1"),
+        // Two that do not overlap it, and together reach over it.
+        (&["9[f-g] 8[a-b]", "!2[c-d]", ""], "L0: 8 -> L1 (moved)"),
+        // In level 0 only what is older goes.
+        (&["9[a-b] !8[a-b] 7[a-b] 6[c-d]", "", ""], "L0: 7 6 -> L1"),
+        (&["9[a-b] 7[a-b] !6[c-d]", "", ""], "nothing"),
+        // Further down it holds what overlaps it one level above, which does not count as too much.
+        (&["", "1[a-b]*9 2[c-d]*9 3[e-f]*9", "!4[a-a]", ""], "L1: 2 -> L2 (moved)"),
+        (&["", "1[a-b]*9 !2[c-d]*9", "4[a-a] !5[b-b]", ""], "nothing"),
+        // Below it all goes on.
+        (&["", "!1[a-b]*9", "4[a-b]*30", ""], "L2: 4 -> L3 (moved)"),
+    ];
+    for (levels, expected) in cases {
+        assert_eq!(picked(levels, &[], &[]), expected, "{levels:?}");
+    }
+}
+
+#[test]
+fn a_compaction_of_a_range_goes_around_tables_in_quarantine() {
+    let planned =
+        |levels: &[&str], level: usize| told(plan_range(&version(levels), level, None, None, 100, &options()));
+    assert_eq!(planned(&["9[a-b] !8[a-b] 7[c-d]", "", ""], 0), "L0: 7 -> L1");
+    assert_eq!(planned(&["9[a-b] !8[a-b]", "", ""], 0), "nothing");
+    assert_eq!(planned(&["", "1[a-b] 2[c-d] 3[e-f]", "!7[c-c] 8[e-e]"], 1), "L1: 1 -> L2");
+    assert_eq!(planned(&["", "2[c-d] 3[e-f]", "!7[c-c] 8[e-e]"], 1), "L1: 3 L2: 8 -> L2");
+    assert_eq!(planned(&["", "2[c-d]", "!7[c-c] 8[e-e]"], 1), "nothing");
+    assert_eq!(planned(&["", "", "6[a-b] !7[c-c] 8[e-e]"], 2), "L2: 6 -> L2");
+}
+
+#[test]
+fn tables_of_level_zero_that_are_held_are_merged_where_they_are() {
+    let merged = |level_zero: &str| told(merge_held(&version(&[level_zero, "", ""]), &options()));
+    assert_eq!(merged("9[a-b] 8[a-b] !7[a-b] 6[a-b]"), "L0: 9 8 -> L0");
+    assert_eq!(merged("9[a-b] !7[a-b] 6[a-b] 5[a-b]"), "nothing", "one is no run, and the older ones are free");
+    assert_eq!(merged("9[a-b] 8[a-b] 7[a-b]*9 !6[a-b]"), "L0: 9 8 -> L0", "one that is large is left for later");
+    assert_eq!(merged("9[a-b] 8[a-b]"), "nothing");
+}
+
+#[test]
+fn a_table_in_quarantine_does_not_go_unread() {
+    let readers = Readers::new(Vec::new(), 100);
+    let swept = |levels: &[&str]| told(pick_expired(&version(levels), &[], &readers));
+    assert_eq!(swept(&["", "1[a-b]@50", ""]), "L1: 1 -> L1");
+    assert_eq!(swept(&["", "!1[a-b]@50", ""]), "nothing");
 }
