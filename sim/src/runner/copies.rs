@@ -1,8 +1,8 @@
 //! Copies of the store: checkpoints, backups and exports that clients have made, and what must be seen in them later.
 //!
 //! A backup is looked at by way of a restored store, and an export by way of an imported one. Imports are made while faults strike
-//! as well: one that did not come to its end may be no store, and if it is one it is whole. Each client has a directory of backups of its own, and keeps the newest few.
-//! A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
+//! as well: one that did not come to its end may be no store, and if it is one it is whole. Each client has a directory of backups
+//! of its own, and keeps the newest few. A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
 //! A restored store must survive what comes after its restoration as well: every other one is left alone until the crash after.

@@ -15,8 +15,8 @@
 //! the synced offset is 0. The number in the header is another one for each stream and goes into the tag of every record, so
 //! that parts of two streams never pass for one.
 //!
-//! G1. Keyspaces come in the order of their numbers, keys in their order, each once. Upon a value that expires there may lie operands, oldest
-//!     first: entries of kind 4 of the same key, right behind it. No other entry is of kind 4.
+//! G1. Keyspaces come in the order of their numbers, keys in their order, each once. Upon a value that expires there may lie
+//!     operands, oldest first: entries of kind 4 of the same key, right behind it. No other entry is of kind 4.
 //! G2. A stream is whole only with its end, and what that counts. Nothing behind it is read.
 //! G3. No length is believed: of a record no more is kept than bytes that came, and what is compressed comes to at most
 //!     1040 times its length, as deflate cannot do more.

@@ -45,17 +45,18 @@ pub struct Imported {
     pub bytes: u64,
 }
 
-/// Makes `target`, which is missing or empty, in a directory that exists, a new store with what the stream holds, which has an identity
-/// of its own and is durable when this returns. Of `options` those count that shape tables and levels; keyspaces have the options of
+/// Makes `target`, which is missing or empty, in a directory that exists, a new store with what the stream holds, which has an
+/// identity of its own and is durable when this returns. Of `options` those count that shape tables and levels; keyspaces have the options of
 /// their own, and the default one its merge operator, which the stream brings along. Whoever opens the store needs the operators.
 ///
 /// Keys go into sorted tables of the last level as they come, so that there is nothing to be flushed or compacted. Takes memory for
-/// one record of the stream, and reads nothing behind its end. `tell` hears now and then how many bytes of keys and values there were, after
-/// decompression.
+/// one record of the stream, and reads nothing behind its end. `tell` hears now and then how many bytes of keys and values there
+/// were, after decompression.
 ///
-/// [`Error::Corruption`] with the offset in the stream where that is damaged or cut short, [`Error::NewerFormat`],
-/// [`Error::InvalidArgument`] for a target that is in use or options that cannot be. After an error what was put there is removed as far
-/// as possible; a crash may leave a directory that cannot be opened as a store, and can be emptied.
+/// [`Corruption`](crate::error::Error::Corruption) with the offset in the stream where that is damaged or cut short,
+/// [`NewerFormat`](crate::error::Error::NewerFormat), [`InvalidArgument`](crate::error::Error::InvalidArgument) for a target that is
+/// in use or options that cannot be. After an error what was put there is removed as far as possible; a crash may leave a
+/// directory that cannot be opened as a store, and can be emptied.
 pub fn import(
     env: &Env,
     from: &mut dyn Read,
