@@ -13,6 +13,9 @@
 //! of them since a log was begun lies in one generation of memtables, which is flushed as a whole, one table for each keyspace, by
 //! one edit of the manifest. So a batch over several keyspaces is never split, and one in which nothing happens holds no log back.
 //!
+//! Large values can lie apart from their keys, in [blob files](blob) to which tables refer, so that compactions need not rewrite
+//! them. To a reader it makes no difference.
+//!
 //! # The floors
 //!
 //! A module names only modules on lower floors; `tests/layers.rs` keeps it so.

@@ -1,5 +1,6 @@
 //! Stores written by earlier versions open, and hold what they held: golden stores of each format version, in `corpus/format/`.
-//! Those of version 1 are one from its first days and one with every kind of entry that it came to have.
+//! Those of version 1 are one from its first days, one with every kind of entry that it came to have but for one, and one with that:
+//! large values in blob files.
 //!
 //! A golden store is written once, when its format version is new, and never again. `GOLDEN_WRITE=1 cargo test --test golden`
 //! writes those of the current version that are missing.
@@ -128,6 +129,38 @@ fn write_all_kinds(db: &Db) -> BTreeMap<String, Content> {
     contents
 }
 
+/// What the third golden store of version 1 holds: large values in blob files of several tables, old versions of
+/// some of them among these, with and without an expiry, and some that are in the log alone. By keyspace.
+fn write_large_values(db: &Db) -> BTreeMap<String, Content> {
+    const FAR_MS: u64 = 32_503_680_000_000;
+    let own = KeyspaceOptions { blob_threshold: Some(100), ..KeyspaceOptions::default() };
+    let photos = db.create_keyspace("photos", own).expect("a keyspace");
+    let value = |round: u32, index: u32| format!("{round} {index};").repeat(1 + 20 * (index as usize % 3)).into_bytes();
+    let key = |index: u32| format!("{index:03}").into_bytes();
+    for round in 0..3u32 {
+        for index in (0..30).step_by(1 + round as usize) {
+            db.put_in(&photos, &key(index), &value(round, index)).expect("a put");
+        }
+        let mut batch = WriteBatch::new();
+        batch.put_expiring_in(&photos, b"expires", &[b'e'; 300], Expiry::At(FAR_MS));
+        batch.put(b"small", b"in the default keyspace");
+        db.write(&mut batch, WriteOptions::default()).expect("a batch");
+        match round {
+            0 => db.compact_range_in(&photos, None, None).expect("a compaction"),
+            1 => db.flush().expect("a flush"),
+            _ => {}
+        }
+    }
+    let content = (0..30).map(|index| {
+        let round = if index % 3 == 0 { 2 } else { u32::from(index % 2 == 0) };
+        (key(index), value(round, index))
+    });
+    let mut content: Content = content.collect();
+    content.insert(b"expires".to_vec(), vec![b'e'; 300]);
+    let default = Content::from([(b"small".to_vec(), b"in the default keyspace".to_vec())]);
+    BTreeMap::from([("default".to_string(), default), ("photos".to_string(), content)])
+}
+
 fn own_options() -> KeyspaceOptions {
     KeyspaceOptions {
         block_bytes: Some(256),
@@ -190,6 +223,38 @@ fn the_golden_store_with_all_kinds_of_entries_opens_and_holds_what_it_held() {
     let mut expected = expected;
     expected.get_mut("counters").and_then(|own| own.get_mut(&b"000"[..])).expect("a value").extend(b"today");
     assert!(contents_of(&db) == expected, "after a compaction of all");
+    db.check().expect("it is still sound");
+}
+
+#[test]
+fn the_golden_store_with_large_values_opens_and_holds_what_it_held() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let fresh = Db::open_with(&Env::os(), &scratch.path().join("fresh"), options()).expect("a new store");
+    let expected = write_large_values(&fresh);
+    assert!(contents_of(&fresh) == expected, "a store of today holds what was written");
+    fresh.close().expect("a close");
+
+    let golden = corpus().join("v1-blobs");
+    if !golden.exists() && std::env::var_os("GOLDEN_WRITE").is_some() {
+        copy(&scratch.path().join("fresh"), &golden);
+    }
+    let copied = scratch.path().join("copied");
+    copy(&golden, &copied);
+    let db = Db::open_with(&Env::os(), &copied, options()).expect("the golden store opens");
+    assert!(contents_of(&db) == expected, "the golden store holds other things than it held");
+    db.check().expect("the golden store is sound");
+    let stats = db.stats().blobs;
+    assert!(stats.files > 2 && stats.live_values > 25, "{stats:?}");
+    let photos = db.keyspace("photos").expect("it is there");
+    assert_eq!(db.keyspace_options(&photos).expect("its options").blob_threshold, Some(100));
+
+    for _ in 0..3 {
+        db.compact_range_in(&photos, None, None).expect("a compaction");
+    }
+    db.close().expect("a close");
+    drop(db);
+    let db = Db::open_with(&Env::os(), &copied, options()).expect("it opens again");
+    assert!(contents_of(&db) == expected, "after compactions of all");
     db.check().expect("it is still sound");
 }
 

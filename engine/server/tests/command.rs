@@ -106,6 +106,23 @@ fn operands_are_merged_by_the_operator_that_was_named_first() {
 }
 
 #[test]
+fn large_values_lie_in_a_blob_file_and_are_dumped_with_their_keys() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "a", "small"]);
+    place.told(0, &["keyspaces", "s", "--create", "photos", "--blob-threshold", "40"]);
+    let photo = "x".repeat(50);
+    place.told(0, &["put", "s", "--keyspace", "photos", "cat", &photo]);
+    place.told(0, &["compact", "s", "--keyspace", "photos"]);
+    assert_eq!(place.told(0, &["get", "s", "--keyspace", "photos", "cat"]), format!("{photo}\n"));
+    let blob = place.told(0, &["dump", &place.file("s", ".blob")]);
+    assert!(blob.starts_with("STRATABL, version 1") && blob.ends_with(&format!("@48 cat\t{photo}\n")), "{blob}");
+    let table = place.told(0, &["dump", &place.file("s", ".sst")]);
+    assert!(table.contains("put cat\t50 bytes in blob file"), "{table}");
+    let stats = &place.json(0, &["stats", "s"])[0];
+    assert_eq!((&stats["blobs"]["files"], &stats["blobs"]["live_bytes"]), (&json!(1), &json!(50)));
+}
+
+#[test]
 fn keyspaces_are_created_used_and_dropped() {
     let place = Place::new();
     place.told(0, &["put", "--create", "s", "tom", "neither"]);

@@ -17,6 +17,9 @@ pub(super) struct KeyspacesArgs {
     /// The merge operator of the one that is created: strata.append or strata.add.
     #[arg(long, value_name = "NAME", requires = "create")]
     merge_operator: Option<String>,
+    /// Bytes from which on a value of the one that is created lies in a blob file, apart from its key.
+    #[arg(long, value_name = "BYTES", requires = "create")]
+    blob_threshold: Option<u64>,
     /// Drops the one with this name, and all that is in it.
     #[arg(long, value_name = "NAME", conflicts_with = "create")]
     drop: Option<String>,
@@ -27,7 +30,8 @@ pub(super) fn keyspaces(args: &KeyspacesArgs, out: &mut Out) -> Result<bool, Fai
     if let Some(name) = &args.create {
         let db = args.store.open()?;
         let merge_operator = args.merge_operator.clone();
-        db.create_keyspace(name, KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() })?;
+        let blob_threshold = args.blob_threshold;
+        db.create_keyspace(name, KeyspaceOptions { merge_operator, blob_threshold, ..KeyspaceOptions::default() })?;
         db.close()?;
     } else if let Some(name) = &args.drop {
         let db = args.store.open()?;

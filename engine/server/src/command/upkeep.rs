@@ -67,6 +67,14 @@ fn stats_json(stats: &Stats) -> Value {
         "seqno": stats.seqno,
         "tables": tables,
         "bytes": bytes,
+        "blobs": {
+            "files": stats.blobs.files,
+            "bytes": stats.blobs.bytes,
+            "live_values": stats.blobs.live_values,
+            "live_bytes": stats.blobs.live_bytes,
+            "garbage_bytes": stats.blobs.garbage_bytes,
+            "space_amplification": stats.blobs.space_amplification(),
+        },
         "compaction_debt": stats.compaction_debt,
         "memory": {
             "memtable": stats.memory.memtable,
