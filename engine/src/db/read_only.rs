@@ -38,7 +38,7 @@ use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{LEVELS_MAX, TableMeta};
-use crate::manifest::format::{CURRENT_LEN, Current};
+use crate::manifest::log::list_mark;
 use crate::manifest::set::VersionSet;
 use crate::mark::sometimes;
 use crate::memtable::Generation;
@@ -241,14 +241,6 @@ fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Res
         env.yield_point("read only: overtaken, not yet begun anew");
     }
     Err(Error::Overtaken { attempts: ATTEMPTS_MAX, cause })
-}
-
-/// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names.
-pub(super) fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
-    let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
-    let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
-    let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;
-    Ok((current, bytes.flatten()))
 }
 
 /// One try. `None` where keyspaces came or went meanwhile (N2). `tables` are those that are open, and become more.
