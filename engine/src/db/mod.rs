@@ -727,7 +727,7 @@ impl Db {
 
     /// Looks whether the tables are sound, by every checksum and every invariant, and whether every file is there and none too
     /// many; tells the shape of the store. Reads all tables; writers and readers go on. The first thing that is wrong is the
-    /// error. Logs, the manifest, and all that is wrong: [`Db::verify`].
+    /// error; what is [known](Db::quarantined) to be damaged is none, and the report names it. Logs, the manifest, and all that is wrong: [`Db::verify`].
     pub fn check(&self) -> Result<CheckReport> {
         self.state.ensure_open()?;
         check::check(&self.state).inspect_err(|error| quarantine::suspect(&self.state, error))

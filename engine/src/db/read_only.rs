@@ -40,7 +40,7 @@ use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{LEVELS_MAX, TableMeta};
-use crate::manifest::log;
+use crate::manifest::list_mark;
 use crate::manifest::set::VersionSet;
 use crate::mark::sometimes;
 use crate::memtable::Generation;
@@ -236,12 +236,12 @@ fn look(env: &Env, dir: &Path, options: &Options, before: Option<&State>) -> Res
     for _ in 0..ATTEMPTS_MAX {
         // With `create_if_missing` unset, whatever is no store is an error.
         recovery::survey_for(env, dir, options)?;
-        let listed = log::list_mark(env, dir)?;
+        let listed = list_mark(env, dir)?;
         match attempt(env, dir, options, before, &mut files) {
             Ok(Some(state)) => return Ok(state),
             Ok(None) => sometimes!("a reader begins anew because keyspaces came or went"),
             Err(error) if error.is_corruption() => {
-                if log::list_mark(env, dir)? == listed {
+                if list_mark(env, dir)? == listed {
                     return Err(error);
                 }
                 sometimes!("a reader is overtaken by the writer");

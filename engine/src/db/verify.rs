@@ -33,7 +33,7 @@ use crate::key::{KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::LEVELS_MAX;
 use crate::manifest::format::{CURRENT_LEN, IDENTITY_LEN};
-use crate::manifest::log;
+use crate::manifest::log::list_mark;
 use crate::manifest::set::{VersionSet, Written};
 use crate::manifest::version::TableMeta;
 use crate::mark::sometimes;
@@ -559,12 +559,12 @@ impl Subject<'_> {
             Subject::Files { env, dir, options } => {
                 let mut cause = None;
                 for _ in 0..ATTEMPTS_MAX {
-                    let before = log::list_mark(env, dir);
+                    let before = list_mark(env, dir);
                     let error = match VersionSet::recover(env, dir, options, &Events::default()) {
                         Ok(versions) => return Ok(Listing::of(&versions)),
                         Err(error) => error,
                     };
-                    let after = log::list_mark(env, dir);
+                    let after = list_mark(env, dir);
                     if !error.is_corruption() || matches!((before, after), (Ok(before), Ok(after)) if before == after) {
                         return Err(error);
                     }

@@ -162,6 +162,15 @@ fn parse(path: &Path, record: &Record, seq: u64) -> Result<VersionEdit> {
     VersionEdit::decode(&record.payload).map_err(|expected| Error::corruption(path, record.offset, expected))
 }
 
+/// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names. For those who
+/// read beside a writer.
+pub fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
+    let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
+    let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
+    let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;
+    Ok((current, bytes.flatten()))
+}
+
 /// Which manifest counts. CURRENT that is missing, damaged or another store's is corruption.
 pub fn read_current(env: &Env, dir: &Path, store: Uuid) -> Result<Current> {
     let path = FileKind::Current.path(dir);
@@ -187,14 +196,6 @@ pub fn read_current(env: &Env, dir: &Path, store: Uuid) -> Result<Current> {
 pub fn set_current(env: &Env, dir: &Path, current: &Current) -> Result<()> {
     replace(env, dir, FileKind::CurrentTemp, FileKind::Current, &current.encode())?;
     env.sync_dir(dir)
-}
-
-/// Another one where the list of files has changed: what CURRENT says, and how long the manifest is that it names.
-pub fn list_mark(env: &Env, dir: &Path) -> Result<(Vec<u8>, Option<u64>)> {
-    let current = env.read_file(&FileKind::Current.path(dir), CURRENT_LEN as u64)?;
-    let manifest = Current::decode(&current).map(|(_, current)| FileKind::Manifest(current.manifest));
-    let bytes = manifest.map(|manifest| env.file_len(&manifest.path(dir))).transpose()?;
-    Ok((current, bytes.flatten()))
 }
 
 /// What the store is. IDENTITY that is missing or damaged is corruption.
