@@ -124,7 +124,7 @@ fn mend(bytes: &mut [u8]) {
 fn damage_and_read(story: &Story) {
     let operator = || story.merges.then(|| "strata.append".to_string());
     let own = |index: u8| KeyspaceOptions {
-        merge_operator: operator().filter(|_| index % 2 == 0),
+        merge_operator: operator().filter(|_| index.is_multiple_of(2)),
         default_ttl_ms: Some(u64::from(index)),
         ..KeyspaceOptions::default()
     };

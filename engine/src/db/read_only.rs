@@ -40,7 +40,7 @@ use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{LEVELS_MAX, TableMeta};
-use crate::manifest::list_mark;
+use crate::manifest::log::list_mark;
 use crate::manifest::set::VersionSet;
 use crate::mark::sometimes;
 use crate::memtable::Generation;
