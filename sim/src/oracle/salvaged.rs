@@ -6,16 +6,19 @@
 //! Not verified: what could not be read any more, but for the last rule. It may be missing, or have a value that it had before.
 
 use super::{Digest, Fate, Finding, Observed, Oracle};
-use crate::op::{EMPTY, KeyId, TOMBSTONE};
+use crate::clock::Timing;
+use crate::op::{EMPTY, KeyId, Stamp, TOMBSTONE};
 
 impl Oracle {
     /// Judges the keys and values of a salvaged store. `seen` is what the damaged one still showed, if that must be there, and
-    /// `missing_max` how many keys may not have the value that was last acknowledged, if that is known.
+    /// `missing_max` how many keys may not have the value that was last acknowledged, if that is known. Values may have expired
+    /// by what `timing` tells of the clocks.
     pub fn judge_salvaged(
         &mut self,
         digest: &Digest,
         seen: Option<&Observed>,
         missing_max: Option<usize>,
+        timing: Timing,
     ) -> Result<(), Finding> {
         self.checks += self.keys.count() as u64;
         let mut found = vec![TOMBSTONE; self.keys.count()];
@@ -27,10 +30,17 @@ impl Oracle {
                 return Err(Finding::new("salvage-made-something-up", "", symptom).about(self.keys.bytes(key)));
             }
         }
+        let may_be_over = |key: KeyId, stamp: Stamp| {
+            let mut versions = self.versions[key as usize].iter();
+            versions.any(|version| version.stamp == stamp && version.expires_ms <= timing.time_max_ms)
+        };
         if let Some(seen) = seen {
             let mut shown = vec![TOMBSTONE; self.keys.count()];
             seen.digest.iter().for_each(|&(key, stamp)| shown[key as usize] = stamp);
-            let differs = |key: &KeyId| found[*key as usize] != shown[*key as usize] && !seen.unreadable.contains(key);
+            let differs = |key: &KeyId| {
+                let (found, shown) = (found[*key as usize], shown[*key as usize]);
+                found != shown && !seen.unreadable.contains(key) && !(found == TOMBSTONE && may_be_over(*key, shown))
+            };
             if let Some(key) = (0..self.keys.count() as KeyId).find(differs) {
                 let class = match (found[key as usize], shown[key as usize]) {
                     (TOMBSTONE, _) => "value missing",
@@ -49,7 +59,9 @@ impl Oracle {
             let newest = self.versions[*key as usize].last();
             let sure = newest.filter(|newest| self.writes[newest.write as usize].fate == Fate::Acknowledged);
             let written = sure.filter(|newest| newest.seq <= self.durable && newest.stamp != TOMBSTONE);
-            written.is_some_and(|newest| newest.stamp != found[*key as usize])
+            let found = found[*key as usize];
+            let over = |stamp| found == TOMBSTONE && may_be_over(*key, stamp);
+            written.is_some_and(|newest| newest.stamp != found && !over(newest.stamp))
         };
         let missing: Vec<KeyId> = (0..self.keys.count() as KeyId).filter(is_missing).collect();
         if missing.len() <= missing_max {

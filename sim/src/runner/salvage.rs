@@ -23,6 +23,7 @@ impl Run {
         }
         self.calm();
         const TARGET: &str = "salvaged";
+        let clock = self.world.clock_mark();
         let result = self.kind.salvage(&self.world, TARGET, &self.plan.options).and_then(|()| {
             let store = self.kind.open_copy(&self.world, TARGET, &self.plan.options)?;
             let all = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
@@ -47,9 +48,10 @@ impl Run {
         // What was in memory alone has to come from the log.
         let seen = seen.filter(|_| of_logs + of_lists == 0);
         let missing_max = (of_tables + of_lists == 0).then_some(of_logs * KEYS_OF_A_RECORD);
+        let timing = self.world.timing(clock);
         let digest = self.oracle.lock().digest(&all.entries, Label::HARNESS);
         let digest = self.judge(digest)?;
-        let judged = self.oracle.lock().judge_salvaged(&digest, seen.as_ref(), missing_max);
+        let judged = self.oracle.lock().judge_salvaged(&digest, seen.as_ref(), missing_max, timing);
         self.judge(judged)
     }
 }

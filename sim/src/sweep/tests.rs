@@ -111,7 +111,7 @@ fn the_parts_of_a_sweep_add_up_to_the_whole() {
 
 #[test]
 fn a_small_workload_of_the_engine_is_swept_whole() {
-    let text = "clients = 2\nkeys = 8\nops = 30\nvalue_bytes = 300\nswarm = 'none'\n\
+    let text = "clients = 2\nkeys = 8\nops = 40\nvalue_bytes = 300\nswarm = 'none'\n\
                 options = { memtable_bytes = 1024, table_bytes = 512, durability = ['always', 'buffered'] }";
     let tally = sweep(&subject(Arc::new(StrataKind), text, 1), &How { depth: 1, ..How::default() });
     assert_eq!(words(&tally), [""; 0]);
