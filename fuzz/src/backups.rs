@@ -12,7 +12,8 @@ const FIELDS: (u64, Uuid, u64, u64) = (3, Uuid([7; 16]), 12, 99);
 /// The payload of the list of a backup.
 pub fn backup(data: &[u8]) {
     let Ok(list) = BackupList::decode(FIELDS, data) else { return };
-    assert_eq!(list.files().count(), list.edit.added.len() + list.edit.wals_closed.len());
+    let edit = &list.edit;
+    assert_eq!(list.files().count(), edit.added.len() + edit.blobs_added.len() + edit.wals_closed.len());
     let again = BackupList::decode(FIELDS, &list.encode());
     assert_eq!(again.as_ref(), Ok(&list), "the same list, encoded again");
 }
