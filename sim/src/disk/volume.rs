@@ -256,6 +256,11 @@ impl Disk {
         }
     }
 
+    /// Whether a path leads to this file, which may have several names.
+    pub fn leads_to(&self, path: &str, ino: Ino) -> bool {
+        self.walk(path).is_ok_and(|found| found == ino)
+    }
+
     pub(super) fn path_in(&self, entry: &Entry) -> String {
         match entry.dir {
             ROOT => entry.name.to_string(),
