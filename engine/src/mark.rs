@@ -100,6 +100,7 @@ pub const MARKS: &[&str] = &[
     "a compaction fails",
     "a compaction succeeds after one that failed",
     "a compaction that failed is not due any more",
+    "a keyspace is dropped with a table in quarantine",
     "a damaged table comes into quarantine",
     "a table that was suspected is whole",
     "a compaction comes to nothing because an input is in quarantine",

@@ -168,6 +168,7 @@ pub(crate) fn drop_keyspace(state: &State, keyspace: &Keyspace) -> Result<SeqNo>
     state.events.tell(|| Event::KeyspaceDropping { keyspace: keyspace.id, seqno });
 
     let kept = Dropped { keyspace: keyspace.id, seqno, view: Arc::new(view.only(keyspace.id)) };
+    let ends_quarantine = !view.keyspace(keyspace.id)?.version.quarantined.is_empty();
     // Who holds it holds the files that are to go. Before the view goes that holds them now: a compaction may have replaced some
     // of them since.
     state.versions.lock().hold(&kept.view.catalog);
@@ -183,6 +184,10 @@ pub(crate) fn drop_keyspace(state: &State, keyspace: &Keyspace) -> Result<SeqNo>
     }
     state.visible.store(seqno, Ordering::Release);
     drop(commit);
+    if ends_quarantine {
+        sometimes!("a keyspace is dropped with a table in quarantine");
+        state.report_quarantine();
+    }
     state.forget_dropped();
     let mut work = state.work.lock();
     work.cursors.remove(&keyspace.id);
