@@ -3,9 +3,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test that looks at the store's files belongs to the real world")]
 
+mod place;
+
+use place::place;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use strata::backup::{Backups, checkpoint};
 use strata::batch::{Expiry, WriteBatch};
@@ -14,17 +17,6 @@ use strata::env::Env;
 use strata::options::{KeyspaceOptions, Options};
 use strata::salvage::salvage;
 use strata::txn::{Isolation, Transaction};
-
-struct Place {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("store");
-    Place { _dir: dir, path }
-}
 
 fn options() -> Options {
     Options { blob_threshold: 100, space_reserve_bytes: 0, ..Options::default() }

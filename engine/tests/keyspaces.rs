@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "these tests stand outside the engine and look at its files from there")]
 
+mod place;
+
+use place::place;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use strata::backup::{Backups, checkpoint};
 use strata::batch::WriteBatch;
@@ -29,17 +32,6 @@ fn small() -> Options {
         durability: Durability::Buffered,
         ..Options::default()
     }
-}
-
-struct Place {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("store");
-    Place { _dir: dir, path }
 }
 
 fn open(path: &Path) -> Db {

@@ -1,8 +1,11 @@
 //! Merge operators as their users meet them: operands are merged in their order wherever they lie, upon what there is or is no
 //! more, and never by another operator than the one that they were written for.
 
+mod place;
+
 use bytes::Bytes;
-use std::path::{Path, PathBuf};
+use place::place;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use strata::batch::{Expiry, WriteBatch};
@@ -25,17 +28,6 @@ fn small() -> Options {
         merge_operator: Some("strata.append".into()),
         ..Options::default()
     }
-}
-
-struct Place {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("store");
-    Place { _dir: dir, path }
 }
 
 fn open_with(path: &Path, options: Options) -> Result<Db> {

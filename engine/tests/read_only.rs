@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "these tests stand outside the engine and look at its files from there")]
 
+mod place;
+
+use place::place;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 use strata::checksum::Checksum;
 use strata::db::{Db, Range, ReadOnlyDb};
@@ -21,17 +24,6 @@ fn small() -> Options {
         durability: Durability::Buffered,
         ..Options::default()
     }
-}
-
-struct Place {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("store");
-    Place { _dir: dir, path }
 }
 
 fn open(path: &Path) -> Db {

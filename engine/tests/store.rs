@@ -3,6 +3,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "these tests stand outside the engine and damage its files from there")]
 
+mod place;
+
+use place::place;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,17 +31,6 @@ fn small() -> Options {
         durability: Durability::Buffered,
         ..Options::default()
     }
-}
-
-struct Place {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-fn place() -> Place {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("store");
-    Place { _dir: dir, path }
 }
 
 fn open(path: &Path) -> Db {
