@@ -16,10 +16,13 @@
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use strata::backup::{Backups, export_file, import_file};
 use strata::batch::WriteBatch;
 use strata::db::{Db, Range, Stats, WriteOptions};
 use strata::env::Env;
+use strata::operator::{Add, MergeOperator};
 use strata::options::{Durability, Options};
+use strata::txn::{Isolation, Transaction};
 
 const USAGE: &str = "options: --ops N  --value-bytes N  --rounds N  --synced-ops N  --dir PATH  --only PART-OF-A-NAME";
 
@@ -354,6 +357,80 @@ fn main() {
         assert_eq!(round.ops, bench.sizes.ops);
         round
     });
+    bench.run("scan over deleted ranges", |bench, path| {
+        let (db, ops) = (bench.filled(path), bench.sizes.ops);
+        // Nine keys of ten go, in ranges that compactions have not seen yet.
+        for first in (0..ops).step_by(100) {
+            db.delete_range(&key(first), &key((first + 90).min(ops))).expect("a range deleted");
+        }
+        let (mut round, start) = (Round::default(), Instant::now());
+        for entry in db.iter(Range::all()).expect("an iterator").into_forward() {
+            let (key, value) = entry.expect("an entry");
+            round.ops += 1;
+            round.bytes += (key.len() + value.len()) as u64;
+        }
+        round.elapsed = start.elapsed();
+        round
+    });
+    bench.run("merge random, one of 100", |bench, path| {
+        let options =
+            Options { durability: Durability::Buffered, merge_operator: Some(Add.name().into()), ..Options::default() };
+        let db = Db::open_with(&Env::os(), path, options).expect("a store in the directory of the benchmark");
+        let (keys, mut numbers) = (bench.sizes.ops.div_ceil(100), Numbers(8));
+        let mut round = Round::time(bench.sizes.ops, |_| {
+            db.merge(&key(numbers.below(keys)), &1u64.to_le_bytes()).expect("an operand");
+            16 + 8
+        });
+        db.flush().expect("a flush");
+        round.amplification = Some(settle(&db).write_amplification());
+        round
+    });
+    for (name, isolation) in [("snapshot", Isolation::Snapshot), ("serializable", Isolation::Serializable)] {
+        bench.run(&format!("transactions, {name}"), |bench, path| {
+            let (db, mut numbers) = (bench.filled(path), Numbers(9));
+            let value = bench.value(1);
+            // Two reads and two writes each, of which nobody else is in the way.
+            Round::time(bench.sizes.ops.div_ceil(4), |_| {
+                let mut txn = Transaction::begin(&db, isolation);
+                for _ in 0..2 {
+                    txn.get(&key(numbers.below(bench.sizes.ops))).expect("a read");
+                    txn.put(&key(numbers.below(bench.sizes.ops)), &value);
+                }
+                txn.commit(WriteOptions::default()).expect("a commit");
+                2 * (16 + value.len() as u64)
+            })
+        });
+    }
+    for name in ["backup, the first", "backup, the second"] {
+        bench.run(name, |bench, path| {
+            let db = bench.filled(path);
+            let backups = Backups::create(&Env::os(), &path.with_extension("backups")).expect("a directory for them");
+            if name.ends_with("second") {
+                backups.backup(&db, &mut |_| ()).expect("a backup");
+                db.put(&key(0), b"new").expect("a write");
+            }
+            let start = Instant::now();
+            let made = backups.backup(&db, &mut |_| ()).expect("a backup");
+            let bytes = made.files().map(|file| file.bytes).sum();
+            Round { ops: 1, bytes, elapsed: start.elapsed(), ..Round::default() }
+        });
+    }
+    for name in ["export", "import"] {
+        bench.run(name, |bench, path| {
+            let (db, file) = (bench.filled(path), path.with_extension("stream"));
+            let start = Instant::now();
+            export_file(&db.snapshot(), &file, &mut |_| ()).expect("an export");
+            let mut round = Round { ops: bench.sizes.ops, elapsed: start.elapsed(), ..Round::default() };
+            if name == "import" {
+                let start = Instant::now();
+                let target = path.with_extension("imported");
+                import_file(&Env::os(), &file, &target, &Options::default(), &mut |_| ()).expect("an import");
+                round.elapsed = start.elapsed();
+            }
+            round.bytes = bench.sizes.ops * (16 + bench.sizes.value_bytes as u64);
+            round
+        });
+    }
     // Large values, most of them overwritten, in levels so small that each is compacted: with their keys, and apart from them.
     for (value_bytes, ops) in [(64 << 10, 3_000u64), (1 << 20, 200)] {
         for blob_threshold in [0, 32 << 10] {

@@ -205,6 +205,13 @@ pub enum Event {
         /// Its number.
         table: u64,
     },
+    /// The format version of the store was raised, durably.
+    Upgraded {
+        /// What it was.
+        from: u32,
+        /// What it is now.
+        to: u32,
+    },
     /// A new manifest was begun.
     ManifestRotated {
         /// Its number.

@@ -42,7 +42,8 @@ pub const MARKS: &[&str] = &[
     // Keyspaces.
     "the drop of a keyspace fails",
     "a snapshot shows a keyspace that was dropped",
-    // Rotation.
+    // Rotation and versions.
+    "a store is upgraded",
     "wal rotated while a snapshot is live",
     "wal rotated while a flush runs",
     "wal rotated because the log is long, though the memtable is not full",
@@ -133,6 +134,7 @@ pub const MARKS: &[&str] = &[
     "operands stay because their operator fails",
     // Removal.
     "an obsolete file is kept for a reader",
+    "obsolete files that stayed are looked at again",
     "a reader lets go of an old version",
     "an obsolete file cannot be removed",
     // Manifest.

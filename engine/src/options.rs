@@ -11,6 +11,16 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The newest format version of a store that this library reads and writes, and the one that it gives to new stores unless it is
+/// told otherwise.
+///
+/// - 1: all that is not listed below.
+/// - 2: logs may say what time it is ([`crate::wal`], kind 4).
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest.
+pub const FORMAT_VERSION_OLDEST: u32 = 1;
+
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +80,10 @@ pub struct Options {
     pub create_if_missing: bool,
     /// Whether to refuse a directory that holds a store already. Default false.
     pub error_if_exists: bool,
+    /// The [format version](FORMAT_VERSION) of a store that is started, so that an older library can open
+    /// it as well. Default the newest, which is 2, range 1 to 2. A store that is there keeps the version that it has, until
+    /// [`Db::upgrade`](crate::db::Db::upgrade).
+    pub format_version: u32,
 
     // --- Writing --------------------------------------------------------------------------------------------------------
     /// Memtables in memory, the one being written included, before writers wait for a flush. Default 4, range 2 to 64.
@@ -189,6 +203,7 @@ impl Default for Options {
             background_bytes_per_second: 0,
             create_if_missing: true,
             error_if_exists: false,
+            format_version: FORMAT_VERSION,
             memtables_max: 4,
             group_commit_bytes_max: MIB,
             wal_bytes_max: 512 * MIB,
@@ -240,6 +255,8 @@ impl Options {
         within("l0_compaction_trigger", self.l0_compaction_trigger as u64, 1, 1000)?;
         within("l0_slowdown_trigger", self.l0_slowdown_trigger as u64, self.l0_compaction_trigger as u64, 10_000)?;
         within("l0_stop_trigger", self.l0_stop_trigger as u64, self.l0_slowdown_trigger as u64 + 1, 100_000)?;
+        let (oldest, newest) = (FORMAT_VERSION_OLDEST.into(), FORMAT_VERSION.into());
+        within("format_version", self.format_version.into(), oldest, newest)?;
         within("levels", self.levels as u64, 2, 16)?;
         within("level_base_bytes", self.level_base_bytes, KIB, 1024 * GIB)?;
         within("level_multiplier", self.level_multiplier, 2, 100)?;

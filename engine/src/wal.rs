@@ -34,8 +34,9 @@ use std::path::Path;
 /// How a log begins.
 pub const MAGIC: [u8; 8] = *b"STRATALG";
 
-/// The version of the format of a log.
-pub const VERSION: u32 = 1;
+/// The newest version of the format of a log that this library reads. A log has the [format version](crate::options::FORMAT_VERSION) of its
+/// store when it was begun.
+pub const VERSION: u32 = 2;
 
 /// The kind of a record with a batch.
 pub const KIND_BATCH: u8 = 1;
@@ -70,11 +71,18 @@ pub struct WalWriter {
 impl WalWriter {
     /// Creates the file, writes its header and syncs it: three calls. Its name is durable once the directory is synced as
     /// well; on systems that cannot sync a directory, such as Windows, the sync of the file has to do, and is why it is here.
-    /// `first_seqno` is at least 1, and no batch may have a smaller one.
-    pub fn create(env: &Env, dir: &Path, number: u64, store: Uuid, first_seqno: SeqNo) -> Result<WalWriter> {
+    /// `first_seqno` is at least 1, and no batch may have a smaller one. `version` is the format version of the store.
+    pub fn create(
+        env: &Env,
+        dir: &Path,
+        number: u64,
+        (store, version): (Uuid, u32),
+        first_seqno: SeqNo,
+    ) -> Result<WalWriter> {
         assert!(first_seqno >= 1, "sequence number 0 is before every write");
+        assert!((1..=VERSION).contains(&version), "a log of version {version}");
         let file = env.open(&FileKind::Wal(number).path(dir), OpenMode::CreateNew)?;
-        let header = FileHeader { magic: MAGIC, version: VERSION, store, number, first: first_seqno };
+        let header = FileHeader { magic: MAGIC, version, store, number, first: first_seqno };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_data()?;
         Ok(WalWriter {
@@ -183,6 +191,8 @@ pub struct Replayed {
     pub last_seqno: Option<SeqNo>,
     /// The first sequence number that the log could hold, where its header is whole.
     pub first_seqno: Option<SeqNo>,
+    /// The version of its format, where its header is whole.
+    pub version: Option<u32>,
     /// Bytes of a torn tail.
     pub dropped_bytes: u64,
     /// Whether it ends with a close record.
@@ -226,6 +236,7 @@ pub fn replay(
         synced_bytes: 0,
         last_seqno: None,
         first_seqno: None,
+        version: None,
         dropped_bytes: 0,
         clean: false,
     };
@@ -241,6 +252,7 @@ pub fn replay(
         return Ok(replayed);
     };
     replayed.first_seqno = Some(header.first);
+    replayed.version = Some(header.version);
     let mut reader = RecordReader::new(file, tag, FILE_HEADER_LEN as u64, end);
     if matches!(expect, ReplayExpect::Written { .. }) {
         reader.mind_padding();

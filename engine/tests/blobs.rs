@@ -132,6 +132,38 @@ fn every_reader_sees_values_that_lie_in_blob_files() {
 }
 
 #[test]
+fn a_walk_over_keys_only_reads_no_value_that_lies_apart() {
+    let place = place();
+    let db = open(&place.path, Options { cache_bytes: 0, merge_operator: Some("strata.append".into()), ..options() });
+    for key in ["a", "b", "c", "d"] {
+        db.put(key.as_bytes(), &large(key)).expect("a put");
+    }
+    db.put(b"e", b"small").expect("a put");
+    db.delete(b"c").expect("a delete");
+    db.compact_range(None, None).expect("a compaction");
+    db.merge(b"b", b", and more").expect("an operand");
+    for name in blobs(&place.path) {
+        let path = place.path.join(name);
+        let bytes = fs::read(&path).expect("a blob file");
+        fs::write(&path, vec![0; bytes.len()]).expect("damage");
+    }
+    assert!(db.get(b"a").is_err(), "no value can be read");
+
+    let wanted = ["a", "b", "d", "e"].map(|key| key.as_bytes().to_vec());
+    let walk = db.iter(Range::all()).expect("an iterator").keys_only().into_forward();
+    let found: Vec<(Vec<u8>, bytes::Bytes)> = walk.map(|entry| entry.expect("a key")).collect();
+    assert!(found.iter().all(|(_, value)| value.is_empty()), "{found:?}");
+    assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), wanted);
+    let mut back = db.iter(Range::all()).expect("an iterator").keys_only();
+    back.seek_to_last().expect("a key");
+    for key in wanted.iter().rev() {
+        assert_eq!(back.key(), key);
+        back.prev().expect("a step");
+    }
+    assert!(!back.valid());
+}
+
+#[test]
 fn compactions_copy_references_and_leave_the_values_where_they_are() {
     let place = place();
     let db = open(

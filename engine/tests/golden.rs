@@ -14,7 +14,7 @@ use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, Keyspace, Range, WriteOptions};
 use strata::env::Env;
 use strata::operator::{Append, MergeOperator};
-use strata::options::{Compression, KeyspaceOptions, Options};
+use strata::options::{Compression, FORMAT_VERSION, KeyspaceOptions, Options};
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -33,6 +33,7 @@ fn options() -> Options {
         compression: vec![Compression::None, Compression::Lz4, Compression::Deflate],
         block_bytes: 512,
         space_reserve_bytes: 0,
+        format_version: 1,
         ..Options::default()
     }
 }
@@ -285,4 +286,40 @@ fn the_golden_store_of_version_1_opens_and_holds_what_it_held() {
     assert_eq!(db.get(b"key0001").expect("a get").as_deref(), Some(&b"third"[..]));
     assert_eq!(content_of(&db).len(), expected.len());
     db.check().expect("it is still sound");
+}
+
+/// The version that stands in the header of the newest log.
+fn newest_log_version(store: &Path) -> u32 {
+    let logs = fs::read_dir(store).expect("the store").map(|entry| entry.expect("an entry").path());
+    let newest = logs.filter(|path| path.extension().is_some_and(|ending| ending == "wal")).max();
+    let bytes = fs::read(newest.expect("every store has a log")).expect("the log");
+    u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"))
+}
+
+#[test]
+fn golden_stores_are_upgraded_only_when_that_is_asked_for_and_hold_what_they_held() {
+    for golden in ["v1", "v1-all-kinds", "v1-blobs"] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        copy(&corpus().join(golden), scratch.path());
+        let open =
+            || Db::open_with(&Env::os(), scratch.path(), Options { format_version: FORMAT_VERSION, ..options() });
+        let db = open().expect("the golden store opens");
+        let content = contents_of(&db);
+        assert_eq!((db.format_version(), newest_log_version(scratch.path())), (1, 1), "{golden}");
+        db.upgrade().expect("an upgrade");
+        db.upgrade().expect("nothing is left to do");
+        assert_eq!(db.format_version(), FORMAT_VERSION);
+        db.put(b"behind", b"the upgrade").expect("a put");
+        assert_eq!(newest_log_version(scratch.path()), 1, "a log has the version that it was begun with");
+        db.flush().expect("a flush");
+        assert_eq!(newest_log_version(scratch.path()), FORMAT_VERSION);
+        drop(db);
+
+        let db = Db::open_with(&Env::os(), scratch.path(), options()).expect("it opens again");
+        assert_eq!(db.format_version(), FORMAT_VERSION, "the option is for stores that are new");
+        assert_eq!(db.get(b"behind").expect("a get").as_deref(), Some(&b"the upgrade"[..]));
+        db.delete(b"behind").expect("a delete");
+        assert!(contents_of(&db) == content, "{golden} holds other things than it held");
+        db.check().expect("it is sound");
+    }
 }

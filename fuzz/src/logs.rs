@@ -14,10 +14,10 @@ use strata::event::Events;
 use strata::filename::FileKind;
 use strata::key::{EXPIRY_LEN, InternalKey, KEYSPACE_DEFAULT, Kind, SEQNO_MAX, SeqNo};
 use strata::manifest::edit::{KeyspaceSet, LEVELS_MAX};
-use strata::manifest::format::{Current, FORMAT_VERSION, Identity};
+use strata::manifest::format::{Current, Identity};
 use strata::manifest::log::{self, ManifestWriter};
 use strata::manifest::{Catalog, TableMeta, VersionEdit, VersionSet};
-use strata::options::{Compression, KeyspaceOptions, Options};
+use strata::options::{Compression, FORMAT_VERSION, KeyspaceOptions, Options};
 use strata::record::format::{
     FILE_HEADER_LEN, FileHeader, RECORD_HEADER_LEN, RecordHeader, Uuid, record_len, record_tag,
 };
@@ -134,7 +134,7 @@ fn wal_of_bytes(file: Vec<u8>) {
     if first == 0 {
         return;
     }
-    let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, first).expect("a new log");
+    let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), first).expect("a new log");
     for (seqno, count, payload) in &logged {
         writer.push_payload(*seqno, *count, payload);
     }
@@ -170,7 +170,7 @@ struct Written {
 
 fn wal_with_damage(story: &LogStory, damage: &Damage) {
     let (env, memory) = Memory::world();
-    let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, 1).expect("a new log");
+    let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), 1).expect("a new log");
     let mut written = vec![Written { offset: 0, end: FILE_HEADER_LEN, synced: 0, logged: None }];
     let mut seqno = 1;
     let mut note = |writer: &WalWriter, payload: usize, synced: u64, logged: Option<Logged>| {
@@ -428,7 +428,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let mut three = WriteBatch::new();
     three.delete_range(b"crane", b"crate");
     three.put(b"crane", b"down");
-    let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, 1).expect("a new log");
+    let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), 1).expect("a new log");
     writer.push(1, &one);
     writer.sync().expect("nothing fails in memory");
     writer.mark().expect("nothing fails in memory");
@@ -497,7 +497,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     // Right checksums, and numbers with which no store can go on.
     let last_batch = {
         let (env, memory) = Memory::world();
-        let mut writer = WalWriter::create(&env, dir(), NUMBER, STORE, SEQNO_MAX).expect("a new log");
+        let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), SEQNO_MAX).expect("a new log");
         writer.push(SEQNO_MAX, &one);
         writer.write().expect("nothing fails in memory");
         memory.content(&FileKind::Wal(NUMBER).path(dir()))

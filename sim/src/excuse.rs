@@ -12,7 +12,8 @@
 //! * E4 acknowledgements may be forgotten from the call on that wrote what was damaged in a log, where the log cannot tell; and
 //!   from the call on that promised what the disk then did not keep of a log. Where such a promise was about another file or
 //!   about names, all of them may be, but for the promises about tables, whose loss is always noticed;
-//! * E5 a file may be left over where a call on it failed, or one on the list of files, which leaves it unknown what counts.
+//! * E5 a file may be left over where a call on it failed, or one on the list of files, which leaves it unknown what counts;
+//! * E6 the version of the format may go back where a promise was not kept, or a small file or a list is damaged.
 
 use crate::disk::{Damage, Harm};
 use crate::fault::FileClass;
@@ -99,6 +100,12 @@ impl Circumstances<'_> {
     pub fn promise_is_broken(&self) -> bool {
         let broken = |damage: &Damage| matches!(damage.harm, Harm::BrokenPromise { .. }) && damage.forgives.is_some();
         self.damage.iter().any(broken)
+    }
+
+    /// E6: whether the store may show an older version of its format than it had.
+    pub fn may_forget_its_version(&self) -> bool {
+        let of_it = |damage: &Damage| matches!((self.classify)(damage.name()), FileClass::Identity | FileClass::Temp);
+        self.damage.iter().any(|damage| matches!(damage.harm, Harm::BrokenPromise { .. }) || of_it(damage))
     }
 
     /// E5: whether the store may have left this file behind without being able to help it.

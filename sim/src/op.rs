@@ -572,6 +572,8 @@ pub enum Op {
     },
     /// Has the store read everything back that counts, while the other clients go on.
     Verify,
+    /// Has the store raise the version of its format to the newest that it knows.
+    Upgrade,
     /// Does nothing for so many milliseconds.
     Wait {
         /// Of virtual time.
@@ -635,6 +637,8 @@ pub enum OpKind {
     Look,
     /// [`Op::Verify`]
     Verify,
+    /// [`Op::Upgrade`]
+    Upgrade,
     /// [`Op::Wait`]
     Wait,
     /// [`Op::Reopen`]
@@ -666,6 +670,7 @@ impl Op {
             Op::Import => OpKind::Import,
             Op::Look { .. } => OpKind::Look,
             Op::Verify => OpKind::Verify,
+            Op::Upgrade => OpKind::Upgrade,
             Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
@@ -828,6 +833,7 @@ impl fmt::Display for Op {
             Op::Import => f.write_str("import"),
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Verify => f.write_str("verify"),
+            Op::Upgrade => f.write_str("upgrade"),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
@@ -1073,6 +1079,7 @@ impl<'a> Words<'a> {
             "import" => Op::Import,
             "look" => Op::Look { anew: self.take("anew") },
             "verify" => Op::Verify,
+            "upgrade" => Op::Upgrade,
             "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
@@ -1122,6 +1129,7 @@ mod tests {
             "look",
             "look anew",
             "verify",
+            "upgrade",
             "reopen",
             "check",
         ];

@@ -16,6 +16,7 @@ mod quarantine;
 mod salvage;
 mod transaction;
 mod verification;
+mod version;
 
 use crate::answers::{Answers, Difference};
 use crate::clock::ClockMark;
@@ -394,6 +395,8 @@ struct Court {
     seen: Option<Observed>,
     /// Names of the files that the store has said to be in quarantine.
     quarantined: BTreeSet<String>,
+    /// The version that the store's format must have at least.
+    format_version: u32,
     /// How often each client has begun a backup.
     backups_tried: BTreeMap<u32, u64>,
     /// How often a power cut has lost what a disk that lied had promised, and so perhaps the whole store.
@@ -445,6 +448,7 @@ impl Run {
             unfinished_copies: BTreeSet::new(),
             seen: None,
             quarantined: BTreeSet::new(),
+            format_version: 0,
             backups_tried: BTreeMap::new(),
             stores_lost: 0,
         };
@@ -777,6 +781,7 @@ impl Run {
 
     /// Compares what the store shows with what it must show.
     fn verify(&self, store: &Arc<dyn Store>) -> Result<Verified, LifeEnd> {
+        self.see_that_the_version_lasts(store.as_ref())?;
         let restart = self.court.lock().restart;
         let clock = self.court.lock().opening.unwrap_or_else(|| self.world.clock_mark());
         let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
@@ -1106,6 +1111,7 @@ impl Run {
             Op::Import => self.import(label),
             Op::Look { anew } => self.look(store, *anew, label),
             Op::Verify => self.look_for_damage(store),
+            Op::Upgrade => self.upgrade(store),
             Op::Wait { ms } => {
                 self.world.sleep(Duration::from_millis(u64::from(*ms)));
                 Ok(())

@@ -371,6 +371,16 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("verification while it is open"))
     }
 
+    /// Raises the version of the store's format to the newest that it knows, durably, while the other clients go on.
+    fn upgrade(&self) -> Result<(), Failure> {
+        Err(Failure::not_offered("versions of its format"))
+    }
+
+    /// The version of the store's format. It never goes back.
+    fn format_version(&self) -> u32 {
+        0
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -438,6 +448,7 @@ pub trait StoreKind: Send + Sync {
     ///   Keyspace 0 is never dropped.
     /// - [`OpKind::Look`]: it has [`Store::look`].
     /// - [`OpKind::Verify`]: it has [`Store::verify`].
+    /// - [`OpKind::Upgrade`]: it has [`Store::upgrade`] and [`Store::format_version`].
     fn specialities(&self) -> &'static [OpKind] {
         &[]
     }

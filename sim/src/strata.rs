@@ -203,6 +203,7 @@ impl StoreKind for StrataKind {
             OpKind::Backup,
             OpKind::Look,
             OpKind::Verify,
+            OpKind::Upgrade,
             OpKind::Export,
             OpKind::Import,
         ]
@@ -907,6 +908,14 @@ impl Store for StrataStore {
         let damage = found.damage.into_iter();
         let damage = damage.map(|damage| Failure { file: Some(damage.file.name()), ..failure(damage.cause) });
         Ok(Verified { damage: damage.collect(), files: found.files })
+    }
+
+    fn upgrade(&self) -> Result<(), Failure> {
+        self.db.upgrade().map_err(failure)
+    }
+
+    fn format_version(&self) -> u32 {
+        self.db.format_version()
     }
 
     fn check(&self) -> Result<CheckReport, Failure> {

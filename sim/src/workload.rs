@@ -149,6 +149,8 @@ impl Mix {
             OpKind::Merge => merges,
             OpKind::PutExpiring | OpKind::Hurry => !merges,
             OpKind::Look => hides_a_log(scenario).is_none(),
+            // It does something to a store that is not of the newest version, and only the scenario's options say that.
+            OpKind::Upgrade => named(OpKind::Upgrade).is_some(),
             _ => true,
         };
         for op in usual.into_iter().chain(special).filter(makes_sense) {
@@ -299,6 +301,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::Export | OpKind::Import => Some("exports"),
         OpKind::Look => Some("readers beside its writer"),
         OpKind::Verify => Some("verification while it is open"),
+        OpKind::Upgrade => Some("versions of its format"),
         _ => None,
     })
 }
@@ -736,6 +739,7 @@ impl Author {
             OpKind::Import => Op::Import,
             OpKind::Look => Op::Look { anew: dice.once_in(3) },
             OpKind::Verify => Op::Verify,
+            OpKind::Upgrade => Op::Upgrade,
             OpKind::Wait => Op::Wait { ms: dice.scaled(1, 200) as u32 },
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,
@@ -877,7 +881,8 @@ mod tests {
         assert_eq!(drawn(&KIND), (usual.clone(), false, false));
         // These two are batches and transactions with something in them.
         let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
-        let elsewhere = [OpKind::Merge];
+        // These two are for scenarios that name them.
+        let elsewhere = [OpKind::Merge, OpKind::Upgrade];
         let special = StrataKind.specialities().iter().copied();
         let special = special.filter(|op| !inside.contains(op) && !elsewhere.contains(op));
         assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));

@@ -62,8 +62,9 @@ pub fn checkpoint(db: &Db, target: &Path) -> Result<Checkpoint> {
 
 fn link_all(db: &Db, target: &Path) -> Result<Checkpoint> {
     let env = db.env();
-    let identity = read_identity(env, db.path())?;
     let pinned = db.pin_files()?;
+    // Behind the files: an upgrade that came between is in it, and it is never lower than a file needs.
+    let identity = read_identity(env, db.path())?;
     let mut made = Checkpoint { seqno: pinned.seqno(), files: 0, bytes: 0 };
     for file in pinned.files() {
         env.hard_link(&file.path, &file.kind.path(target))?;

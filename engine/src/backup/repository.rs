@@ -103,9 +103,10 @@ impl Backups {
                 db.uuid()
             )));
         }
-        let identity = read_identity(db.env(), db.path())?;
         let wall_ms = self.env.wall_ms();
         let pinned = db.pin_files()?;
+        // Behind the files: an upgrade that came between is in it, and it is never lower than a file needs.
+        let identity = read_identity(db.env(), db.path())?;
         let mut present: BTreeMap<String, u64> = BTreeMap::new();
         for name in self.names()?.into_iter().filter(|name| format::is_file(name)) {
             present.extend(self.env.file_len(&self.dir.join(&name))?.map(|bytes| (name, bytes)));

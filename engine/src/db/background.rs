@@ -121,12 +121,21 @@ fn sync_task(state: &State) {
 fn flush_task(state: &State) {
     loop {
         let mut work = state.work.lock();
+        let mut looks = 0;
         let takes_reserve = loop {
             if work.shutting_down {
                 return;
             }
             if work.released && !work.obsolete.is_empty() {
                 sometimes!("a reader lets go of an old version");
+                break false;
+            }
+            if let Some((at, again)) = work.look_again
+                && at <= state.env.now()
+            {
+                sometimes!("obsolete files that stayed are looked at again");
+                work.look_again = None;
+                looks = again;
                 break false;
             }
             let due = work.resume_due || !state.view.load().frozen.is_empty();
@@ -139,7 +148,8 @@ fn flush_task(state: &State) {
                 break true;
             }
             let flush_at = if due { held } else { None };
-            wait(state, &mut work, flush_at.into_iter().chain(reserve_at).min());
+            let look_at = work.look_again.map(|(at, _)| at);
+            wait(state, &mut work, flush_at.into_iter().chain(reserve_at).chain(look_at).min());
         };
         work.flushing = !takes_reserve;
         drop(work);
@@ -149,7 +159,7 @@ fn flush_task(state: &State) {
         }
 
         let result = flush_all(state);
-        obsolete::remove(state);
+        obsolete::remove(state, looks);
         let again = result.as_ref().is_err_and(|error| state.reserve.give_up(&state.vitals, error));
 
         let mut work = state.work.lock();
@@ -333,7 +343,7 @@ fn begin(state: &State, work: &mut Work, plan: &Plan) -> Claim {
 
 /// Takes the mark away. Says whether it failed for lack of space and there is more now, so that it should be tried again.
 fn end(state: &State, claim: &Claim, error: Option<Error>) -> bool {
-    obsolete::remove(state);
+    obsolete::remove(state, 0);
     let again = error.as_ref().is_some_and(|error| state.reserve.give_up(&state.vitals, error));
     let mut work = state.work.lock();
     work.running.retain(|running| running != claim);

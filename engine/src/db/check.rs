@@ -71,7 +71,7 @@ pub(crate) fn shape(catalog: &Catalog) -> Vec<LevelShape> {
 
 /// Checks the store as it is now; writes go on meanwhile.
 pub(crate) fn check(state: &State) -> Result<CheckReport> {
-    obsolete::remove(state);
+    obsolete::remove(state, 0);
     let view = state.view.load_full();
     let report = check_view(state, &view)?;
     let (files, busy) = expected_files(state);

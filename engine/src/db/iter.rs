@@ -135,6 +135,7 @@ pub struct DbIter {
     /// Whether the first child of `inner` is the active memtable.
     begins_active: bool,
     direction: Direction,
+    keys_only: bool,
     valid: bool,
     key: Vec<u8>,
     value: Bytes,
@@ -205,6 +206,7 @@ impl DbIter {
             operator,
             begins_active,
             direction: Direction::Forward,
+            keys_only: false,
             valid: false,
             key: Vec::new(),
             value: Bytes::new(),
@@ -212,6 +214,32 @@ impl DbIter {
             unmerged: None,
             failure: None,
         })
+    }
+
+    /// The same iterator, for whoever needs no values: none is read that lies apart from its key, and no operands are merged. To ask
+    /// it for a value is a panic, and [`DbIter::into_forward`] gives empty ones. It stands on no entry until it goes to one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = strata::db::Db::open(dir.path().join("store"))?;
+    /// use strata::db::Range;
+    ///
+    /// db.put(b"photo/1", &vec![7; 1 << 20])?;
+    /// db.put(b"photo/2", &vec![8; 1 << 20])?;
+    /// let mut iter = db.iter(Range::prefix(b"photo/"))?.keys_only();
+    /// iter.seek_to_first()?;
+    /// let mut keys = 0;
+    /// while iter.valid() {
+    ///     keys += 1;
+    ///     iter.next()?;
+    /// }
+    /// assert_eq!(keys, 2);
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn keys_only(mut self) -> DbIter {
+        (self.keys_only, self.valid) = (true, false);
+        self
     }
 
     /// Whether it is on an entry.
@@ -231,9 +259,10 @@ impl DbIter {
     }
 
     /// The value; sharing it copies nothing, and keeps the block that it lies in. Panics where the iterator is not
-    /// [valid](DbIter::valid).
+    /// [valid](DbIter::valid), or shows [keys only](DbIter::keys_only).
     pub fn value(&self) -> &Bytes {
         assert!(self.valid, "an iterator that is on no entry has no value");
+        assert!(!self.keys_only, "an iterator over keys only has no values");
         &self.value
     }
 
@@ -421,7 +450,8 @@ impl DbIter {
 
     /// A value of this key from where it lies.
     fn seen(&self, key: &[u8], (stored, expires_ms): (Stored, u64)) -> Result<Seen> {
-        Ok(Seen { value: self.state.blobs.value(key, stored, false)?, expires_ms })
+        let value = if self.keys_only { Bytes::new() } else { self.state.blobs.value(key, stored, false)? };
+        Ok(Seen { value, expires_ms })
     }
 
     /// Stands on a key from now on, with what it has.
@@ -503,6 +533,9 @@ impl DbIter {
             return Err(Error::corruption(&self.state.dir, 0, expected));
         };
         let (base, expires_ms) = base.map_or((None, EXPIRES_NEVER), |seen| (Some(seen.value), seen.expires_ms));
+        if self.keys_only {
+            return Ok(Seen { value: Bytes::new(), expires_ms });
+        }
         let value = merged(&**operator, key, base.as_deref(), &operands)?;
         self.unmerged = base.filter(|_| expires_ms != EXPIRES_NEVER).map(|base| Unmerged { base, operands });
         Ok(Seen { value, expires_ms })
@@ -618,7 +651,7 @@ impl Iterator for Entries {
             self.ended = true;
             return None;
         }
-        Some(Ok((self.iter.key().to_vec(), self.iter.value().clone())))
+        Some(Ok((self.iter.key().to_vec(), self.iter.value.clone())))
     }
 }
 

@@ -56,7 +56,7 @@ use crate::batch::{Expiry, WriteBatch};
 use crate::compaction::readers::Reader;
 use crate::env::{Env, TaskHandle};
 use crate::error::{Error, Result};
-use crate::event::{Events, Health, Listener, Operation};
+use crate::event::{Event, Events, Health, Listener, Operation};
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::operator::MergeOperator;
 use crate::options::{Durability, KeyspaceOptions, Options};
@@ -708,6 +708,43 @@ impl Db {
     pub fn pin_files(&self) -> Result<PinnedFiles> {
         self.state.ensure_open()?;
         PinnedFiles::take(&self.state)
+    }
+
+    /// The format version of the store: how new a library must be to open it.
+    pub fn format_version(&self) -> u32 {
+        self.state.versions.lock().format_version()
+    }
+
+    /// Raises the format version of the store to the newest that this library writes, so that what came with it can be used; an
+    /// older library cannot open the store then, and there is no way back but a backup. Does nothing where the version is the
+    /// newest already. Nothing is rewritten: files that are there keep the version that they have.
+    ///
+    /// Durable when it returns, after two syncs; writes go on, and flushes and compactions wait for it. After an error the store
+    /// may have either version when it is opened again, and can be used on.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("store");
+    /// use strata::db::Db;
+    /// use strata::env::Env;
+    /// use strata::options::Options;
+    ///
+    /// let db = Db::open_with(&Env::os(), &path, Options { format_version: 1, ..Options::default() })?;
+    /// db.put(b"written by", b"anybody")?;
+    /// db.upgrade()?;
+    /// assert_eq!(db.format_version(), 2);
+    /// # Ok::<(), strata::error::Error>(())
+    /// ```
+    pub fn upgrade(&self) -> Result<()> {
+        self.state.ensure_open()?;
+        let mut versions = self.state.versions.lock();
+        let from = versions.format_version();
+        versions.upgrade()?;
+        let to = versions.format_version();
+        if to != from {
+            self.state.events.tell(|| Event::Upgraded { from, to });
+        }
+        Ok(())
     }
 
     /// The world that the store lives in.

@@ -205,7 +205,8 @@ impl Recovery<'_> {
         }
 
         let number = self.versions.new_file_number();
-        let wal = WalWriter::create(self.env, self.dir, number, self.versions.uuid(), replayed.last_seqno + 1)?;
+        let (store, version) = (self.versions.uuid(), self.versions.format_version());
+        let wal = WalWriter::create(self.env, self.dir, number, (store, version), replayed.last_seqno + 1)?;
         // One sync makes the names of the new tables and of the new log durable, before the manifest names them.
         self.env.sync_dir(self.dir)?;
         replayed.edit.wals_added.push(number);
@@ -399,6 +400,12 @@ pub(crate) fn replay_listed(
         {
             let expected = format!("a log that ends with seqno {}, found {:?}", closed.last_seqno, replayed.last_seqno);
             return Err(Error::corruption(&path, replayed.valid_bytes, expected));
+        }
+        let known = versions.format_version();
+        if let Some(version) = replayed.version.filter(|&version| version > known) {
+            let expected =
+                format!("format version {version} or more, as {} has, found {known}", FileKind::Wal(number).name());
+            return Err(Error::corruption(&FileKind::Identity.path(dir), 8, expected));
         }
         sometimes!("recovery replays a wal that was closed", if replayed.clean);
         floor = replayed.last_seqno.unwrap_or(floor);

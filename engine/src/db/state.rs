@@ -194,6 +194,8 @@ pub(crate) struct Work {
     pub(crate) suspects: BTreeSet<u64>,
     /// Whether a reader has let go of an old version since obsolete files were last looked at.
     pub(crate) released: bool,
+    /// When obsolete files that stayed are looked at again without that, and for the how many-th time.
+    pub(crate) look_again: Option<(Duration, u32)>,
     /// When the next periodic sync is due.
     pub(crate) sync_due: Option<Duration>,
 }

@@ -588,7 +588,8 @@ fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
 
 fn create_wal(state: &State, next_seqno: SeqNo) -> Result<WalWriter> {
     let number = state.numbers.next();
-    let created = WalWriter::create(&state.env, &state.dir, number, state.store, next_seqno);
+    let version = state.versions.lock().format_version();
+    let created = WalWriter::create(&state.env, &state.dir, number, (state.store, version), next_seqno);
     let durable = created.and_then(|wal| state.env.sync_dir(&state.dir).map(|()| wal));
     if durable.is_err() {
         sometimes!("a new wal cannot be created");

@@ -24,9 +24,6 @@ use crate::checksum::Checksum;
 use crate::coding::Decoder;
 use crate::record::Uuid;
 
-/// The newest format version of a store that this library reads, and the one that it gives to new stores.
-pub const FORMAT_VERSION: u32 = 1;
-
 /// The version of the format of CURRENT.
 pub const CURRENT_VERSION: u32 = 1;
 
@@ -129,6 +126,7 @@ fn open<'a>(bytes: &'a [u8], len: usize, magic: &[u8; 8]) -> Option<(u32, Decode
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::FORMAT_VERSION;
 
     #[test]
     fn both_files_round_trip_and_no_single_flipped_bit_passes() {

@@ -12,10 +12,11 @@
 //! [`super::set`].
 
 use super::edit::VersionEdit;
-use super::format::{CURRENT_LEN, CURRENT_VERSION, Current, FORMAT_VERSION, IDENTITY_LEN, Identity};
+use super::format::{CURRENT_LEN, CURRENT_VERSION, Current, IDENTITY_LEN, Identity};
 use crate::env::{Env, OpenMode};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::options::{FORMAT_VERSION, FORMAT_VERSION_OLDEST};
 use crate::record::format::{FILE_HEADER_LEN, FileHeader, Uuid, record_tag};
 use crate::record::{Record, RecordReader, RecordWriter};
 use std::path::Path;
@@ -211,6 +212,9 @@ pub fn read_identity(env: &Env, dir: &Path) -> Result<Identity> {
         None => Err(Error::corruption(&path, 0, "the identity of the store with a checksum that matches")),
         Some(Identity { format_version: found, .. }) if found > FORMAT_VERSION => {
             Err(Error::NewerFormat { path, found, supported: FORMAT_VERSION })
+        }
+        Some(Identity { format_version: 0, .. }) => {
+            Err(Error::corruption(&path, 8, format!("a format version of {FORMAT_VERSION_OLDEST} or more, found 0")))
         }
         Some(identity) => Ok(identity),
     }

@@ -22,7 +22,7 @@
 
 use super::catalog::Catalog;
 use super::edit::{KeyspaceSet, Quarantine, TableMeta, VersionEdit};
-use super::format::{Current, FORMAT_VERSION, Identity};
+use super::format::{Current, Identity};
 use super::log::{self, ManifestWriter};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use crate::event::{Event, Events};
 use crate::filename::FileKind;
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SEQNO_MAX, SeqNo};
 use crate::mark::sometimes;
-use crate::options::Options;
+use crate::options::{FORMAT_VERSION, Options};
 use crate::record::Uuid;
 use crate::wal::ClosedWal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -267,6 +267,7 @@ pub struct VersionSet {
     env: Env,
     dir: PathBuf,
     store: Uuid,
+    format_version: u32,
     manifest_bytes_min: u64,
     events: Events,
     numbers: Arc<FileNumbers>,
@@ -289,7 +290,7 @@ pub struct VersionSet {
 /// as long as no other manifest has taken its place.
 #[derive(Clone, Debug)]
 pub struct Written {
-    store: Uuid,
+    identity: Identity,
     current: Current,
     bytes: u64,
     installed: Installed,
@@ -310,11 +311,17 @@ impl Written {
     /// [`Error::Corruption`] that names file and offset.
     pub fn read_back(&self, env: &Env, dir: &Path, options: &Options) -> Result<()> {
         let identity = log::read_identity(env, dir)?;
-        if identity.store != self.store {
-            let expected = format!("the uuid of this store, {}, found {}", self.store, identity.store);
-            return Err(Error::corruption(&FileKind::Identity.path(dir), 16, expected));
+        let path = FileKind::Identity.path(dir);
+        if identity.store != self.identity.store {
+            let expected = format!("the uuid of this store, {}, found {}", self.identity.store, identity.store);
+            return Err(Error::corruption(&path, 16, expected));
         }
-        let current = log::read_current(env, dir, self.store)?;
+        // It may be higher, but never lower: files of the store may need it.
+        if identity.format_version < self.identity.format_version {
+            let (wanted, found) = (self.identity.format_version, identity.format_version);
+            return Err(Error::corruption(&path, 8, format!("format version {wanted} or more, found {found}")));
+        }
+        let current = log::read_current(env, dir, self.identity.store)?;
         if current != self.current {
             let expected = format!("{:?}, found {current:?}", self.current);
             return Err(Error::corruption(&FileKind::Current.path(dir), 0, expected));
@@ -349,11 +356,13 @@ impl VersionSet {
                 numbers.bump_past(number);
             }
         }
-        log::write_identity(env, dir, &Identity { store, format_version: FORMAT_VERSION })?;
+        let format_version = options.format_version;
+        log::write_identity(env, dir, &Identity { store, format_version })?;
         let mut set = VersionSet {
             env: env.clone(),
             dir: dir.to_path_buf(),
             store,
+            format_version,
             manifest_bytes_min: options.manifest_bytes_min,
             events: events.clone(),
             numbers: Arc::new(numbers),
@@ -394,6 +403,7 @@ impl VersionSet {
             env: env.clone(),
             dir: dir.to_path_buf(),
             store: identity.store,
+            format_version: identity.format_version,
             manifest_bytes_min: options.manifest_bytes_min,
             events: events.clone(),
             numbers: Arc::new(numbers),
@@ -481,13 +491,33 @@ impl VersionSet {
     /// of a set that was recovered.
     pub fn written(&self) -> Option<Written> {
         let writer = self.writer.as_ref().filter(|_| self.doubt.is_none())?;
-        let (store, installed) = (self.store, self.installed.clone());
-        Some(Written { store, current: *writer.current(), bytes: writer.bytes(), installed })
+        let identity = Identity { store: self.store, format_version: self.format_version };
+        let installed = self.installed.clone();
+        Some(Written { identity, current: *writer.current(), bytes: writer.bytes(), installed })
     }
 
     /// Which store this is.
     pub fn uuid(&self) -> Uuid {
         self.store
+    }
+
+    /// How new a library must be to open the store, and so what may be written into it.
+    pub fn format_version(&self) -> u32 {
+        self.format_version
+    }
+
+    /// Raises the format version to the newest that this library writes, durably; where it is that already, nothing is done. What
+    /// an older library would not know may be written from when this has returned, and not before: after an error a crash may
+    /// bring either version, and the old one goes on to be kept to.
+    pub fn upgrade(&mut self) -> Result<()> {
+        if self.format_version == FORMAT_VERSION {
+            return Ok(());
+        }
+        log::write_identity(&self.env, &self.dir, &Identity { store: self.store, format_version: FORMAT_VERSION })?;
+        self.env.sync_dir(&self.dir)?;
+        sometimes!("a store is upgraded");
+        self.format_version = FORMAT_VERSION;
+        Ok(())
     }
 
     /// The counter for the numbers of files, to be used without this set.

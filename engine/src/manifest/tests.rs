@@ -619,9 +619,12 @@ fn damage_in_identity_and_current_is_named() {
         fs.set_contents(&path(kind), &content);
     }
     recover(&env).expect("whole again");
-    let newer = Identity { store: STORE, format_version: 2 };
+    let newer = Identity { store: STORE, format_version: 3 };
     fs.set_contents(&path(FileKind::Identity), &newer.encode());
-    assert!(matches!(recover(&env), Err(Error::NewerFormat { found: 2, supported: 1, .. })));
+    assert!(matches!(recover(&env), Err(Error::NewerFormat { found: 3, supported: 2, .. })));
+    let none = Identity { store: STORE, format_version: 0 };
+    fs.set_contents(&path(FileKind::Identity), &none.encode());
+    insta::assert_snapshot!(recover(&env).expect_err("no version"), @"db/IDENTITY is damaged at byte 8: expected a format version of 1 or more, found 0; restore the file from a backup, or salvage the store");
     let other = Identity { store: Uuid([4; 16]), format_version: 1 };
     fs.set_contents(&path(FileKind::Identity), &other.encode());
     insta::assert_snapshot!(recover(&env).expect_err("CURRENT of another store"), @"db/CURRENT is damaged at byte 16: expected the uuid of this store, 04040404040404040404040404040404, found 03030303030303030303030303030303; restore the file from a backup, or salvage the store");

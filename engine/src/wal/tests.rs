@@ -26,7 +26,7 @@ fn batch(puts: u32) -> WriteBatch {
 /// say so.
 fn log_with_syncs(sync: [bool; 3]) -> (Env, Arc<MemoryFs>, WalWriter, Vec<u64>) {
     let (env, fs) = memory_env();
-    let mut wal = WalWriter::create(&env, dir(), NUMBER, STORE, 10).expect("nothing fails here");
+    let mut wal = WalWriter::create(&env, dir(), NUMBER, (STORE, VERSION), 10).expect("nothing fails here");
     let mut ends = Vec::new();
     for (count, sync) in [2, 1, 3].into_iter().zip(sync) {
         wal.push(wal.last_seqno() + 1, &batch(count));
@@ -154,7 +154,7 @@ fn the_newest_log_cut_anywhere_gives_back_a_prefix() {
 #[test]
 fn a_log_that_was_created_and_never_synced_is_empty_whatever_became_of_its_header() {
     let (env, fs) = memory_env();
-    WalWriter::create(&env, dir(), NUMBER, STORE, 1).expect("nothing fails here");
+    WalWriter::create(&env, dir(), NUMBER, (STORE, VERSION), 1).expect("nothing fails here");
     let header = fs.contents(&path());
     for at in 0..header.len() {
         let mut damaged = header.clone();
@@ -319,7 +319,7 @@ fn a_record_with_a_matching_checksum_and_a_senseless_content_is_corruption() {
     ];
     for (kind, seqno, payload) in cases {
         let (env, _) = memory_env();
-        let mut wal = WalWriter::create(&env, dir(), NUMBER, STORE, 10).expect("nothing fails here");
+        let mut wal = WalWriter::create(&env, dir(), NUMBER, (STORE, VERSION), 10).expect("nothing fails here");
         wal.records.push(KIND_BATCH, 10, &[&good]);
         wal.records.push(kind, seqno, &[payload]);
         wal.write().expect("nothing fails here");

@@ -111,6 +111,7 @@ mod tests {
     use super::*;
     use strata::batch::WriteBatch;
     use strata::env::Env;
+    use strata::options::FORMAT_VERSION;
     use strata::record::format::Uuid;
     use strata::wal::WalWriter;
 
@@ -132,7 +133,7 @@ mod tests {
     fn a_log_says_which_writes_it_holds_however_it_is_cut_into_writes() {
         let dir = tempfile::tempdir().expect("a directory");
         let (store, mut batch) = (Uuid([7; 16]), WriteBatch::new());
-        let mut wal = WalWriter::create(&Env::os(), dir.path(), 4, store, 1).expect("a log");
+        let mut wal = WalWriter::create(&Env::os(), dir.path(), 4, (store, FORMAT_VERSION), 1).expect("a log");
         for seqno in [1, 3, 5] {
             batch.put(b"key", b"some value");
             batch.delete(b"another");

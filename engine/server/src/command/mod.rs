@@ -58,6 +58,8 @@ enum Command {
     Check(Store),
     /// Compacts a range of keys, or all: gives back the space of what was deleted or replaced.
     Compact(upkeep::CompactArgs),
+    /// Raises the format version of a store to the newest. An older library cannot open it then.
+    Upgrade(Store),
     /// Makes a second store that shares the files of the first, in a moment.
     Checkpoint(copies::CheckpointArgs),
     /// Copies what has changed since the last backup into a directory of backups.
@@ -158,6 +160,7 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
         Command::Stats(store) => upkeep::stats(store, out),
         Command::Check(store) => upkeep::check(store, out),
         Command::Compact(args) => upkeep::compact(args),
+        Command::Upgrade(store) => upkeep::upgrade(store, out),
         Command::Checkpoint(args) => copies::checkpoint(args, out),
         Command::Backup(args) => copies::backup(args, out),
         Command::Backups(args) => copies::list(args, out),

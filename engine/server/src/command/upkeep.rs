@@ -194,6 +194,23 @@ pub(super) fn compact(args: &CompactArgs) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// Says what the version was, and what it is.
+pub(super) fn upgrade(store: &Store, out: &mut Out) -> Result<bool, Failure> {
+    let db = store.open()?;
+    let from = db.format_version();
+    db.upgrade()?;
+    let to = db.format_version();
+    db.close()?;
+    let text = || match from == to {
+        true => format!("the store has format version {to}, the newest, already"),
+        false => {
+            format!("the format version is {to}, and was {from}: libraries that know only {from} cannot open the store")
+        }
+    };
+    out.say(text, || json!({ "from": from, "to": to }))?;
+    Ok(true)
+}
+
 #[derive(Args)]
 pub(super) struct SalvageArgs {
     /// The directory of the damaged store. No process may have it open.

@@ -21,7 +21,7 @@ use crate::filename::FileKind;
 use crate::key::{InternalKey, KeyspaceId, SeqNo};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{TableMeta, VersionEdit};
-use crate::manifest::format::{FORMAT_VERSION, Identity};
+use crate::manifest::format::Identity;
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::{TableOptions, TableWriter};
@@ -130,9 +130,9 @@ fn make(
     let catalog = empty
         .apply(&listed)
         .map_err(|wrong| reader.damaged(0, &format!("keyspaces that can be together, but {wrong}")))?;
-    let identity = Identity { store: Uuid::random(env), format_version: FORMAT_VERSION };
+    let identity = Identity { store: Uuid::random(env), format_version: options.format_version };
     // I1.
-    let log = WalWriter::create(env, target, LOG, identity.store, 1)?.close()?;
+    let log = WalWriter::create(env, target, LOG, (identity.store, identity.format_version), 1)?.close()?;
     env.sync_dir(target)?;
 
     let mut tables = Tables { env, target, level: options.levels - 1, next: LOG + 1, open: None, done: Vec::new() };
