@@ -8,7 +8,7 @@ use shaketable::report;
 use shaketable::scenario::nearest;
 use shaketable::zoo::bug::{self, Bug};
 use shaketable::zoo::hunt::{Explained, hunt};
-use shaketable::zoo::{Hunt, STRATEGIES, Scratch};
+use shaketable::zoo::{Hunt, Place, STRATEGIES, Scratch};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,7 +106,8 @@ fn hunt_all(
             scope.spawn(move || {
                 let scratch = Scratch::new(root, number);
                 while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = scratch.as_ref().map_err(Clone::clone).map(|scratch| one(scratch, bug, args.budget));
+                    let done =
+                        scratch.as_ref().map_err(Clone::clone).map(|scratch| one(root, scratch, bug, args.budget));
                     match &done {
                         Ok(hunt) => hear(bug, hunt),
                         // Nothing more is begun: the run is over.
@@ -121,9 +122,10 @@ fn hunt_all(
     hunts.into_inner().into_iter().flatten().collect()
 }
 
-fn one(scratch: &Scratch, bug: &Bug, budget: Duration) -> Hunt {
+fn one(root: &Path, scratch: &Scratch, bug: &Bug, budget: Duration) -> Hunt {
+    let place = Place { files: bug.files(), marks: bug.marks(root) };
     match scratch.build(Some(bug)) {
-        Ok(shake) => hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget, &bug.files()),
+        Ok(shake) => hunt(&shake, &scratch.artifacts().join(&bug.name), STRATEGIES, budget, &place),
         Err(said) => Hunt { unbuilt: Some(said), ..Hunt::default() },
     }
 }

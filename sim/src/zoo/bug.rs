@@ -18,7 +18,7 @@
 //! `git apply` and `patch -p1` take the file as it is. Here it is applied by the `diffy` crate, so that neither has to be
 //! there; a hunk may have moved, and its context must be the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where the bugs of this repository are.
@@ -96,6 +96,13 @@ impl Bug {
         self.diffs.keys().map(String::as_str).collect()
     }
 
+    /// The names of the sometimes-points in the files that it changes, as these are without it.
+    #[expect(clippy::disallowed_methods, reason = "the engine's source is on the real disk")]
+    pub fn marks(&self, root: &Path) -> BTreeSet<String> {
+        let texts = self.diffs.keys().filter_map(|path| std::fs::read_to_string(root.join(path)).ok());
+        texts.flat_map(|text| marks_in(&text).map(str::to_string).collect::<Vec<_>>()).collect()
+    }
+
     /// The changed files with their new content, by their path from the root of the workspace. The error names the bug.
     #[expect(clippy::disallowed_methods, reason = "the engine's source is on the real disk")]
     pub fn planted_in(&self, root: &Path) -> Result<BTreeMap<String, String>, String> {
@@ -109,6 +116,11 @@ impl Bug {
         }
         Ok(planted)
     }
+}
+
+fn marks_in(source: &str) -> impl Iterator<Item = &str> {
+    let calls = source.split("sometimes!(").skip(1);
+    calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next())
 }
 
 /// All bugs of a directory, by name. The first that cannot be read is the error.
@@ -165,6 +177,12 @@ mod tests {
             ("A counter stands still. Everybody had it.", "The count.")
         );
         assert_eq!((bug.from.as_str(), bug.is_canary, bug.diffs.len()), ("A01 B02", true, 2));
+    }
+
+    #[test]
+    fn the_points_of_a_file_are_read_from_its_calls() {
+        let source = "sometimes!(\"one\");\n sometimes!(\n    \"two\",\n    if it());\n// sometimes!(name)\n";
+        assert_eq!(marks_in(source).collect::<Vec<_>>(), ["one", "two"]);
     }
 
     #[test]

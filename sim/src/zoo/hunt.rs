@@ -7,6 +7,7 @@
 
 use crate::artifact::Artifact;
 use crate::campaign::real_now;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,19 +20,35 @@ pub struct Strategy {
     pub name: &'static str,
     /// How much of what is left of the budget it gets, beside the weights of those behind it.
     pub weight: u32,
-    /// Its arguments; `BUDGET` and `ARTIFACTS` stand for the time that it has and the directory for what it finds.
+    /// Its arguments.
     pub args: &'static [&'static str],
+    /// Whether it keeps to the scenarios that came to the files in which the bug sits, as the campaign before it saw.
+    pub directed: bool,
 }
 
-/// All of them, in the order in which they are tried. The campaign has every check on, the durability sanitizer too.
+impl Strategy {
+    const fn of(name: &'static str, weight: u32, args: &'static [&'static str]) -> Strategy {
+        Strategy { name, weight, args, directed: false }
+    }
+}
+
+/// All of them, in the order in which they are tried. The campaign has every check on, the durability sanitizer too. It gives each
+/// scenario the same time; what it has not found then may take more of the few scenarios that come to the changed code at all.
 pub const STRATEGIES: &[Strategy] = &[
-    Strategy { name: "campaign", weight: 3, args: &["run", "--fail-fast", "--jobs", "1"] },
-    Strategy { name: "sweep", weight: 1, args: &["sweep", "--jobs", "1"] },
-    Strategy { name: "exhaust", weight: 1, args: &["exhaust", "--length", "3", "--jobs", "1"] },
-    Strategy { name: "nth", weight: 1, args: &["nth", "--jobs", "1"] },
-    Strategy { name: "schedules", weight: 1, args: &["schedules", "--jobs", "1"] },
-    Strategy { name: "swarm", weight: 3, args: &["run", "--swarm", "--fail-fast", "--jobs", "1"] },
+    Strategy::of("campaign", 3, &["run", "--fail-fast", "--jobs", "1"]),
+    Strategy {
+        directed: true,
+        ..Strategy::of("directed", 5, &["run", "--fail-fast", "--jobs", "1", "--seeds", "1000.."])
+    },
+    Strategy::of("sweep", 1, &["sweep", "--jobs", "1"]),
+    Strategy::of("exhaust", 1, &["exhaust", "--length", "3", "--jobs", "1"]),
+    Strategy::of("nth", 1, &["nth", "--jobs", "1"]),
+    Strategy::of("schedules", 1, &["schedules", "--jobs", "1"]),
+    Strategy::of("swarm", 3, &["run", "--swarm", "--fail-fast", "--jobs", "1"]),
 ];
+
+/// So many scenarios are near to a bug.
+const NEAR: usize = 6;
 
 /// How long a strategy may go on after its budget is over, to shrink and tell.
 const GRACE: Duration = Duration::from_secs(30);
@@ -114,18 +131,38 @@ pub struct Hunt {
     pub unbuilt: Option<String>,
 }
 
-/// Hunts with a `shake` that has a bug inside, and lets it explain what it found. `files` are those in which the bug sits.
-pub fn hunt(shake: &Path, artifacts: &Path, strategies: &[Strategy], budget: Duration, files: &[&str]) -> Hunt {
-    let mut hunt = Hunt::default();
+/// Where a bug sits.
+#[derive(Clone, Debug, Default)]
+pub struct Place<'a> {
+    /// The files.
+    pub files: Vec<&'a str>,
+    /// The names of the sometimes-points in them.
+    pub marks: BTreeSet<String>,
+}
+
+/// Hunts with a `shake` that has a bug inside, and lets it explain what it found.
+pub fn hunt(shake: &Path, artifacts: &Path, strategies: &[Strategy], budget: Duration, place: &Place<'_>) -> Hunt {
+    let (mut hunt, mut near) = (Hunt::default(), Vec::new());
     let started = real_now();
     for (index, strategy) in strategies.iter().enumerate() {
+        if strategy.directed && near.is_empty() {
+            continue;
+        }
         let weights: u32 = strategies[index..].iter().map(|strategy| strategy.weight).sum();
         let share = budget.saturating_sub(real_now() - started) * strategy.weight / weights;
         let mut args: Vec<OsString> = strategy.args.iter().map(OsString::from).collect();
         args.extend(["--json", "--shrink", SHRINK, "--time"].map(OsString::from));
         args.extend([format!("{}ms", share.as_millis()).into(), "--artifacts".into(), artifacts.into()]);
+        if strategy.directed {
+            args.extend(near.iter().map(OsString::from));
+        }
         match said(shake, artifacts, &args, share) {
-            Ok(said) => hunt.take(strategy, &said),
+            Ok(said) => {
+                hunt.take(strategy, &said);
+                if near.is_empty() {
+                    near = nearest(&said, &place.marks);
+                }
+            }
             Err(why) => hunt.broken.push(format!("{}: {why}", strategy.name)),
         }
         if hunt.catch.is_some() {
@@ -136,12 +173,35 @@ pub fn hunt(shake: &Path, artifacts: &Path, strategies: &[Strategy], budget: Dur
         && let Some(artifact) = &catch.artifact
     {
         let args = ["explain".into(), "--json".into(), artifact.into()];
-        catch.explained = said(shake, artifacts, &args, Duration::ZERO).ok().map(|said| Explained::judge(&said, files));
+        catch.explained =
+            said(shake, artifacts, &args, Duration::ZERO).ok().map(|said| Explained::judge(&said, &place.files));
         // Only a campaign says itself what is left of the run.
         let shrunk = Artifact::load(artifact).ok();
         catch.operations = catch.operations.or(shrunk.map(|artifact| artifact.plan.ops() as u64));
     }
     hunt
+}
+
+/// The scenarios of a campaign that came most to these sometimes-points, for each second that they ran. Each point counts the same,
+/// and is shared by the scenarios that came to it: one that few come to says more than one that all do.
+fn nearest(said: &serde_json::Value, marks: &BTreeSet<String>) -> Vec<String> {
+    let scenarios = said["scenarios"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rate = |scenario: &serde_json::Value, mark: &str| {
+        let hits = scenario["coverage"]["marks"][mark].as_f64().unwrap_or_default();
+        hits / scenario["busy_seconds"].as_f64().unwrap_or_default().max(0.001)
+    };
+    let mut scores = vec![0.0; scenarios.len()];
+    for mark in marks {
+        let sum: f64 = scenarios.iter().map(|scenario| rate(scenario, mark)).sum();
+        if sum > 0.0 {
+            scores.iter_mut().zip(scenarios).for_each(|(score, scenario)| *score += rate(scenario, mark) / sum);
+        }
+    }
+    let names = scenarios.iter().map(|scenario| scenario["scenario"].as_str().unwrap_or_default());
+    let mut ranked: Vec<(f64, &str)> = scores.into_iter().zip(names).filter(|(score, _)| *score > 0.0).collect();
+    // By name where the scores are equal, so that two hunts go the same way.
+    ranked.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(other.1)));
+    ranked.into_iter().take(NEAR).map(|(_, name)| name.to_string()).collect()
 }
 
 impl Hunt {
@@ -219,6 +279,27 @@ mod tests {
         let mut empty = Hunt::default();
         empty.take(&STRATEGIES[0], &serde_json::json!({ "scenarios": [], "failures": [], "core_seconds": 2.0 }));
         assert_eq!((empty.catch, empty.spent), (None, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn scenarios_are_near_that_come_to_the_rare_points_of_a_file() {
+        let scenario = |name: &str, seconds: f64, common: u64, rare: u64| {
+            let marks = serde_json::json!({ "common": common, "rare": rare, "of another file": 1000 });
+            serde_json::json!({ "scenario": name, "busy_seconds": seconds, "coverage": { "marks": marks } })
+        };
+        let said = |scenarios: Vec<serde_json::Value>| serde_json::json!({ "scenarios": scenarios });
+        let marks = BTreeSet::from(["common".to_string(), "rare".to_string(), "never reached".to_string()]);
+        let some = said(vec![
+            scenario("often", 1.0, 60, 0),
+            scenario("seldom", 4.0, 100, 8),
+            scenario("never", 1.0, 0, 0),
+            scenario("both", 1.0, 15, 1),
+        ]);
+        assert_eq!(nearest(&some, &marks), ["seldom", "often", "both"]);
+        let many = said((0..20).map(|number| scenario(&format!("{number:02}"), 1.0, 5, 0)).collect());
+        assert_eq!(nearest(&many, &marks), ["00", "01", "02", "03", "04", "05"]);
+        assert!(nearest(&some, &BTreeSet::new()).is_empty());
+        assert!(nearest(&serde_json::json!({ "failures": [] }), &marks).is_empty());
     }
 
     #[test]

@@ -8,5 +8,5 @@ pub mod hunt;
 pub mod scratch;
 
 pub use bug::Bug;
-pub use hunt::{Catch, Hunt, STRATEGIES, Strategy};
+pub use hunt::{Catch, Hunt, Place, STRATEGIES, Strategy};
 pub use scratch::Scratch;
