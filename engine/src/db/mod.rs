@@ -2,7 +2,7 @@
 //!
 //! A write goes from [`mod@write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
-//! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, [`read_only`] makes one beside
+//! [`iter`] look at an immutable view and wait for nobody. [`archiver`] brings logs that are not needed any more to the archive. [`recovery`] makes a state out of files, [`read_only`] makes one beside
 //! a writer that goes on, and [`check`] looks at all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
 //!
 //! # Time

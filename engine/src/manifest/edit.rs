@@ -791,6 +791,13 @@ mod tests {
             bytes,
             last_seqno,
         });
+        let kept = (number(), number(), seqno(), seqno());
+        let kept = kept.prop_map(|(number, bytes, first_seqno, last_seqno)| KeptWal {
+            number,
+            bytes,
+            first_seqno,
+            last_seqno,
+        });
         (
             proptest::option::of(number()),
             proptest::option::of(seqno()),
@@ -804,7 +811,12 @@ mod tests {
             ),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
-            proptest::collection::vec(number(), 0..3),
+            (
+                proptest::collection::vec(number(), 0..3),
+                proptest::option::of(any::<[u8; 16]>().prop_map(Uuid)),
+                proptest::collection::vec(kept, 0..3),
+                proptest::collection::vec(number(), 0..3),
+            ),
             (proptest::collection::vec(blob(), 0..3), proptest::collection::vec(number(), 0..3)),
             (
                 proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
@@ -821,7 +833,7 @@ mod tests {
                     keyspaces,
                     wals_added,
                     wals_closed,
-                    wals_removed,
+                    (wals_removed, history, wals_kept, wals_let_go),
                     blobs,
                     (removed, added, quarantined, released),
                 )| {
@@ -841,6 +853,9 @@ mod tests {
                         wals_added,
                         wals_closed,
                         wals_removed,
+                        history,
+                        wals_kept,
+                        wals_let_go,
                         blobs_added: blobs.0,
                         blobs_removed: blobs.1,
                         removed,
@@ -871,14 +886,16 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[15, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 15");
+        let unknown = refusal(&[16, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 16");
         insta::assert_snapshot!(refusal(&[11, 0]), @"a whole field with tag 11 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[14, 2, 9, 7]), @"what this version knows to happen to a quarantine, found number 9");
         insta::assert_snapshot!(refusal(&[14, 4, 1, 7, 0, 0xff]), @"a whole field with tag 14 at byte 0 of an edit");
+        insta::assert_snapshot!(refusal(&[15, 2, 9, 7]), @"what this version knows to happen to a log for the archive, found number 9");
+        insta::assert_snapshot!(refusal(&[15, 2, 0, 7]), @"a whole field with tag 15 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[5, 1, 7, 9]), @"an edit of whole fields, and byte 3 of it starts none");
     }
 
