@@ -193,6 +193,25 @@ pub enum Event {
         /// The number of the drop.
         seqno: u64,
     },
+    /// The archive has a log: every write between these sequence numbers, both included.
+    Archived {
+        /// Number of the log.
+        wal: u64,
+        /// The first.
+        first_seqno: u64,
+        /// The last; less than the first where there is no write.
+        last_seqno: u64,
+    },
+    /// The archive will never have the writes between these sequence numbers, both included. A point behind them can only be
+    /// restored from a backup that is newer than they are.
+    ArchiveGap {
+        /// The first.
+        first_seqno: u64,
+        /// The last; less than the first where there is no write.
+        last_seqno: u64,
+        /// Why.
+        cause: String,
+    },
     /// A table is damaged: it is in quarantine from now on, and everything else goes on.
     Quarantined {
         /// Its number.

@@ -23,7 +23,7 @@
 //! ```text
 //! on top     txn  backup  salvage
 //! database   db
-//! reshaping  compaction
+//! reshaping  compaction  archive
 //! alive      manifest
 //! places     wal  memtable  blob  sst
 //! framing    record  batch  iter  fragments
@@ -37,6 +37,7 @@
 //!
 //! Every file on disk is drawn byte by byte in `engine/FORMAT.md`, with what is assumed of the medium.
 
+pub mod archive;
 pub mod backup;
 pub mod batch;
 pub mod blob;

@@ -192,6 +192,11 @@ pub const MARKS: &[&str] = &[
     "a block in use is spared by the cache",
     "a block is too large for the cache",
     "the cache gives back memory",
+    // The archive of logs.
+    "a log is archived",
+    "the archive cannot be written",
+    "a log never comes to the archive",
+    "recovery keeps a log for the archive",
 ];
 
 /// Whether anybody counts. Written before the first simulation of a process, and never in production.

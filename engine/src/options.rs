@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::operator::{MergeOperator, MergeOperators, OPERATOR_NAME_LEN_MAX};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// told otherwise.
 ///
 /// - 1: all that is not listed below.
-/// - 2: logs may say what time it is ([`crate::wal`], kind 4).
+/// - 2: logs can be archived ([`crate::archive`]).
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The oldest.
@@ -178,6 +179,17 @@ pub struct Options {
     /// range 256 bytes to 1 GiB.
     pub manifest_bytes_min: u64,
 
+    // --- Archive --------------------------------------------------------------------------------------------------------
+    /// A directory in which every log is kept for good once the store no longer needs it, so that a
+    /// [backup](crate::backup::Backups) can be [restored to any later point](crate::backup::Backups::restore_to). Default none. It
+    /// is made where it is missing, in a directory that exists; another disk than that of the store is a good place.
+    ///
+    /// Costs a copy of each log, 40 bytes of log for each millisecond in which something is written, and a new log whenever
+    /// keyspaces come, go or get other options. While the archive cannot be written, the store goes on, says so by its health, and
+    /// keeps up to `wal_bytes_max` bytes of logs that wait; beyond these the oldest is given up, and told of as a
+    /// [gap](crate::event::Event::ArchiveGap).
+    pub archive: Option<PathBuf>,
+
     // --- Disk full ------------------------------------------------------------------------------------------------------
     /// Bytes that the store keeps in a file of no use, and gives up when the disk is full, so that flushes, compactions and
     /// deletes have room to run. Meanwhile puts are refused with [`Error::OutOfSpace`]; the reserve is taken again, and puts
@@ -224,6 +236,7 @@ impl Default for Options {
             slow_operation_ms: 0,
             hot_keys: 0,
             manifest_bytes_min: MIB,
+            archive: None,
             space_reserve_bytes: 8 * MIB,
             retry_ms: 1000,
         }

@@ -7,7 +7,12 @@
 //! kind 2  mark    seq = the last one used so far     payload: nothing. Written when a log falls idle after a sync, so
 //!                                                    that damage before it is told from a torn tail.
 //! kind 3  close   seq = the last one used            payload: total length u64 of all before this record
+//! kind 4  stamp   seq = the last one used so far     payload: wall clock ms u64: what stands behind was written then or later
+//! kind 5  keyspaces   seq = the last one used so far     payload: an edit with the keyspaces that there are
 //! ```
+//!
+//! The last two are written for an archive, and only where there is one: see [`crate::archive`]. A log for an archive begins with
+//! its keyspaces, which stay the same in all of it, and a stamp.
 //!
 //! W1. Sequence numbers grow from record to record, and start at the one in the file header. All are below the largest that
 //! there is, so that a log can follow.
@@ -38,12 +43,19 @@ pub const MAGIC: [u8; 8] = *b"STRATALG";
 /// store when it was begun.
 pub const VERSION: u32 = 2;
 
+/// The first version of a log, and of a store, that can be archived.
+pub const VERSION_ARCHIVED: u32 = 2;
+
 /// The kind of a record with a batch.
 pub const KIND_BATCH: u8 = 1;
 /// The kind of a mark.
 pub const KIND_MARK: u8 = 2;
 /// The kind of the record that closes a log.
 pub const KIND_CLOSE: u8 = 3;
+/// The kind of a record that says what time it is.
+pub const KIND_STAMP: u8 = 4;
+/// The kind of the record with the keyspaces that there are.
+pub const KIND_KEYSPACES: u8 = 5;
 
 /// Bytes before the entries in the payload of a batch record: their count.
 const COUNT_LEN: usize = 4;
@@ -59,11 +71,25 @@ pub struct ClosedWal {
     pub last_seqno: SeqNo,
 }
 
+/// A log that is needed for an archive only: what it holds is in tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptWal {
+    /// Its number.
+    pub number: u64,
+    /// So many bytes of it count.
+    pub bytes: u64,
+    /// The first sequence number that it speaks for, which the one in its header is as well.
+    pub first_seqno: SeqNo,
+    /// The last one. Every write between the two that counts is in the log. Less than the first where no number was given out.
+    pub last_seqno: SeqNo,
+}
+
 /// The end of a log to which batches are appended. After an error it is poisoned, see R1 in [`crate::record::writer`].
 #[derive(Debug)]
 pub struct WalWriter {
     records: RecordWriter,
     number: u64,
+    version: u32,
     /// The last sequence number pushed.
     last_seqno: SeqNo,
 }
@@ -88,6 +114,7 @@ impl WalWriter {
         Ok(WalWriter {
             records: RecordWriter::new(file, record_tag(store, number), FILE_HEADER_LEN as u64),
             number,
+            version,
             last_seqno: first_seqno - 1,
         })
     }
@@ -103,6 +130,20 @@ impl WalWriter {
         assert!(seqno > self.last_seqno, "W1: batch at {seqno} behind {}", self.last_seqno);
         self.records.push(KIND_BATCH, seqno, &[&count.to_le_bytes(), payload]);
         self.last_seqno = seqno + u64::from(count) - 1;
+    }
+
+    /// Adds the time of the clock on the wall, in milliseconds since the Unix epoch, to the group that the next
+    /// [`WalWriter::write`] writes.
+    pub fn push_stamp(&mut self, wall_ms: u64) {
+        assert!(self.version >= VERSION_ARCHIVED, "a log of version {} has no stamps", self.version);
+        self.records.push(KIND_STAMP, self.last_seqno, &[&wall_ms.to_le_bytes()]);
+    }
+
+    /// Begins a log for an archive: writes the keyspaces that there are, as an edit, and what time it is, and syncs both.
+    pub fn begin_for_archive(&mut self, keyspaces: &[u8], wall_ms: u64) -> Result<()> {
+        self.records.push(KIND_KEYSPACES, self.last_seqno, &[keyspaces]);
+        self.push_stamp(wall_ms);
+        self.records.sync()
     }
 
     /// Writes all that was pushed, in one call. It then survives the end of the process, but not yet a power cut.
@@ -197,6 +238,26 @@ pub struct Replayed {
     pub dropped_bytes: u64,
     /// Whether it ends with a close record.
     pub clean: bool,
+    /// Whether it was begun for an archive.
+    pub for_archive: bool,
+}
+
+/// What a log says, piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logged {
+    /// A batch.
+    Batch {
+        /// The sequence number of its first entry.
+        seqno: SeqNo,
+        /// How many entries it has.
+        count: u32,
+        /// Its payload, which is known to decode.
+        entries: Bytes,
+    },
+    /// The time of the clock on the wall, in milliseconds since the Unix epoch.
+    Stamp(u64),
+    /// The keyspaces that there are, as an edit that nobody has looked at.
+    Keyspaces(Bytes),
 }
 
 /// Reads a log from its front and hands every batch to `apply`: its sequence number, the count of its entries, and its
@@ -213,19 +274,34 @@ pub fn replay(
     apply: &mut dyn FnMut(SeqNo, u32, Bytes) -> Result<()>,
 ) -> Result<Replayed> {
     let path = FileKind::Wal(number).path(dir);
-    let file = match env.open(&path, OpenMode::Read) {
+    replay_file(env, &path, number, store, expect, &mut |logged| match logged {
+        Logged::Batch { seqno, count, entries } => apply(seqno, count, entries),
+        Logged::Stamp(_) | Logged::Keyspaces(_) => Ok(()),
+    })
+}
+
+/// Like [`replay`], of a log in a file of any name, and hands on what it says beside batches.
+pub fn replay_file(
+    env: &Env,
+    path: &Path,
+    number: u64,
+    store: Uuid,
+    expect: ReplayExpect,
+    each: &mut dyn FnMut(Logged) -> Result<()>,
+) -> Result<Replayed> {
+    let file = match env.open(path, OpenMode::Read) {
         Err(error) if error.is_not_found() => {
-            return Err(Error::corruption(&path, 0, "the log that the manifest names, found no file"));
+            return Err(Error::corruption(path, 0, "the log that the manifest names, found no file"));
         }
         opened => opened?,
     };
     let len = file.len()?;
     let end = match expect {
         ReplayExpect::Sealed { bytes } if len < bytes => {
-            return Err(Error::corruption(&path, len, format!("a closed log of {bytes} bytes, found {len}")));
+            return Err(Error::corruption(path, len, format!("a closed log of {bytes} bytes, found {len}")));
         }
         ReplayExpect::Written { bytes } if len < bytes => {
-            return Err(Error::corruption(&path, len, format!("{bytes} bytes that were written, found {len}")));
+            return Err(Error::corruption(path, len, format!("{bytes} bytes that were written, found {len}")));
         }
         ReplayExpect::Sealed { bytes } | ReplayExpect::Written { bytes } => bytes,
         ReplayExpect::Closed | ReplayExpect::Newest => len,
@@ -239,13 +315,14 @@ pub fn replay(
         version: None,
         dropped_bytes: 0,
         clean: false,
+        for_archive: false,
     };
     let Some(header) = read_header(&file, end, store, number)? else {
         // Nobody was promised anything of a log whose header never became durable, and the reader makes sure of that.
         let tail = RecordReader::new(file, tag, 0, end).judge(0)?;
         let nothing_sealed = matches!(expect, ReplayExpect::Sealed { bytes: 0 });
         if expect != ReplayExpect::Newest && !nothing_sealed {
-            return Err(Error::corruption(&path, 0, "the header of a closed log"));
+            return Err(Error::corruption(path, 0, "the header of a closed log"));
         }
         sometimes!("recovery finds a wal without a whole header");
         replayed.dropped_bytes = tail.dropped_bytes;
@@ -259,13 +336,18 @@ pub fn replay(
     }
     let mut last_seqno = header.first.saturating_sub(1);
     while let Some(record) = reader.next()? {
-        match parse(&path, &record, last_seqno)? {
+        match parse(path, &record, last_seqno, header.version)? {
             Entry::Batch { count, entries } => {
-                apply(record.seq, count, entries)?;
+                each(Logged::Batch { seqno: record.seq, count, entries })?;
                 last_seqno = record.seq + u64::from(count) - 1;
                 replayed.last_seqno = Some(last_seqno);
             }
             Entry::Mark => {}
+            Entry::Stamp(wall_ms) => each(Logged::Stamp(wall_ms))?,
+            Entry::Keyspaces(edit) => {
+                replayed.for_archive = true;
+                each(Logged::Keyspaces(edit))?;
+            }
             Entry::Close => {
                 replayed.clean = true;
                 break;
@@ -288,7 +370,7 @@ pub fn replay(
             ReplayExpect::Written { bytes } => format!("a whole record: {bytes} bytes of this log were written"),
             _ => "a whole record or the trailer of a closed log".into(),
         };
-        return Err(Error::corruption(&path, replayed.valid_bytes, wanted));
+        return Err(Error::corruption(path, replayed.valid_bytes, wanted));
     }
     Ok(replayed)
 }
@@ -359,10 +441,12 @@ enum Entry {
     Batch { count: u32, entries: Bytes },
     Mark,
     Close,
+    Stamp(u64),
+    Keyspaces(Bytes),
 }
 
 /// What a record says. Its checksum has matched, so anything odd in it is no torn tail.
-fn parse(path: &Path, record: &Record, last_seqno: SeqNo) -> Result<Entry> {
+fn parse(path: &Path, record: &Record, last_seqno: SeqNo, version: u32) -> Result<Entry> {
     let wrong = |expected: String| Err(Error::corruption(path, record.offset, expected));
     match record.kind {
         KIND_BATCH if record.seq <= last_seqno => {
@@ -379,6 +463,14 @@ fn parse(path: &Path, record: &Record, last_seqno: SeqNo) -> Result<Entry> {
             Ok(Entry::Batch { count, entries })
         }
         KIND_MARK => Ok(Entry::Mark),
+        KIND_STAMP | KIND_KEYSPACES if version < VERSION_ARCHIVED => {
+            wrong(format!("a record of kind 1 to 3 in a log of version {version}, found kind {}", record.kind))
+        }
+        KIND_STAMP => match Decoder::new(&record.payload).u64() {
+            Some(wall_ms) => Ok(Entry::Stamp(wall_ms)),
+            None => wrong("a time of 8 bytes".into()),
+        },
+        KIND_KEYSPACES => Ok(Entry::Keyspaces(record.payload.clone())),
         KIND_CLOSE => {
             let total = Decoder::new(&record.payload).u64();
             if total != Some(record.offset) || record.seq != last_seqno {
@@ -389,7 +481,7 @@ fn parse(path: &Path, record: &Record, last_seqno: SeqNo) -> Result<Entry> {
             }
             Ok(Entry::Close)
         }
-        kind => wrong(format!("a record of kind 1 to 3, found kind {kind}")),
+        kind => wrong(format!("a record of kind 1 to 5, found kind {kind}")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stores written by earlier versions open, and hold what they held: golden stores of each format version, in `corpus/format/`.
 //! Those of version 1 are one from its first days, one with every kind of entry that it came to have but for one, and one with that:
-//! large values in blob files.
+//! large values in blob files. That of version 2 has an archive and a backup beside it.
 //!
 //! A golden store is written once, when its format version is new, and never again. `GOLDEN_WRITE=1 cargo test --test golden`
 //! writes those of the current version that are missing.
@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use strata::backup::{Backups, Point};
 use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, Keyspace, Range, WriteOptions};
 use strata::env::Env;
+use strata::key::SeqNo;
 use strata::operator::{Append, MergeOperator};
 use strata::options::{Compression, FORMAT_VERSION, KeyspaceOptions, Options};
 
@@ -286,6 +288,61 @@ fn the_golden_store_of_version_1_opens_and_holds_what_it_held() {
     assert_eq!(db.get(b"key0001").expect("a get").as_deref(), Some(&b"third"[..]));
     assert_eq!(content_of(&db).len(), expected.len());
     db.check().expect("it is still sound");
+}
+
+/// What the golden store of version 2 holds, which is archived: keyspaces that came and went between logs, a backup, logs in the archive
+/// and one that waits. Returns what there was at the last write in the archive, and what there is, by keyspace.
+fn write_version_2(home: &Path) -> (SeqNo, BTreeMap<String, Content>, BTreeMap<String, Content>) {
+    let options = Options { archive: Some(home.join("archive")), format_version: 2, ..options() };
+    let db = Db::open_with(&Env::os(), &home.join("store"), options).expect("a store");
+    let fruit = db.create_keyspace("fruit", own_options()).expect("a keyspace");
+    db.put_in(&fruit, b"apple", b"red").expect("a put");
+    db.put(b"one", b"1").expect("a put");
+    let backups = Backups::create(&Env::os(), &home.join("backups")).expect("a directory of backups");
+    backups.backup(&db, &mut |_| ()).expect("a backup");
+    for index in 0..200u32 {
+        db.put(format!("key{index:04}").as_bytes(), &[index as u8; 40]).expect("a put");
+    }
+    db.drop_keyspace(&fruit).expect("a drop");
+    db.put_in(&db.create_keyspace("trees", own_options()).expect("a keyspace"), b"oak", b"tall").expect("a put");
+    let archived = db.archive_now().expect("archived");
+    let then = contents_of(&db);
+    db.delete(b"one").expect("a delete");
+    let now = contents_of(&db);
+    db.close().expect("a close");
+    (archived, then, now)
+}
+
+#[test]
+fn the_golden_store_of_version_2_opens_and_its_archive_is_restored() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let fresh = scratch.path().join("fresh");
+    fs::create_dir(&fresh).expect("a directory");
+    let (archived, then, now) = write_version_2(&fresh);
+    let (golden, copied) = (corpus().join("v2"), scratch.path().join("copied"));
+    for part in ["store", "archive", "backups"] {
+        if !golden.join(part).exists() && std::env::var_os("GOLDEN_WRITE").is_some() {
+            copy(&fresh.join(part), &golden.join(part));
+        }
+        copy(&golden.join(part), &copied.join(part));
+    }
+    let options = || Options { archive: Some(copied.join("archive")), ..options() };
+    let db = Db::open_with(&Env::os(), &copied.join("store"), options()).expect("the golden store opens");
+    assert_eq!(db.format_version(), 2);
+    assert!(contents_of(&db) == now, "the golden store holds other things than it held");
+    db.check().expect("it is sound");
+    let later = db.archive_now().expect("what it had not archived follows");
+    assert!(later > archived);
+    drop(db);
+
+    let backups = Backups::open(&Env::os(), &copied.join("backups")).expect("its backups");
+    for (seqno, content) in [(archived, then), (later, now)] {
+        let target = scratch.path().join(format!("restored-{seqno}"));
+        let restored = backups.restore_to(&copied.join("archive"), Point::Seqno(seqno), &target, &mut |_| ());
+        assert_eq!(restored.expect("the point can be reached").seqno, seqno);
+        let db = Db::open_with(&Env::os(), &target, Options { archive: None, ..options() }).expect("a store");
+        assert!(contents_of(&db) == content, "at {seqno}");
+    }
 }
 
 /// The version that stands in the header of the newest log.

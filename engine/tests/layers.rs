@@ -43,7 +43,7 @@ const FLOORS: &[&[&str]] = &[
     &["record", "batch", "iter", "fragments"],
     &["wal", "memtable", "blob", "sst"],
     &["manifest"],
-    &["compaction"],
+    &["compaction", "archive"],
     &["db"],
     &["txn", "backup", "salvage"],
 ];

@@ -854,6 +854,16 @@ impl Oracle {
         Ok(SnapshotMark { at, until, moment: other.moment })
     }
 
+    /// What a snapshot would show if it had been taken at another sequence number of a life that is over.
+    pub fn mark_at(&self, other: SnapshotMark, at: u64) -> SnapshotMark {
+        SnapshotMark { at, until: self.tick + 1, ..other }
+    }
+
+    /// Whether a write begins at or before this sequence number and ends behind it.
+    pub fn is_within_a_write(&self, at: u64) -> bool {
+        self.log.iter().any(|item| item.first <= at && at < item.last)
+    }
+
     /// A get of several keys of the newest state returns.
     pub fn end_multi_get(
         &mut self,

@@ -832,6 +832,7 @@ impl Run {
             }
         }
         if restart != Restart::Close {
+            self.look_at_points(store)?;
             self.look_at_copies(true)?;
         }
         if self.plan.checks(Check::Salvage) {
@@ -1406,6 +1407,7 @@ impl Run {
         if let Some(store) = self.open()? {
             self.world.set_faults_enabled(false);
             if self.verify(&store)? == Verified::Whole {
+                self.look_at_points(&store)?;
                 self.look_at_copies(false)?;
                 self.close(store)?;
             }

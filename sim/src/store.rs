@@ -169,6 +169,15 @@ pub struct Failure {
     pub file: Option<String>,
 }
 
+/// A moment in the history of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// With all writes up to this sequence number.
+    Seqno(u64),
+    /// With all writes that were made while the clock on the wall had not passed this time, in milliseconds since the Unix epoch.
+    Time(u64),
+}
+
 /// Kinds of [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
@@ -352,6 +361,12 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("backups"))
     }
 
+    /// Has everything that was written so far archived, where the store keeps an archive, and returns the sequence number of the last
+    /// write in it. As optional as a checkpoint.
+    fn archive_now(&self) -> Result<u64, Failure> {
+        Err(Failure::not_offered("an archive"))
+    }
+
     /// Writes the store as it is at one moment of the call to the file `file` as one stream, which is durable then; what of the
     /// store it holds need not be. Returns the sequence number of the newest write that it holds, where the store tells. As
     /// optional as a checkpoint.
@@ -489,6 +504,30 @@ pub trait StoreKind: Send + Sync {
     /// Verifies all backups in the directory `dir`, and makes the missing directory `target` a store out of one.
     fn restore(&self, _world: &World, _dir: &str, _number: u64, _target: &str) -> Result<(), Failure> {
         Err(Failure::not_offered("backups"))
+    }
+
+    /// The directory in which a store with these options keeps its archive, if it does. [`Store::archive_now`],
+    /// [`StoreKind::recoverable`] and [`StoreKind::restore_to`] are offered then.
+    fn archive(&self, _options: &toml::Table) -> Option<String> {
+        None
+    }
+
+    /// To which sequence numbers a backup in the directory `dir` can be restored with an archive: from the first to the last.
+    fn recoverable(&self, _world: &World, _dir: &str, _number: u64, _archive: &str) -> Result<(u64, u64), Failure> {
+        Err(Failure::not_offered("an archive"))
+    }
+
+    /// Makes the missing directory `target` a store as it was at a point, out of a backup in the directory `dir` and an archive. Returns
+    /// the sequence number of the last write in it.
+    fn restore_to(
+        &self,
+        _world: &World,
+        _dir: &str,
+        _archive: &str,
+        _point: Point,
+        _target: &str,
+    ) -> Result<u64, Failure> {
+        Err(Failure::not_offered("an archive"))
     }
 
     /// Makes the missing directory `target` a store, durably, out of the stream in the file `file`. One that was cut short, by whatever,

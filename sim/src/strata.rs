@@ -11,8 +11,8 @@ use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId, Store,
-    StoreKind, SyncMode, Transacted, Verified, Write,
+    CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, Point, ScanResult, Script, ScriptScan, SnapshotId,
+    Store, StoreKind, SyncMode, Transacted, Verified, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use strata::backup::{Backups, checkpoint, export_file, import_file};
+use strata::backup::{self, Backups, checkpoint, export_file, import_file};
 use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Keyspace, MultiGet, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
@@ -109,8 +109,10 @@ impl StoreKind for StrataKind {
     fn open_copy(&self, world: &World, dir: &str, options: &toml::Table) -> Result<Arc<dyn Store>, Failure> {
         let teller = world.clone();
         let listener = move |event: &Event| teller.note(0, || format!("strata: {}", words_of(event)));
-        let options =
-            options_of(options).map(|(count, options)| (count, Options { create_if_missing: false, ..options }));
+        let options = options_of(options).map(|(count, options)| {
+            // What is written to a copy is of no use in the archive.
+            (count, Options { create_if_missing: false, archive: None, ..options })
+        });
         open(world, dir, options, listener)
     }
 
@@ -123,6 +125,33 @@ impl StoreKind for StrataKind {
         let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
         verified(&backups).map_err(failure)?;
         backups.restore(number, Path::new(target), &mut |_| ()).map(|_| ()).map_err(failure)
+    }
+
+    fn archive(&self, options: &toml::Table) -> Option<String> {
+        options.get("archive")?.as_str().map(str::to_string)
+    }
+
+    fn recoverable(&self, world: &World, dir: &str, number: u64, archive: &str) -> Result<(u64, u64), Failure> {
+        let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
+        let found = backups.recoverable(Path::new(archive)).map_err(failure)?;
+        let own = found.into_iter().find(|found| found.backup == number);
+        own.map(|own| (own.first_seqno, own.last_seqno)).ok_or_else(|| Failure {
+            kind: FailureKind::Invalid,
+            message: format!("backup {number} is not among those that can be restored"),
+            file: None,
+        })
+    }
+
+    fn restore_to(&self, world: &World, dir: &str, archive: &str, point: Point, target: &str) -> Result<u64, Failure> {
+        let point = match point {
+            Point::Seqno(seqno) => backup::Point::Seqno(seqno),
+            Point::Time(ms) => backup::Point::Time(ms),
+        };
+        let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
+        let restored =
+            backups.restore_to(Path::new(archive), point, Path::new(target), &mut |_| ()).map_err(failure)?;
+        world.note(0, || format!("strata: restored to {point}: {restored:?}"));
+        Ok(restored.seqno)
     }
 
     fn import(&self, world: &World, file: &str, target: &str, options: &toml::Table) -> Result<(), Failure> {
@@ -259,7 +288,8 @@ impl StoreKind for StrataKind {
     }
 
     fn option_names(&self) -> Vec<String> {
-        table_of(&Options::default()).keys().cloned().collect()
+        // One that is not there by default has no place in a table.
+        table_of(&Options::default()).keys().cloned().chain(["archive".to_string()]).collect()
     }
 
     fn protocol(&self) -> Option<Arc<dyn Protocol>> {
@@ -840,7 +870,16 @@ impl Store for StrataStore {
     }
 
     fn flush(&self) -> Result<(), Failure> {
-        self.db.flush().map_err(failure)
+        self.db.flush().map_err(failure)?;
+        if self.options.archive.is_some() {
+            // What comes of it is looked at later. That the archive fails is no failure of a flush.
+            let _ = self.db.archive_now();
+        }
+        Ok(())
+    }
+
+    fn archive_now(&self) -> Result<u64, Failure> {
+        self.db.archive_now().map_err(failure)
     }
 
     fn compact(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Failure> {

@@ -199,6 +199,34 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
+fn a_backup_is_restored_to_a_point_behind_it() {
+    let place = Place::new();
+    place.told(0, &["put", "--create", "s", "a", "1", "--archive", "logs"]);
+    place.told(0, &["backup", "s", "b", "--archive", "logs"]);
+    place.told(0, &["put", "s", "a", "2", "--archive", "logs"]);
+    place.told(0, &["put", "s", "a", "3", "--archive", "logs"]);
+    assert_eq!(place.told(0, &["archive", "s", "--archive", "logs"]), "archived everything up to write 3\n");
+    let points = place.json(0, &["recoverable", "b", "logs"]);
+    assert_eq!(
+        (points.len(), points[0]["first_seqno"].as_u64(), points[0]["last_seqno"].as_u64()),
+        (1, Some(1), Some(3))
+    );
+
+    place.told(0, &["restore", "b", "second", "--archive", "logs", "--to-seqno", "2"]);
+    let last_ms = points[0]["last_ms"].as_u64().expect("a time").to_string();
+    place.told(0, &["restore", "b", "third", "--archive", "logs", "--to-time", &last_ms]);
+    assert_eq!(place.told(0, &["get", "second", "a"]) + &place.told(0, &["get", "third", "a"]), "2\n3\n");
+    let beyond = place.told(2, &["restore", "b", "fourth", "--archive", "logs", "--to-seqno", "4"]);
+    assert!(beyond.contains("sequence number 4 cannot be restored: backup 1: sequence numbers 1 to 3"), "{beyond}");
+    place.told(2, &["restore", "b", "fourth", "--to-seqno", "2"]);
+
+    // What the newest backup has is in no need of logs.
+    place.told(0, &["backup", "s", "b", "--archive", "logs"]);
+    let pruned = place.told(0, &["prune", "b", "--keep", "1", "--archive", "logs"]);
+    assert!(pruned.starts_with("1 backups removed\n") && pruned.contains("logs removed from the archive"), "{pruned}");
+}
+
+#[test]
 fn a_checkpoint_and_backups_are_stores_again() {
     let place = Place::new();
     place.told(0, &["put", "--create", "s", "a", "1"]);

@@ -63,6 +63,7 @@ pub fn checkpoint(db: &Db, target: &Path) -> Result<Checkpoint> {
 fn link_all(db: &Db, target: &Path) -> Result<Checkpoint> {
     let env = db.env();
     let pinned = db.pin_files()?;
+    env.yield_point("checkpoint: files held, the version not yet read");
     // Behind the files: an upgrade that came between is in it, and it is never lower than a file needs.
     let identity = read_identity(env, db.path())?;
     let mut made = Checkpoint { seqno: pinned.seqno(), files: 0, bytes: 0 };

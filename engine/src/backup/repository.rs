@@ -23,6 +23,7 @@ use crate::db::{Db, PinnedFile};
 use crate::env::{Env, FileLock, OpenMode};
 use crate::error::{Error, Result};
 use crate::filename::FileKind;
+use crate::manifest::edit::VersionEdit;
 use crate::manifest::format::Identity;
 use crate::manifest::log::read_identity;
 use crate::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
@@ -105,6 +106,9 @@ impl Backups {
         }
         let wall_ms = self.env.wall_ms();
         let pinned = db.pin_files()?;
+        // Behind all that is in it, where points in time are told apart.
+        let wall_ms = if pinned.history().is_some() { self.env.wall_ms() } else { wall_ms };
+        db.env().yield_point("backup: files held, the version not yet read");
         // Behind the files: an upgrade that came between is in it, and it is never lower than a file needs.
         let identity = read_identity(db.env(), db.path())?;
         let mut present: BTreeMap<String, u64> = BTreeMap::new();
@@ -126,7 +130,7 @@ impl Backups {
             seqno: pinned.seqno(),
             wall_ms,
             manifest: pinned.manifest(),
-            edit: pinned.list().clone(),
+            edit: VersionEdit { history: pinned.history(), ..pinned.list().clone() },
             log_checksums,
         };
         self.write_list(&made)?;
@@ -259,10 +263,19 @@ impl Backups {
 
     fn fill(&self, backup: &BackupList, target: &Path, tell: &mut dyn FnMut(Progress)) -> Result<()> {
         let mut meter = Meter::new(backup.files().map(|file| file.bytes).sum(), tell);
+        self.copy_files(backup, target, &mut meter)?;
+        let identity = Identity { store: backup.store, format_version: backup.format_version };
+        // The history goes on where the backup was made, and not here.
+        let edit = VersionEdit { history: None, ..backup.edit.clone() };
+        list::make_store(&self.env, target, &identity, backup.manifest, &edit)
+    }
+
+    /// Copies the files of a backup into a directory that is to become a store, and checks every byte.
+    pub(super) fn copy_files(&self, backup: &BackupList, target: &Path, meter: &mut Meter<'_>) -> Result<()> {
         for file in backup.files() {
             let from = self.dir.join(file.name());
             let mut bytes = |each: &mut dyn FnMut(&[u8]) -> Result<()>| copy::read(&self.env, &from, file.bytes, each);
-            let checksum = match copy(&self.env, &mut bytes, &file.kind.path(target), &mut meter) {
+            let checksum = match copy(&self.env, &mut bytes, &file.kind.path(target), meter) {
                 Err(error) if error.is_not_found() => {
                     return Err(Error::corruption(&from, 0, "a file of the backup, found none"));
                 }
@@ -272,8 +285,12 @@ impl Backups {
                 return Err(damaged(&from, file.checksum, checksum));
             }
         }
-        let identity = Identity { store: backup.store, format_version: backup.format_version };
-        list::make_store(&self.env, target, &identity, backup.manifest, &backup.edit)
+        Ok(())
+    }
+
+    /// The world in which it lies.
+    pub(super) fn env(&self) -> &Env {
+        &self.env
     }
 
     /// Keeps the newest `keep` backups, gives back the space that only the others took, and clears away what was never

@@ -31,8 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Starts the tasks of a store.
-pub(crate) fn start(state: &Arc<State>) -> Result<Vec<Box<dyn TaskHandle>>> {
+/// Starts the tasks of a store, with the one for its archive, where it has one.
+pub(crate) fn start(state: &Arc<State>, archive: fn(&State)) -> Result<Vec<Box<dyn TaskHandle>>> {
     let mut tasks = Vec::new();
     let mut spawn = |name: String, body: fn(&State)| -> Result<()> {
         let own = state.clone();
@@ -49,6 +49,9 @@ pub(crate) fn start(state: &Arc<State>) -> Result<Vec<Box<dyn TaskHandle>>> {
     };
     spawn("strata-flush".into(), flush_task)?;
     spawn("strata-sync".into(), sync_task)?;
+    if state.archives() {
+        spawn("strata-archive".into(), archive)?;
+    }
     for index in 0..state.options.background_tasks {
         spawn(format!("strata-compact-{index}"), compaction_task)?;
     }
@@ -65,7 +68,7 @@ pub(crate) fn stop(state: &State, tasks: Vec<Box<dyn TaskHandle>>) {
 }
 
 /// Waits for a change of the work, at most until `until`.
-fn wait(state: &State, work: &mut MutexGuard<'_, Work>, until: Option<Duration>) {
+pub(crate) fn wait(state: &State, work: &mut MutexGuard<'_, Work>, until: Option<Duration>) {
     match until {
         None => state.work_changed.wait(work),
         Some(until) => {
@@ -78,11 +81,11 @@ fn wait(state: &State, work: &mut MutexGuard<'_, Work>, until: Option<Duration>)
 }
 
 /// Whether failed work must wait, and until when.
-fn held_back(state: &State, failure: Option<&Failure>) -> Option<Duration> {
+pub(crate) fn held_back(state: &State, failure: Option<&Failure>) -> Option<Duration> {
     failure.map(|failure| failure.retry_at).filter(|&at| at > state.env.now())
 }
 
-fn failure(state: &State, during: &'static str, error: Error, retry: Duration) -> Failure {
+pub(crate) fn failure(state: &State, during: &'static str, error: Error, retry: Duration) -> Failure {
     state.tell_failure(during, &error);
     Failure { error, retry_at: state.env.now() + retry }
 }
@@ -205,6 +208,24 @@ fn flush_all(state: &State) -> Result<()> {
     Ok(())
 }
 
+/// Waits until everything that is frozen by now has been flushed, or a flush has failed after so many that had.
+pub(crate) fn wait_for_flush(state: &State, failed_before: u64) -> Result<()> {
+    let Some(newest) = state.view.load().frozen.first().cloned() else { return Ok(()) };
+    let mut work = state.work.lock();
+    loop {
+        if !state.view.load().frozen.iter().any(|frozen| Arc::ptr_eq(frozen, &newest)) {
+            return Ok(());
+        }
+        if work.shutting_down {
+            return Err(Error::Closed);
+        }
+        if let (Some(failure), true) = (&work.flush_failure, work.flushes_failed > failed_before) {
+            return Err(failure.error.clone());
+        }
+        state.work_changed.wait(&mut work);
+    }
+}
+
 fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
     let drawn = Drawn::new(state);
     let begun = state.meters.begin(Operation::Flush);
@@ -219,6 +240,7 @@ fn flush_one(state: &State, frozen: &Arc<Frozen>) -> Result<()> {
 fn flush_and_install(state: &State, frozen: &Arc<Frozen>, drawn: &Drawn<'_>) -> Result<()> {
     let mut edit =
         VersionEdit { wals_removed: vec![frozen.wal], last_seqno: Some(frozen.last_seqno), ..VersionEdit::default() };
+    edit.wals_kept.extend(frozen.kept);
     sometimes!("an empty memtable is flushed", if frozen.memtable.is_empty());
     let new_file = |kind: fn(u64) -> FileKind| drawn.draw(kind);
     let place = Place { env: &state.env, dir: &state.dir, store: state.store, new_file: &new_file };

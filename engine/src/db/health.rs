@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Space,
     /// Tables in quarantine.
     Quarantine,
+    /// The archive of logs.
+    Archive,
 }
 
 /// What each part said last: its error, or nothing where all is well.
@@ -45,6 +47,7 @@ struct Reports {
     compaction: Option<Error>,
     space: Option<Error>,
     quarantine: Option<Error>,
+    archive: Option<Error>,
 }
 
 impl Reports {
@@ -55,6 +58,7 @@ impl Reports {
             Part::Compaction => &mut self.compaction,
             Part::Space => &mut self.space,
             Part::Quarantine => &mut self.quarantine,
+            Part::Archive => &mut self.archive,
         }
     }
 
@@ -67,6 +71,7 @@ impl Reports {
             (Part::Compaction, &self.compaction),
             (Part::Space, &self.space),
             (Part::Quarantine, &self.quarantine),
+            (Part::Archive, &self.archive),
         ];
         for (part, report) in parts {
             let Some(error) = report else { continue };

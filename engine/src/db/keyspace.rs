@@ -8,10 +8,12 @@
 //! K2. After a drop whose edit failed it is unknown which list of keyspaces a crash would bring. No write is acknowledged then
 //!     before a new manifest says that the keyspace is there: one to the keyspace could vanish with it. The store goes the way
 //!     that it goes after a failed write of the log.
-//! K3. What a snapshot may show of a dropped keyspace is kept aside before readers see it go.
+//! K3. Where logs are archived, each of the three begins a new log, by the same edit: a log for an archive says which keyspaces there
+//!     are, and that has to be true of all in it. A drop is the first thing that belongs to its new log.
+//! K4. What a snapshot may show of a dropped keyspace is kept aside before readers see it go.
 
 use crate::compaction::picker;
-use crate::db::state::{Dropped, State};
+use crate::db::state::{Commit, Dropped, State};
 use crate::db::write;
 use crate::error::{Error, Result};
 use crate::event::{Event, LevelShape};
@@ -109,7 +111,7 @@ pub(crate) fn create(state: &State, name: &str, options: KeyspaceOptions) -> Res
     check_keyspace_name(name).map_err(Error::InvalidArgument)?;
     options.validate()?;
     see_that_operator_is_known(state, &options)?;
-    let commit = state.commit.lock();
+    let mut commit = state.commit.lock();
     write::refuse_if_failed(state, &commit)?;
     let catalog = state.view.load().catalog.clone();
     if catalog.named(name).is_some() {
@@ -122,10 +124,20 @@ pub(crate) fn create(state: &State, name: &str, options: KeyspaceOptions) -> Res
     // A number that was given to an attempt that failed may be in the manifest, so each attempt has another.
     let id = state.versions.lock().new_keyspace_id();
     let set = KeyspaceSet { id, name: name.into(), options };
-    state.install(VersionEdit { keyspaces_set: vec![set], ..VersionEdit::default() }, None)?;
+    set_one(state, &mut commit, set)?;
     drop(commit);
     state.events.tell(|| Event::KeyspaceCreated { keyspace: id, name: name.into() });
     Ok(Keyspace { id, name: name.into() })
+}
+
+/// Makes a keyspace, or its options, durable.
+fn set_one(state: &State, commit: &mut Commit, set: KeyspaceSet) -> Result<()> {
+    let edit = VersionEdit { keyspaces_set: vec![set], ..VersionEdit::default() };
+    if state.archives() {
+        let next_seqno = commit.next_seqno;
+        return write::rotate_with(state, commit, edit, next_seqno);
+    }
+    state.install(edit, None)
 }
 
 /// Gives a keyspace other options, durably.
@@ -133,7 +145,7 @@ pub(crate) fn set_options(state: &State, keyspace: &Keyspace, options: KeyspaceO
     refuse_default(keyspace)?;
     options.validate()?;
     see_that_operator_is_known(state, &options)?;
-    let commit = state.commit.lock();
+    let mut commit = state.commit.lock();
     write::refuse_if_failed(state, &commit)?;
     let view = state.view.load();
     let had = &view.keyspace(keyspace.id).map_err(|_| keyspace.missing())?.own.merge_operator;
@@ -144,7 +156,7 @@ pub(crate) fn set_options(state: &State, keyspace: &Keyspace, options: KeyspaceO
     }
     drop(view);
     let set = KeyspaceSet { id: keyspace.id, name: keyspace.name.to_string(), options };
-    state.install(VersionEdit { keyspaces_set: vec![set], ..VersionEdit::default() }, None)?;
+    set_one(state, &mut commit, set)?;
     drop(commit);
     // Levels may ask for a compaction now that did not before.
     let _work = state.work.lock();
@@ -176,10 +188,15 @@ pub(crate) fn drop_keyspace(state: &State, keyspace: &Keyspace) -> Result<SeqNo>
     state.snapshots.lock().dropped.push(kept);
     state.env.yield_point("drop of a keyspace: log synced, edit not yet durable");
     let edit = VersionEdit { keyspaces_dropped: vec![keyspace.id], last_seqno: Some(seqno), ..VersionEdit::default() };
-    if let Err(error) = state.install(edit, None) {
+    let installed =
+        if state.archives() { write::rotate_with(state, &mut commit, edit, seqno) } else { state.install(edit, None) };
+    if let Err(error) = installed {
         sometimes!("the drop of a keyspace fails");
         state.snapshots.lock().dropped.retain(|dropped| dropped.seqno != seqno);
-        write::abandon_wal(state, &mut commit, &error);
+        // A rotation that failed has done this itself.
+        if commit.wal.is_some() {
+            write::abandon_wal(state, &mut commit, &error);
+        }
         return Err(error);
     }
     state.visible.store(seqno, Ordering::Release);

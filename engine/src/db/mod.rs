@@ -2,7 +2,7 @@
 //!
 //! A write goes from [`mod@write`] (queue, log, memtable) to readers through [`state`]; [`background`] flushes and compacts what
 //! has become due and installs the result through `state` again; [`obsolete`] removes what nobody sees any more. [`read`] and
-//! [`iter`] look at an immutable view and wait for nobody. [`recovery`] makes a state out of files, [`read_only`] makes one beside
+//! [`iter`] look at an immutable view and wait for nobody. [`archiver`] brings logs that are not needed any more to the archive. [`recovery`] makes a state out of files, [`read_only`] makes one beside
 //! a writer that goes on, and [`check`] looks at all of it at once. [`keyspace`] has the maps that a store holds beside its first one come and go.
 //!
 //! # Time
@@ -14,6 +14,7 @@
 //! so for later openings if it had expired when the store was opened, or when a flush or a compaction has come upon it; what
 //! has expired since may be there again where the clock is set back between two openings, until its time comes again.
 
+mod archiver;
 mod background;
 mod check;
 mod conflict;
@@ -153,7 +154,7 @@ impl Db {
     fn open_events(env: &Env, path: &Path, options: Options, events: Events) -> Result<Db> {
         let state = Arc::new(recovery::open(env, path, options, events)?);
         memory::balance(&state, 0);
-        let tasks = background::start(&state)?;
+        let tasks = background::start(&state, archiver::task)?;
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
     }
 
@@ -488,20 +489,17 @@ impl Db {
         self.state.ensure_open()?;
         let failed_before = self.state.work.lock().flushes_failed;
         write::freeze_for_flush(&self.state)?;
-        let Some(newest) = self.state.view.load().frozen.first().cloned() else { return Ok(()) };
-        let mut work = self.state.work.lock();
-        loop {
-            if !self.state.view.load().frozen.iter().any(|frozen| Arc::ptr_eq(frozen, &newest)) {
-                return Ok(());
-            }
-            if work.shutting_down {
-                return Err(Error::Closed);
-            }
-            if let (Some(failure), true) = (&work.flush_failure, work.flushes_failed > failed_before) {
-                return Err(failure.error.clone());
-            }
-            self.state.work_changed.wait(&mut work);
-        }
+        background::wait_for_flush(&self.state, failed_before)
+    }
+
+    /// Has everything that was written so far archived, and returns the last sequence number of it: up to there, a backup can be
+    /// restored to any point. Flushes what is in memory, so that its log is needed no more; writers go on meanwhile.
+    ///
+    /// An error of a flush, or of the archive, means that the store tries again by itself. [`Error::InvalidArgument`] without
+    /// [`Options::archive`].
+    pub fn archive_now(&self) -> Result<SeqNo> {
+        self.state.ensure_open()?;
+        archiver::archive_now(&self.state)
     }
 
     /// Flushes, and compacts all keys of the default keyspace from `from` to `to`, both included (`None`: no bound), down to the last level that

@@ -28,6 +28,7 @@ pub struct PinnedFiles {
     list: VersionEdit,
     manifest: u64,
     seqno: SeqNo,
+    history: Option<Uuid>,
 }
 
 /// One of [`PinnedFiles`].
@@ -49,6 +50,9 @@ impl PinnedFiles {
             let versions = state.versions.lock();
             let manifest = versions.new_file_number();
             let mut list = versions.snapshot();
+            // Logs for the archive, and the right to write them, stay with the store.
+            list.wals_kept.clear();
+            let history = list.history.take().filter(|_| state.archives());
             list.last_seqno = list.last_seqno.max(Some(last_seqno));
             list.wals_closed.push(newest);
             let (known, listed) = (list.wals_closed.len(), list.wals_added.len());
@@ -63,6 +67,7 @@ impl PinnedFiles {
                 list,
                 manifest,
                 seqno: state.visible.load(Ordering::Acquire),
+                history,
             }
         })
     }
@@ -80,6 +85,11 @@ impl PinnedFiles {
     /// What the first record of a manifest must say that lists these files and no others.
     pub fn list(&self) -> &VersionEdit {
         &self.list
+    }
+
+    /// The history under which the store archives what is written to it behind these files; `None` where it archives nothing.
+    pub fn history(&self) -> Option<Uuid> {
+        self.history
     }
 
     /// A number for that manifest, which no file of the store has.

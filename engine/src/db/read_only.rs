@@ -359,7 +359,7 @@ fn replay(env: &Env, dir: &Path, options: &Options, versions: &VersionSet) -> Re
         Ok(())
     })?;
     full.push(memtable);
-    let frozen = |memtable| Arc::new(Frozen { memtable: Arc::new(memtable), wal: 0, last_seqno });
+    let frozen = |memtable| Arc::new(Frozen { memtable: Arc::new(memtable), wal: 0, last_seqno, kept: None });
     Ok((full.into_iter().rev().map(frozen).collect(), last_seqno))
 }
 

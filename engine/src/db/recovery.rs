@@ -27,7 +27,7 @@ use crate::db::obsolete;
 use crate::db::reserve::{self, Reserve};
 use crate::db::state::{Opened, State};
 use crate::db::time::StoreTime;
-use crate::env::{Env, FileLock};
+use crate::env::{Env, FileLock, OpenMode};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Operation};
 use crate::filename::FileKind;
@@ -39,7 +39,7 @@ use crate::memtable::Generation;
 use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::TableCache;
-use crate::wal::{ReplayExpect, WalWriter, replay};
+use crate::wal::{KeptWal, ReplayExpect, Replayed, VERSION_ARCHIVED, WalWriter, replay};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -95,10 +95,12 @@ fn recover(
             env.sync_dir(dir)?;
             let versions = VersionSet::recover(env, dir, options, events)?;
             see_that_operators_are_known(&versions, options)?;
+            see_that_it_can_be_archived(versions.format_version(), options)?;
             versions
         }
         empty => {
             sometimes!("recovery finds a store that was never finished", if empty == StoreDir::Unfinished);
+            see_that_it_can_be_archived(options.format_version, options)?;
             create(env, dir, options, events)?
         }
     };
@@ -107,6 +109,17 @@ fn recover(
     let found_reserve = reserve_bytes > 0 && env.file_len(&FileKind::Reserve.path(dir))? == Some(reserve_bytes);
     let reserve = Reserve::new(env, dir, events, options, found_reserve, spent);
     Recovery { env, dir, options: options.clone(), events: events.clone(), versions, found, reserve }.run(lock)
+}
+
+/// Refuses to archive the logs of a store whose format is older than archives.
+fn see_that_it_can_be_archived(version: u32, options: &Options) -> Result<()> {
+    if options.archive.is_none() || version >= VERSION_ARCHIVED {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!(
+        "the store has format version {version}, and one that is archived needs {VERSION_ARCHIVED}: open it without an archive, upgrade \
+         it (Db::upgrade, or `strata upgrade`), and open it again"
+    )))
 }
 
 /// Refuses to open a store whose operands nobody here can merge, or would merge as what they are not.
@@ -177,6 +190,7 @@ struct Recovery<'a> {
 /// What the logs held.
 struct Replay {
     edit: VersionEdit,
+    logs: Vec<(u64, Replayed)>,
     last_seqno: SeqNo,
     entries: u64,
     dropped_bytes: u64,
@@ -204,16 +218,21 @@ impl Recovery<'_> {
             replayed.edit.time_ms = Some(now_ms);
         }
 
+        // Durable before the first operand is taken.
+        replayed.edit.merge_operator.clone_from(&self.options.merge_operator);
+        self.keep_logs(&mut replayed);
         let number = self.versions.new_file_number();
         let (store, version) = (self.versions.uuid(), self.versions.format_version());
-        let wal = WalWriter::create(self.env, self.dir, number, (store, version), replayed.last_seqno + 1)?;
+        let mut wal = WalWriter::create(self.env, self.dir, number, (store, version), replayed.last_seqno + 1)?;
+        if self.options.archive.is_some() {
+            let keyspaces = self.versions.keyspaces_after(&replayed.edit).encode();
+            wal.begin_for_archive(&keyspaces, self.env.wall_ms())?;
+        }
         // One sync makes the names of the new tables and of the new log durable, before the manifest names them.
         self.env.sync_dir(self.dir)?;
         replayed.edit.wals_added.push(number);
         replayed.edit.wals_removed.extend(self.versions.wals().keys());
         replayed.edit.last_seqno = Some(replayed.last_seqno);
-        // Durable before the first operand is taken.
-        replayed.edit.merge_operator.clone_from(&self.options.merge_operator);
         self.versions.begin_new_manifest(replayed.edit)?;
 
         let obsolete = self.remove_leftovers();
@@ -280,6 +299,7 @@ impl Recovery<'_> {
     fn replay_logs(&mut self, now_ms: u64) -> Result<Replay> {
         let mut replay_state = Replay {
             edit: VersionEdit::default(),
+            logs: Vec::new(),
             last_seqno: self.versions.last_seqno().max(self.versions.current().seqno_max()),
             entries: 0,
             dropped_bytes: 0,
@@ -287,7 +307,7 @@ impl Recovery<'_> {
         let mut memtable = Generation::new();
         let memtable_bytes = self.options.memtable_bytes;
         let (env, dir, versions) = (self.env, self.dir, &self.versions);
-        replay_state.dropped_bytes = replay_listed(env, dir, versions, &mut |seqno, count, payload| {
+        let logs = replay_listed(env, dir, versions, &mut |seqno, count, payload| {
             memtable.insert_batch(seqno, entries_of(payload, count));
             replay_state.entries += u64::from(count);
             replay_state.last_seqno = replay_state.last_seqno.max(seqno + u64::from(count) - 1);
@@ -298,10 +318,41 @@ impl Recovery<'_> {
             }
             Ok(())
         })?;
+        replay_state.dropped_bytes = logs.iter().map(|(_, replayed)| replayed.dropped_bytes).sum();
+        replay_state.logs = logs;
         flush_replayed(self.env, self.dir, &self.versions, &memtable, &mut replay_state.edit, now_ms)?;
         sometimes!("recovery finds nothing to replay", if replay_state.entries == 0);
         sometimes!("recovery drops the torn tail of a wal", if replay_state.dropped_bytes > 0);
         Ok(replay_state)
+    }
+
+    /// Has the logs that were replayed kept for the archive, those that were begun for one; without an archive, lets go of those that
+    /// are kept.
+    fn keep_logs(&mut self, replayed: &mut Replay) {
+        if self.options.archive.is_none() {
+            replayed.edit.wals_let_go.extend(self.versions.kept_wals().keys());
+            return;
+        }
+        if self.versions.history().is_none() {
+            replayed.edit.history = Some(Uuid::random(self.env));
+        }
+        // A log speaks for all up to where the next one begins.
+        let mut last_seqno = replayed.last_seqno;
+        for &(number, log) in replayed.logs.iter().rev() {
+            let Some(first_seqno) = log.first_seqno else { continue };
+            if log.for_archive {
+                sometimes!("recovery keeps a log for the archive");
+                replayed.edit.wals_kept.push(KeptWal { number, bytes: log.valid_bytes, first_seqno, last_seqno });
+            }
+            last_seqno = first_seqno - 1;
+        }
+        // What was read may be in no place that lasts, if the process ended and the machine did not. Where it cannot be made to last
+        // now, the archive may come too late.
+        let newest = replayed.logs.last().filter(|(_, log)| log.for_archive && !log.clean);
+        if let Some((number, _)) = newest {
+            let file = self.env.open(&FileKind::Wal(*number).path(self.dir), OpenMode::Write);
+            let _ = file.and_then(|file| file.sync_data());
+        }
     }
 
     /// Removes every file that the new manifest does not name. What cannot be removed now is tried again later.
@@ -364,16 +415,16 @@ pub(crate) fn see_that_no_log_was_forgotten(
 }
 
 /// Hands every batch of the logs that count to `apply`, in order: its seqno, the count of its entries, its payload, which
-/// [`entries_of`] reads. Returns how many bytes of a torn tail were dropped. Reads only.
+/// [`entries_of`] reads. Returns what was found in each, by number. Reads only.
 pub(crate) fn replay_listed(
     env: &Env,
     dir: &Path,
     versions: &VersionSet,
     apply: &mut dyn FnMut(SeqNo, u32, Bytes) -> Result<()>,
-) -> Result<u64> {
+) -> Result<Vec<(u64, Replayed)>> {
     let newest = versions.wals().keys().next_back().copied();
     sometimes!("recovery replays several wals", if versions.wals().len() > 1);
-    let (mut floor, mut dropped_bytes) = (0, 0);
+    let (mut floor, mut logs) = (0, Vec::new());
     for (&number, closed) in versions.wals() {
         let expect = match closed {
             Some(closed) => ReplayExpect::Sealed { bytes: closed.bytes },
@@ -409,9 +460,9 @@ pub(crate) fn replay_listed(
         }
         sometimes!("recovery replays a wal that was closed", if replayed.clean);
         floor = replayed.last_seqno.unwrap_or(floor);
-        dropped_bytes += replayed.dropped_bytes;
+        logs.push((number, replayed));
     }
-    Ok(dropped_bytes)
+    Ok(logs)
 }
 
 /// The entries of a batch that a replay has handed on.

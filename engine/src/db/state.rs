@@ -37,7 +37,7 @@ use crate::options::Options;
 use crate::record::Uuid;
 use crate::sst::TableCache;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::wal::WalWriter;
+use crate::wal::{KeptWal, WalWriter};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ impl ReadView {
     pub(crate) fn only(&self, keyspace: KeyspaceId) -> ReadView {
         let only_of = |frozen: &Arc<Frozen>| {
             let memtable = Arc::new(frozen.memtable.only(keyspace));
-            Arc::new(Frozen { memtable, wal: frozen.wal, last_seqno: frozen.last_seqno })
+            Arc::new(Frozen { memtable, ..Frozen::clone(frozen) })
         };
         ReadView {
             memtable: Arc::new(self.memtable.only(keyspace)),
@@ -142,12 +142,15 @@ pub(crate) struct Dropped {
 }
 
 /// Memtables that take no more writes.
+#[derive(Clone)]
 pub(crate) struct Frozen {
     pub(crate) memtable: Arc<Generation>,
     /// The log that holds the same entries.
     pub(crate) wal: u64,
     /// The last seqno that can be in that log, those of failed writes counted.
     pub(crate) last_seqno: SeqNo,
+    /// What the archive is to have of that log, where there is an archive.
+    pub(crate) kept: Option<KeptWal>,
 }
 
 /// What the one who writes to the log owns.
@@ -156,6 +159,12 @@ pub(crate) struct Commit {
     pub(crate) wal: Option<WalWriter>,
     /// The number of the log that belongs to the active memtable, also after it failed.
     pub(crate) wal_number: u64,
+    /// The first seqno that this log can hold, or that of the drop of a keyspace with which it begins.
+    pub(crate) wal_first_seqno: SeqNo,
+    /// So many bytes of this log hold what was acknowledged, and nothing else.
+    pub(crate) wal_acknowledged: u64,
+    /// The newest stamp in this log.
+    pub(crate) stamp_ms: u64,
     /// The seqno of the next entry. Numbers of a failed write are not used again.
     pub(crate) next_seqno: SeqNo,
     /// Why there is no log.
@@ -186,6 +195,14 @@ pub(crate) struct Work {
     pub(crate) compactions_failed: u32,
     /// Counts attempts at flushing that failed: who waits for a flush sees that one failed after it began to wait.
     pub(crate) flushes_failed: u64,
+    /// Whether a log may wait for the archive.
+    pub(crate) archive_due: bool,
+    /// The last failure of the archive, until a log was archived; and when to try again.
+    pub(crate) archive_failure: Option<Failure>,
+    /// Counts attempts at archiving that failed, and logs that were given up.
+    pub(crate) archives_failed: u64,
+    /// Counts logs that the archive was given, or never will be.
+    pub(crate) archive_steps: u64,
     /// Files in no version, to be removed once no reader holds them.
     pub(crate) obsolete: BTreeSet<FileKind>,
     /// Logs that somebody copies, and how many do: not to be removed meanwhile.
@@ -278,6 +295,9 @@ impl State {
                 "the commit lock",
                 Commit {
                     wal_number: opened.wal.as_ref().map_or(0, WalWriter::number),
+                    wal_first_seqno: opened.last_seqno + 1,
+                    wal_acknowledged: opened.wal.as_ref().map_or(0, WalWriter::bytes),
+                    stamp_ms: 0,
                     wal: opened.wal,
                     next_seqno: opened.last_seqno + 1,
                     failure: None,
@@ -286,7 +306,10 @@ impl State {
             ),
             numbers: opened.versions.numbers().clone(),
             versions: Mutex::new("the manifest", opened.versions),
-            work: Mutex::new("background work", Work { obsolete: opened.obsolete, ..Work::default() }),
+            work: Mutex::new(
+                "background work",
+                Work { obsolete: opened.obsolete, archive_due: true, ..Work::default() },
+            ),
             work_changed: Condvar::new("a change in background work"),
             snapshots: Mutex::new("snapshots", Snapshots::default()),
             time: opened.time,
@@ -385,7 +408,10 @@ impl State {
         mut edit: VersionEdit,
         flushed: Option<&Arc<Frozen>>,
     ) -> Result<()> {
-        let mut gone: BTreeSet<FileKind> = edit.wals_removed.iter().map(|&number| FileKind::Wal(number)).collect();
+        let keeps_wals = !edit.wals_kept.is_empty();
+        let is_kept = |number: u64| edit.wals_kept.iter().any(|kept| kept.number == number);
+        let removed = edit.wals_removed.iter().copied().filter(|&number| !is_kept(number));
+        let mut gone: BTreeSet<FileKind> = removed.chain(edit.wals_let_go.iter().copied()).map(FileKind::Wal).collect();
         let before = versions.current().clone();
         // Tables of a keyspace that was dropped while they were written (S5).
         let orphans: Vec<_> = edit.added.extract_if(.., |(_, table)| before.get(table.keyspace).is_none()).collect();
@@ -426,8 +452,19 @@ impl State {
         }
         drop(versions);
         self.env.yield_point("install: view swapped, old files not yet obsolete");
-        self.work.lock().obsolete.extend(gone);
+        let mut work = self.work.lock();
+        work.obsolete.extend(gone);
+        if keeps_wals {
+            work.archive_due = true;
+            drop(work);
+            self.work_changed.notify_all();
+        }
         Ok(())
+    }
+
+    /// Whether logs are archived.
+    pub(crate) fn archives(&self) -> bool {
+        self.options.archive.is_some()
     }
 
     /// Who reads, now and later. To be called after the inputs of a merge have been fixed.

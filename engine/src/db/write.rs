@@ -28,7 +28,7 @@ use crate::mark::sometimes;
 use crate::memtable::Generation;
 use crate::options::Durability;
 use crate::sync::{Condvar, Mutex};
-use crate::wal::{ClosedWal, WalWriter};
+use crate::wal::{ClosedWal, KeptWal, WalWriter};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -329,6 +329,7 @@ fn commit_group(state: &State, group: &mut [Request]) -> Result<()> {
         abandon_wal(state, &mut commit, &error);
         return Err(error);
     }
+    commit.wal_acknowledged = commit.wal.as_ref().map_or(0, WalWriter::bytes);
     state.env.yield_point("write: logged, not yet inserted");
     if entries > 0 {
         let view = state.view.load_full();
@@ -401,6 +402,13 @@ fn refuse_conflicts(state: &State, group: &mut [Request]) {
 fn log_group(state: &State, commit: &mut Commit, group: &mut [Request], sync: bool) -> Result<()> {
     let wal = commit.wal.as_mut().expect("checked to be there");
     let before = wal.bytes();
+    if state.archives() && group.iter().any(Request::is_logged) {
+        let wall_ms = state.env.wall_ms();
+        if wall_ms > commit.stamp_ms {
+            wal.push_stamp(wall_ms);
+            commit.stamp_ms = wall_ms;
+        }
+    }
     for request in group.iter_mut().filter(|request| request.is_logged()) {
         request.batch.set_seqno(Some(commit.next_seqno));
         wal.push(commit.next_seqno, &request.batch);
@@ -514,21 +522,24 @@ pub(super) fn abandon_wal(state: &State, commit: &mut Commit, error: &Error) {
     commit.sync_due = None;
     commit.failure = Some(error.clone());
     state.vitals.report(&state.events, Part::Log, Some(error));
-    freeze(state, commit);
+    freeze(state, commit, commit.next_seqno - 1);
     state.reserve.give_up(&state.vitals, error);
     state.work.lock().resume_due = true;
     state.work_changed.notify_all();
 }
 
-/// The active memtable takes no more writes, and an empty one takes its place.
-fn freeze(state: &State, commit: &Commit) {
+/// The active memtable takes no more writes, and an empty one takes its place. `last_seqno`: the last that was given to a write
+/// for its log.
+fn freeze(state: &State, commit: &Commit, last_seqno: SeqNo) {
     let memtable = Arc::new(Generation::new());
+    let kept = state.archives().then_some(KeptWal {
+        number: commit.wal_number,
+        bytes: commit.wal_acknowledged,
+        first_seqno: commit.wal_first_seqno,
+        last_seqno,
+    });
     state.view.rcu(|view| {
-        let frozen = Arc::new(Frozen {
-            memtable: view.memtable.clone(),
-            wal: commit.wal_number,
-            last_seqno: commit.next_seqno - 1,
-        });
+        let frozen = Arc::new(Frozen { memtable: view.memtable.clone(), wal: commit.wal_number, last_seqno, kept });
         ReadView {
             memtable: memtable.clone(),
             frozen: std::iter::once(frozen).chain(view.frozen.iter().cloned()).collect(),
@@ -542,18 +553,22 @@ fn freeze(state: &State, commit: &Commit) {
 /// Freezes the active memtable and begins a new log. The old log is whole and synced, and the manifest says so, before the
 /// new one takes its first record: so no later write can survive an earlier one.
 fn rotate(state: &State, commit: &mut Commit) -> Result<()> {
-    let result = begin_wal_behind(state, commit);
+    rotate_with(state, commit, VersionEdit::default(), commit.next_seqno)
+}
+
+/// The same, and makes a change to keyspaces in the same step, so that no log for an archive knows two lists of them.
+/// `first_seqno`: the first that belongs to the new log, which is that of the change, where it has one.
+pub(super) fn rotate_with(state: &State, commit: &mut Commit, change: VersionEdit, first_seqno: SeqNo) -> Result<()> {
+    let result = begin_wal_behind(state, commit, change, first_seqno);
     match result {
         Ok(wal) => {
             state.env.yield_point("rotation: log begun, memtable not yet frozen");
             sometimes!("wal rotated while a snapshot is live", if is_any_snapshot_live(state));
             sometimes!("wal rotated while a flush runs", if state.work.try_lock().is_some_and(|work| work.flushing));
-            freeze(state, commit);
+            freeze(state, commit, first_seqno - 1);
             state.env.yield_point("rotation: memtable frozen, log not yet in use");
             state.events.tell(|| Event::WalRotated { wal: wal.number() });
-            state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
-            commit.wal_number = wal.number();
-            commit.wal = Some(wal);
+            commit.take_up(state, wal, first_seqno);
             commit.sync_due = None;
             let _work = state.work.lock();
             state.work_changed.notify_all();
@@ -572,30 +587,50 @@ fn is_any_snapshot_live(state: &State) -> bool {
     state.snapshots.try_lock().is_some_and(|snapshots| !snapshots.holders.is_empty())
 }
 
-fn begin_wal_behind(state: &State, commit: &mut Commit) -> Result<WalWriter> {
+fn begin_wal_behind(state: &State, commit: &mut Commit, change: VersionEdit, first_seqno: SeqNo) -> Result<WalWriter> {
     let closed = commit.wal.take().expect("checked to be there").close()?;
     Counters::add(&state.counters.syncs, 1);
-    let wal = create_wal(state, commit.next_seqno)?;
+    let wal = create_wal(state, first_seqno, &change)?;
     let edit = VersionEdit {
         wals_closed: vec![closed],
         wals_added: vec![wal.number()],
         last_seqno: Some(commit.next_seqno - 1),
-        ..VersionEdit::default()
+        ..change
     };
     state.install(edit, None)?;
     Ok(wal)
 }
 
-fn create_wal(state: &State, next_seqno: SeqNo) -> Result<WalWriter> {
+/// A new log with a durable name, for the keyspaces that there are after a change.
+fn create_wal(state: &State, first_seqno: SeqNo, change: &VersionEdit) -> Result<WalWriter> {
     let number = state.numbers.next();
     let version = state.versions.lock().format_version();
-    let created = WalWriter::create(&state.env, &state.dir, number, (state.store, version), next_seqno);
-    let durable = created.and_then(|wal| state.env.sync_dir(&state.dir).map(|()| wal));
+    let created = WalWriter::create(&state.env, &state.dir, number, (state.store, version), first_seqno);
+    let begun = created.and_then(|mut wal| {
+        if state.archives() {
+            let keyspaces = state.versions.lock().keyspaces_after(change).encode();
+            wal.begin_for_archive(&keyspaces, state.env.wall_ms())?;
+        }
+        Ok(wal)
+    });
+    let durable = begun.and_then(|wal| state.env.sync_dir(&state.dir).map(|()| wal));
     if durable.is_err() {
         sometimes!("a new wal cannot be created");
         state.work.lock().obsolete.insert(FileKind::Wal(number));
     }
     durable
+}
+
+impl Commit {
+    /// Writes go to this log from now on.
+    fn take_up(&mut self, state: &State, wal: WalWriter, first_seqno: SeqNo) {
+        state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
+        self.wal_number = wal.number();
+        self.wal_first_seqno = first_seqno;
+        self.wal_acknowledged = wal.bytes();
+        self.stamp_ms = 0;
+        self.wal = Some(wal);
+    }
 }
 
 /// Brings a store whose log failed back to work, once everything in memory has been flushed: begins a new log, and takes the
@@ -610,16 +645,15 @@ pub(crate) fn resume(state: &State) -> Result<()> {
         state.work.lock().resume_due = true;
         return Ok(());
     }
-    let wal = create_wal(state, commit.next_seqno)?;
+    let wal = create_wal(state, commit.next_seqno, &VersionEdit::default())?;
     let edit = VersionEdit {
         wals_added: vec![wal.number()],
         last_seqno: Some(commit.next_seqno - 1),
         ..VersionEdit::default()
     };
     state.install(edit, None)?;
-    state.wal_bytes.store(wal.bytes(), Ordering::Relaxed);
-    commit.wal_number = wal.number();
-    commit.wal = Some(wal);
+    let first_seqno = commit.next_seqno;
+    commit.take_up(state, wal, first_seqno);
     sometimes!("the store resumes with a new wal");
     sometimes!("the store resumes after the disk was full", if matches!(commit.failure, Some(Error::OutOfSpace(_))));
     commit.failure = None;
@@ -636,6 +670,17 @@ pub(crate) fn freeze_for_flush(state: &State) -> Result<()> {
         return Ok(());
     }
     rotate(state, &mut commit)
+}
+
+/// Has all that was written so far go to a log that takes no more, for the archive. Returns the last seqno of it.
+pub(crate) fn rotate_for_archive(state: &State) -> Result<SeqNo> {
+    let mut commit = state.commit.lock();
+    refuse_if_failed(state, &commit)?;
+    let last = commit.next_seqno - 1;
+    if commit.wal_first_seqno <= last {
+        rotate(state, &mut commit)?;
+    }
+    Ok(last)
 }
 
 /// Ends the log with its trailer, synced: nothing more is written.

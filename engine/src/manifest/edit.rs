@@ -11,6 +11,7 @@
 //! tag 10   time            ms since 1970 varint         tag 9    table added    see below
 //! tag 11   merge operator  UTF-8, of keyspace 0         tag 12   blob file added    see `blob/format.rs`
 //! tag 14   quarantine      see below                    tag 13   blob file removed  number varint
+//! tag 15   archive         see below
 //!
 //! keyspace      what u8 | body     0, next: number varint, every keyspace has a smaller one
 //!                                  1, set: number varint | name: length varint, UTF-8 | option | ...
@@ -23,6 +24,10 @@
 //!
 //! quarantine    what u8 | table: number varint | body    0, over: nothing
 //!                                                        1, begun: offset varint | what was expected there: UTF-8
+//!
+//! archive       what u8 | body     0, history: uuid, under which logs are archived; at most once
+//!                                  1, log kept: number, bytes, first seqno, last seqno: varints
+//!                                  2, log let go: number varint
 //!
 //! table added   level, number, keyspace, bytes, entries, deletes, seqno min, seqno max, epoch: varints
 //!               checksum u32 | smallest: length varint, internal key | largest: the same
@@ -37,7 +42,7 @@
 //!
 //! Keyspaces come before tables do, and go when their tables have left. Blob files come before the tables that refer to them, and
 //! go with the last of these. The quarantine of a table begins and is over when tables have come and left, and is over as well when
-//! its table leaves.
+//! its table leaves. A log is kept for the archive by the edit that removes it from those that count, and by no other.
 
 use crate::blob::{BlobMeta, BlobUses};
 use crate::coding::{Decoder, put_bytes, put_u32, put_varint};
@@ -47,8 +52,9 @@ use crate::key::{
 };
 use crate::operator::OPERATOR_NAME_LEN_MAX;
 use crate::options::KeyspaceOptions;
+use crate::record::Uuid;
 use crate::sst::{compression_from, compression_number};
-use crate::wal::ClosedWal;
+use crate::wal::{ClosedWal, KeptWal};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -69,6 +75,7 @@ const TAG_MERGE_OPERATOR: u64 = 11;
 const TAG_BLOB_ADDED: u64 = 12;
 const TAG_BLOB_REMOVED: u64 = 13;
 const TAG_QUARANTINE: u64 = 14;
+const TAG_ARCHIVE: u64 = 15;
 
 /// The latest time that an edit can note, in milliseconds since the Unix epoch: no clock comes to it.
 pub const TIME_MS_MAX: u64 = 1 << 60;
@@ -79,6 +86,10 @@ const KEYSPACE_DROPPED: u8 = 2;
 
 const QUARANTINE_OVER: u8 = 0;
 const QUARANTINE_BEGUN: u8 = 1;
+
+const ARCHIVE_HISTORY: u8 = 0;
+const ARCHIVE_KEPT: u8 = 1;
+const ARCHIVE_LET_GO: u8 = 2;
 
 /// The most bytes of the words about what is damaged.
 const EXPECTED_LEN_MAX: usize = 1024;
@@ -289,6 +300,12 @@ pub struct VersionEdit {
     pub wals_closed: Vec<ClosedWal>,
     /// Logs that no longer count.
     pub wals_removed: Vec<u64>,
+    /// The history under which logs are archived from now on.
+    pub history: Option<Uuid>,
+    /// Of the logs that no longer count, those that the archive is to have first.
+    pub wals_kept: Vec<KeptWal>,
+    /// Logs that the archive has, or will never have.
+    pub wals_let_go: Vec<u64>,
     /// Blob files that come, with the tables that refer to them.
     pub blobs_added: Vec<BlobMeta>,
     /// Blob files to which no table refers any more. [`VersionSet`](super::set::VersionSet) fills it in.
@@ -363,6 +380,24 @@ impl VersionEdit {
         }
         for &number in &self.wals_removed {
             field(TAG_WAL_REMOVED, &|body| numbers(body, &[number]));
+        }
+        if let Some(history) = self.history {
+            field(TAG_ARCHIVE, &|body| {
+                body.push(ARCHIVE_HISTORY);
+                body.extend_from_slice(&history.0);
+            });
+        }
+        for wal in &self.wals_kept {
+            field(TAG_ARCHIVE, &|body| {
+                body.push(ARCHIVE_KEPT);
+                numbers(body, &[wal.number, wal.bytes, wal.first_seqno, wal.last_seqno]);
+            });
+        }
+        for &number in &self.wals_let_go {
+            field(TAG_ARCHIVE, &|body| {
+                body.push(ARCHIVE_LET_GO);
+                numbers(body, &[number]);
+            });
         }
         for blob in &self.blobs_added {
             field(TAG_BLOB_ADDED, &|body| blob.encode_into(body));
@@ -481,6 +516,23 @@ impl VersionEdit {
                 self.wals_removed.push(body.varint()?);
                 false
             }
+            TAG_ARCHIVE => match body.u8()? {
+                ARCHIVE_HISTORY => self.history.replace(Uuid(*body.take(16)?.first_chunk()?)).is_some(),
+                ARCHIVE_KEPT => {
+                    let (number, bytes) = (body.varint()?, body.varint()?);
+                    let (first_seqno, last_seqno) = (take_seqno(body)?, take_seqno(body)?);
+                    self.wals_kept.push(KeptWal { number, bytes, first_seqno, last_seqno });
+                    false
+                }
+                ARCHIVE_LET_GO => {
+                    self.wals_let_go.push(body.varint()?);
+                    false
+                }
+                what => {
+                    let known = "what this version knows to happen to a log for the archive";
+                    return Some(Err(format!("{known}, found number {what}")));
+                }
+            },
             TAG_BLOB_ADDED => {
                 self.blobs_added.push(BlobMeta::decode(body)?);
                 false
@@ -739,6 +791,13 @@ mod tests {
             bytes,
             last_seqno,
         });
+        let kept = (number(), number(), seqno(), seqno());
+        let kept = kept.prop_map(|(number, bytes, first_seqno, last_seqno)| KeptWal {
+            number,
+            bytes,
+            first_seqno,
+            last_seqno,
+        });
         (
             proptest::option::of(number()),
             proptest::option::of(seqno()),
@@ -752,7 +811,12 @@ mod tests {
             ),
             proptest::collection::vec(number(), 0..3),
             proptest::collection::vec(closed, 0..3),
-            proptest::collection::vec(number(), 0..3),
+            (
+                proptest::collection::vec(number(), 0..3),
+                proptest::option::of(any::<[u8; 16]>().prop_map(Uuid)),
+                proptest::collection::vec(kept, 0..3),
+                proptest::collection::vec(number(), 0..3),
+            ),
             (proptest::collection::vec(blob(), 0..3), proptest::collection::vec(number(), 0..3)),
             (
                 proptest::collection::vec((0..LEVELS_MAX, number()), 0..3),
@@ -769,7 +833,7 @@ mod tests {
                     keyspaces,
                     wals_added,
                     wals_closed,
-                    wals_removed,
+                    (wals_removed, history, wals_kept, wals_let_go),
                     blobs,
                     (removed, added, quarantined, released),
                 )| {
@@ -789,6 +853,9 @@ mod tests {
                         wals_added,
                         wals_closed,
                         wals_removed,
+                        history,
+                        wals_kept,
+                        wals_let_go,
                         blobs_added: blobs.0,
                         blobs_removed: blobs.1,
                         removed,
@@ -819,14 +886,16 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         let refusal = |bytes: &[u8]| VersionEdit::decode(bytes).expect_err("refused");
-        let unknown = refusal(&[15, 1, 0]);
-        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 15");
+        let unknown = refusal(&[16, 1, 0]);
+        insta::assert_snapshot!(unknown, @"an edit of fields that this version knows, found one with tag 16");
         insta::assert_snapshot!(refusal(&[11, 0]), @"a whole field with tag 11 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[1, 1, 7, 1, 1, 7]), @"one field with tag 1 in an edit, found two");
         insta::assert_snapshot!(refusal(&[1, 2, 7, 7]), @"nothing behind the field with tag 1 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[3, 1, 17]), @"a whole field with tag 3 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[14, 2, 9, 7]), @"what this version knows to happen to a quarantine, found number 9");
         insta::assert_snapshot!(refusal(&[14, 4, 1, 7, 0, 0xff]), @"a whole field with tag 14 at byte 0 of an edit");
+        insta::assert_snapshot!(refusal(&[15, 2, 9, 7]), @"what this version knows to happen to a log for the archive, found number 9");
+        insta::assert_snapshot!(refusal(&[15, 2, 0, 7]), @"a whole field with tag 15 at byte 0 of an edit");
         insta::assert_snapshot!(refusal(&[5, 1, 7, 9]), @"an edit of whole fields, and byte 3 of it starts none");
     }
 

@@ -32,7 +32,7 @@ use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SEQNO_MAX, SeqNo};
 use crate::mark::sometimes;
 use crate::options::{FORMAT_VERSION, Options};
 use crate::record::Uuid;
-use crate::wal::ClosedWal;
+use crate::wal::{ClosedWal, KeptWal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,6 +142,10 @@ struct Installed {
     catalog: Arc<Catalog>,
     /// Logs that count, by number; those that nothing will be added to with what is known of them.
     wals: BTreeMap<u64, Option<ClosedWal>>,
+    /// The history under which logs are archived.
+    history: Option<Uuid>,
+    /// Logs that only the archive still needs, by number.
+    kept: BTreeMap<u64, KeptWal>,
     last_seqno: SeqNo,
     /// See [`VersionEdit::time_ms`].
     time_ms: u64,
@@ -151,7 +155,8 @@ struct Installed {
 impl Installed {
     fn empty(levels: usize, options: &Options) -> Installed {
         let catalog = Arc::new(Catalog::empty(levels, &Arc::new(options.clone())));
-        Installed { catalog, wals: BTreeMap::new(), last_seqno: 0, time_ms: 0, next_file: 1 }
+        let (wals, kept) = (BTreeMap::new(), BTreeMap::new());
+        Installed { catalog, wals, history: None, kept, last_seqno: 0, time_ms: 0, next_file: 1 }
     }
 
     /// What the edits of a manifest come to, each of which stands at an offset.
@@ -205,11 +210,30 @@ impl Installed {
                 return Err(format!("log {number} is not listed and cannot be removed"));
             }
         }
+        // The snapshot of a manifest says only that it is kept.
+        let mut kept = self.kept.clone();
+        for wal in &edit.wals_kept {
+            if wals.contains_key(&wal.number) || wal.number >= next_file {
+                return Err(format!("log {} counts, or never did, and cannot be kept for the archive", wal.number));
+            }
+            if wal.first_seqno == 0 || wal.last_seqno.saturating_add(1) < wal.first_seqno {
+                return Err(format!("a log for the archive does not begin before it ends: {wal:?}"));
+            }
+            if kept.insert(wal.number, *wal).is_some() {
+                return Err(format!("log {} is kept for the archive already", wal.number));
+            }
+        }
+        for number in &edit.wals_let_go {
+            if kept.remove(number).is_none() {
+                return Err(format!("log {number} is not kept for the archive, and cannot be let go"));
+            }
+        }
+        let history = edit.history.or(self.history);
         let in_tables = edit.added.iter().map(|(_, table)| table.seqno_max);
         let in_wals = edit.wals_closed.iter().map(|closed| closed.last_seqno);
         let last_seqno = in_tables.chain(in_wals).chain(edit.last_seqno).fold(self.last_seqno, SeqNo::max);
         let time_ms = self.time_ms.max(edit.time_ms.unwrap_or(0));
-        Ok(Installed { catalog, wals, last_seqno, time_ms, next_file })
+        Ok(Installed { catalog, wals, history, kept, last_seqno, time_ms, next_file })
     }
 
     /// Itself, if a store can go on from here; an error says what has run out. Only damage gets here: a store refuses writes
@@ -251,6 +275,9 @@ impl Installed {
             wals_added: self.wals.keys().copied().collect(),
             wals_closed: self.wals.values().flatten().copied().collect(),
             wals_removed: Vec::new(),
+            history: self.history,
+            wals_kept: self.kept.values().copied().collect(),
+            wals_let_go: Vec::new(),
             blobs_added: self.catalog.blobs().values().copied().collect(),
             blobs_removed: Vec::new(),
             removed: Vec::new(),
@@ -558,6 +585,32 @@ impl VersionSet {
         &self.installed.wals
     }
 
+    /// The history under which logs are archived, if they ever were.
+    pub fn history(&self) -> Option<Uuid> {
+        self.installed.history
+    }
+
+    /// Logs that only the archive still needs, by number.
+    pub fn kept_wals(&self) -> &BTreeMap<u64, KeptWal> {
+        &self.installed.kept
+    }
+
+    /// The keyspaces that there are after a change, and the merge operator of the default one, as an edit of nothing else.
+    pub fn keyspaces_after(&self, change: &VersionEdit) -> VersionEdit {
+        let set = |id| change.keyspaces_set.iter().any(|set| set.id == id);
+        let stays = |id| !set(id) && !change.keyspaces_dropped.contains(&id);
+        let mut keyspaces_set = self.installed.keyspaces();
+        keyspaces_set.retain(|keyspace| stays(keyspace.id));
+        keyspaces_set.extend(change.keyspaces_set.iter().cloned());
+        let own = self.current().merge_operator().map(str::to_string);
+        VersionEdit {
+            merge_operator: own.or_else(|| change.merge_operator.clone()),
+            next_keyspace: Some(self.next_keyspace).filter(|&next| next > KEYSPACE_DEFAULT + 1),
+            keyspaces_set,
+            ..VersionEdit::default()
+        }
+    }
+
     /// The number of the manifest that counts, or of the last one that is known to have counted.
     pub fn manifest_number(&self) -> u64 {
         self.manifest
@@ -589,10 +642,10 @@ impl VersionSet {
         live
     }
 
-    /// Numbers of all logs that must not be removed: those that count, and those of failed commits.
+    /// Numbers of all logs that must not be removed: those that count, those that the archive needs, and those of failed commits.
     pub fn live_wals(&self) -> BTreeSet<u64> {
         let doubtful = self.doubt.iter().flat_map(|doubt| &doubt.wals);
-        self.installed.wals.keys().chain(doubtful).copied().collect()
+        self.installed.wals.keys().chain(self.installed.kept.keys()).chain(doubtful).copied().collect()
     }
 
     /// Numbers of all manifests that must not be removed: the one that counts, and those of failed commits.

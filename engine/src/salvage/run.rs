@@ -82,6 +82,8 @@ pub fn salvage(
         durability: Durability::Buffered,
         // What is found without an expiry has none.
         default_ttl_ms: 0,
+        // A store of its own, of which there is no backup.
+        archive: None,
         ..options
     };
     let db = Db::open_with(env, target, options)?;

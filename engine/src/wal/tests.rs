@@ -308,13 +308,14 @@ fn a_record_with_a_matching_checksum_and_a_senseless_content_is_corruption() {
     let good = [&1u32.to_le_bytes()[..], one.payload()].concat();
     let wrong_count = [&2u32.to_le_bytes()[..], one.payload()].concat();
     let total = 999u64.to_le_bytes();
-    let cases: [(u8, SeqNo, &[u8]); 7] = [
+    let cases: [(u8, SeqNo, &[u8]); 8] = [
         (KIND_BATCH, 10, &good),
         (KIND_BATCH, 11, &wrong_count),
         (KIND_BATCH, 11, b"abc"),
         (KIND_BATCH, 11, &0u32.to_le_bytes()),
         (KIND_CLOSE, 10, &total),
         (KIND_CLOSE, 10, b""),
+        (KIND_STAMP, 10, b"1234567"),
         (9, 11, b""),
     ];
     for (kind, seqno, payload) in cases {
@@ -326,6 +327,29 @@ fn a_record_with_a_matching_checksum_and_a_senseless_content_is_corruption() {
         let result = replayed(&env, ReplayExpect::Newest);
         assert!(result.expect_err("no torn tail").is_corruption(), "kind {kind} at {seqno}");
     }
+}
+
+#[test]
+fn a_log_for_an_archive_says_keyspaces_and_times_between_its_batches() {
+    let (env, _) = memory_env();
+    let mut wal = WalWriter::create(&env, dir(), NUMBER, (STORE, VERSION), 10).expect("nothing fails here");
+    wal.begin_for_archive(b"an edit", 1000).expect("nothing fails here");
+    wal.push_stamp(1001);
+    wal.push(11, &batch(1));
+    let closed = wal.close().expect("nothing fails here");
+    let mut said = Vec::new();
+    let path = FileKind::Wal(NUMBER).path(dir());
+    let expect = ReplayExpect::Written { bytes: closed.bytes };
+    let whole = replay_file(&env, &path, NUMBER, STORE, expect, &mut |logged| {
+        said.push(logged);
+        Ok(())
+    });
+    assert!(whole.expect("a whole log").for_archive);
+    let entries = Bytes::copy_from_slice(batch(1).payload());
+    let keyspaces = Logged::Keyspaces(Bytes::from_static(b"an edit"));
+    let wanted = [keyspaces, Logged::Stamp(1000), Logged::Stamp(1001), Logged::Batch { seqno: 11, count: 1, entries }];
+    assert_eq!(said, wanted);
+    assert_eq!(replayed(&env, ReplayExpect::Closed).expect("whole").1, [(11, 1)]);
 }
 
 #[test]

@@ -5,12 +5,15 @@
 //! of its own, and keeps the newest few. A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
+//! Where the store archives its logs, backups are restored to points behind them as well, those of the life in which they were made,
+//! and nothing may be missing in the archive but for faults that explain it.
 //! A restored store must survive what comes after its restoration as well: every other one is left alone until the crash after.
 
 use super::{LifeEnd, Run, without_a_cause};
+use crate::fault::FaultKind;
 use crate::op::Bounds;
-use crate::oracle::{Label, Oracle, Restart, SnapshotMark};
-use crate::store::{Failure, ScanResult, Store};
+use crate::oracle::{Finding, Label, Oracle, Restart, SnapshotMark};
+use crate::store::{Failure, Point, ScanResult, Store};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -48,6 +51,11 @@ fn whole(store: &dyn Store) -> Result<ScanResult, Failure> {
     let checked = store.check();
     let closed = store.close();
     all.and_then(|all| checked.and(closed).map(|()| all))
+}
+
+/// Whether a fault of this kind leaves every log as it was, as far as somebody was promised that it is there.
+fn leaves_logs_whole(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::PowerLoss | FaultKind::ProcessCrash | FaultKind::TornWrite | FaultKind::SlowIo)
 }
 
 impl Run {
@@ -188,6 +196,88 @@ impl Run {
             self.look_at_unfinished(&dir)?;
         }
         Ok(())
+    }
+
+    /// Restores the backups of former lives, where there is an archive, to a point behind each, and sees that it shows the model as it
+    /// was then.
+    pub(super) fn look_at_points(&self, store: &Arc<dyn Store>) -> Result<(), LifeEnd> {
+        let Some(archive) = self.kind.archive(&self.plan.options) else { return Ok(()) };
+        let archived = store.archive_now();
+        if self.crashed() {
+            return Err(LifeEnd::Crashed);
+        }
+        let may_lack = self.plan.faults.iter().any(|rule| !leaves_logs_whole(rule.kind()));
+        let archived = match archived {
+            Ok(archived) => archived,
+            Err(_) if may_lack => return Ok(()),
+            Err(failure) => return Err(self.fail(without_a_cause(&failure, "archiving"))),
+        };
+        let looks: Vec<_> = {
+            let court = self.court.lock();
+            let backups = court.copies.iter().filter_map(|copy| match &copy.place {
+                Place::Backup { dir, number, .. } => {
+                    Some((dir.clone(), *number, copy.label, copy.mark, copy.judge.clone()?))
+                }
+                _ => None,
+            });
+            backups.collect()
+        };
+        for (dir, number, label, mark, judge) in looks {
+            let extent = self.kind.recoverable(&self.world, &dir, number, &archive);
+            self.heard_of_point(&extent)?;
+            let Ok((first, last)) = extent else { continue };
+            if last < archived && !may_lack {
+                let symptom = format!(
+                    "backup {number} in {dir}, which ends with {first}, can be restored up to {last}, and all up to {archived}                      was archived, though no fault took a log"
+                );
+                return Err(self.fail(Finding::new("gap-in-the-archive", "", symptom)));
+            }
+            let end = last.min(judge.lock().newest());
+            if end < first {
+                continue;
+            }
+            let seqno = first
+                + self.world.with_decisions(|decisions| {
+                    let site = decisions.site("archive.point");
+                    decisions.decide(site, end - first + 1)
+                });
+            let target = format!("restored-{}-{number}-{}-to-{seqno}-{archived}", label.client, label.op);
+            self.world.note(6, || format!("restore backup {number} in {dir} to {seqno} of {first} to {last}"));
+            let (clock, read) = (self.world.clock_mark(), judge.lock().begin_read(Label::HARNESS));
+            let restored = self.kind.restore_to(&self.world, &dir, &archive, Point::Seqno(seqno), &target);
+            self.heard_of_point(&restored)?;
+            let Ok(reached) = restored else { continue };
+            let shown = self.kind.open_copy(&self.world, &target, &self.plan.options).and_then(|store| whole(&*store));
+            self.heard_of_point(&shown)?;
+            let Ok(all) = shown else { continue };
+            let mut judge = judge.lock();
+            let mark = judge.mark_at(mark, reached);
+            let mark = judge.reopened(mark, read.timed(self.world.timing(clock)));
+            let judged = judge.end_scan_at(read, mark, (Bounds::ALL, false, usize::MAX), &all.entries);
+            // A batch is never split, so what was reached is beside what was asked for only where one lies across it.
+            let whole_batch = judge.is_within_a_write(seqno);
+            drop(judge);
+            let about = |finding: Finding| {
+                finding.with(format!("in {target}, made for sequence number {seqno}, of backup {number} in {dir}"))
+            };
+            self.judge(judged.map_err(about))?;
+            if reached != seqno && !(whole_batch && reached < seqno) {
+                let symptom = format!("a restoration to sequence number {seqno} came to {reached}");
+                return Err(self.fail(about(Finding::new("another-point", "", symptom))));
+            }
+        }
+        Ok(())
+    }
+
+    /// A failure on the way to a point needs a cause.
+    fn heard_of_point<T>(&self, result: &Result<T, Failure>) -> Result<(), LifeEnd> {
+        match result {
+            _ if self.crashed() => Err(LifeEnd::Crashed),
+            Err(failure) if !self.with_circumstances(|circumstances| circumstances.explain(failure, true)) => {
+                Err(self.fail(without_a_cause(failure, "a restoration to a point")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A copy that nobody was told of is no store, or a whole one.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use strata::backup::{self, BackupList};
+use strata::backup::{self, BackupList, Point};
 use strata::env::Env;
 use strata::options::Options;
 
@@ -130,6 +130,46 @@ pub(super) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<bool, Failure> 
 }
 
 #[derive(Args)]
+pub(super) struct ArchiveArgs {
+    #[command(flatten)]
+    store: Store,
+}
+
+pub(super) fn archive(args: &ArchiveArgs, out: &mut Out) -> Result<bool, Failure> {
+    let db = args.store.open()?;
+    let seqno = db.archive_now()?;
+    db.close()?;
+    out.say(|| format!("archived everything up to write {seqno}"), || json!({ "seqno": seqno }))?;
+    Ok(true)
+}
+
+#[derive(Args)]
+pub(super) struct RecoverableArgs {
+    #[command(flatten)]
+    backups: Backups,
+    /// The archive of the logs of the store.
+    archive: PathBuf,
+}
+
+pub(super) fn recoverable(args: &RecoverableArgs, out: &mut Out) -> Result<bool, Failure> {
+    for found in args.backups.open()?.recoverable(&args.archive)? {
+        out.say(
+            || found.to_string(),
+            || {
+                json!({
+                    "number": found.backup,
+                    "first_seqno": found.first_seqno,
+                    "last_seqno": found.last_seqno,
+                    "first_ms": found.first_ms,
+                    "last_ms": found.last_ms,
+                })
+            },
+        )?;
+    }
+    Ok(true)
+}
+
+#[derive(Args)]
 pub(super) struct RestoreArgs {
     #[command(flatten)]
     backups: Backups,
@@ -138,10 +178,50 @@ pub(super) struct RestoreArgs {
     /// Which backup; the newest where it is not given.
     #[arg(long)]
     number: Option<u64>,
+    /// The archive of the logs of the store, for a point behind a backup.
+    #[arg(long, value_name = "DIR", requires = "point")]
+    archive: Option<PathBuf>,
+    #[command(flatten)]
+    point: PointArgs,
+}
+
+#[derive(Args)]
+#[group(id = "point", multiple = false, requires = "archive", conflicts_with = "number")]
+struct PointArgs {
+    /// With all writes up to this one, and no other.
+    #[arg(long, value_name = "SEQNO")]
+    to_seqno: Option<u64>,
+    /// With all writes before the clock on the wall had passed this time, in milliseconds since the Unix epoch.
+    #[arg(long, value_name = "MS")]
+    to_time: Option<u64>,
 }
 
 pub(super) fn restore(args: &RestoreArgs, out: &mut Out) -> Result<bool, Failure> {
     let backups = args.backups.open()?;
+    let PointArgs { to_seqno, to_time } = args.point;
+    let point = to_seqno.map(Point::Seqno).or(to_time.map(Point::Time));
+    if let (Some(point), Some(archive)) = (point, &args.archive) {
+        let bar = Bar::new("restore");
+        let made = backups.restore_to(archive, point, &args.target, &mut |progress| bar.show(progress))?;
+        drop(bar);
+        out.say(
+            || {
+                format!(
+                    "restored backup {} and {} entries behind it: everything up to write {}",
+                    made.backup, made.entries, made.seqno
+                )
+            },
+            || {
+                json!({
+                    "number": made.backup,
+                    "seqno": made.seqno,
+                    "wall_ms": made.wall_ms,
+                    "entries": made.entries,
+                })
+            },
+        )?;
+        return Ok(true);
+    }
     let number = match args.number {
         Some(number) => number,
         None => backups.list()?.last().map(|newest| newest.number).ok_or_else(|| {
@@ -162,11 +242,19 @@ pub(super) struct PruneArgs {
     /// How many to keep.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
+    /// An archive to prune as well, of logs that no backup in the directory needs then.
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 pub(super) fn prune(args: &PruneArgs, out: &mut Out) -> Result<bool, Failure> {
-    let gone = args.backups.open()?.prune(args.keep as usize)?;
+    let backups = args.backups.open()?;
+    let gone = backups.prune(args.keep as usize)?;
     out.say(|| format!("{} backups removed", gone.len()), || json!({ "removed": gone }))?;
+    if let Some(archive) = &args.archive {
+        let logs = backups.prune_archive(archive)?;
+        out.say(|| format!("{} logs removed from the archive", logs.len()), || json!({ "logs_removed": logs }))?;
+    }
     Ok(true)
 }
 

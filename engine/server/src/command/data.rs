@@ -66,7 +66,7 @@ pub(super) struct PutArgs {
 
 pub(super) fn put(args: &PutArgs) -> Result<bool, Failure> {
     let (key, value) = (bytes(&args.key)?, bytes(&args.value)?);
-    let db = open(&args.store.store, args.create)?;
+    let db = args.store.open_or_create(args.create)?;
     db.put_in(&args.within.find(&db)?, &key, &value)?;
     db.close()?;
     Ok(true)
@@ -89,7 +89,12 @@ pub(super) struct MergeArgs {
 
 pub(super) fn merge(args: &MergeArgs) -> Result<bool, Failure> {
     let (key, operand) = (bytes(&args.key)?, bytes(&args.operand)?);
-    let options = Options { create_if_missing: false, merge_operator: args.operator.clone(), ..Options::default() };
+    let options = Options {
+        create_if_missing: false,
+        merge_operator: args.operator.clone(),
+        archive: args.store.archive.clone(),
+        ..Options::default()
+    };
     let db = Db::open_with(&Env::os(), &args.store.store, options)?;
     db.merge_in(&args.within.find(&db)?, &key, &operand)?;
     db.close()?;

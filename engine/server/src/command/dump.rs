@@ -22,7 +22,7 @@ use strata::options::KeyspaceOptions;
 use strata::record::format::{FILE_HEADER_LEN, FileHeader, record_tag};
 use strata::record::{Record, RecordReader};
 use strata::sst::Table;
-use strata::wal::{KIND_BATCH, KIND_CLOSE, KIND_MARK};
+use strata::wal::{KIND_BATCH, KIND_CLOSE, KIND_KEYSPACES, KIND_MARK, KIND_STAMP, KeptWal};
 
 #[derive(Args)]
 pub(super) struct DumpArgs {
@@ -127,6 +127,17 @@ fn log_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Failure
         }
         KIND_MARK => say(out, format!("@{offset} mark at {seq}, synced up to {synced_offset}")),
         KIND_CLOSE => say(out, format!("@{offset} closed at {seq}")),
+        KIND_STAMP => {
+            let wall_ms = record.payload.first_chunk().map(|ms| u64::from_le_bytes(*ms));
+            let wall_ms = wall_ms.ok_or_else(|| Error::corruption(path, offset, "a time of 8 bytes"))?;
+            say(out, format!("@{offset} stamp at {seq}: {wall_ms} ms"))
+        }
+        KIND_KEYSPACES => {
+            let edit = VersionEdit::decode(&record.payload);
+            let edit = edit.map_err(|expected| Error::corruption(path, offset, expected))?;
+            say(out, format!("@{offset} for an archive, begun at {seq} with"))?;
+            edit_text(&edit, out)
+        }
         kind => say(out, format!("@{offset} record of the unknown kind {kind}")),
     }
 }
@@ -176,6 +187,10 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
         VersionEdit::decode(&record.payload).map_err(|expected| Error::corruption(path, record.offset, expected))?;
     let what = if record.seq == 0 { "snapshot" } else { "edit" };
     say(out, format!("@{} {what} {}", record.offset, record.seq))?;
+    edit_text(&edit, out)
+}
+
+fn edit_text(edit: &VersionEdit, out: &mut Out) -> Result<(), Failure> {
     let number = |name: &str, number: Option<u64>| number.map(|number| format!("{name} {number}"));
     let mut lines: Vec<String> = Vec::new();
     lines.extend(number("next file", edit.next_file));
@@ -196,6 +211,12 @@ fn manifest_record(path: &Path, record: &Record, out: &mut Out) -> Result<(), Fa
             .map(|log| format!("log {} closed, {} bytes up to seqno {}", log.number, log.bytes, log.last_seqno)),
     );
     lines.extend(edit.wals_removed.iter().map(|log| format!("log {log} removed")));
+    lines.extend(edit.history.map(|history| format!("history {history} is archived")));
+    lines.extend(edit.wals_kept.iter().map(|log| {
+        let KeptWal { number, bytes, first_seqno, last_seqno } = log;
+        format!("log {number} kept for the archive, {bytes} bytes for seqnos {first_seqno} to {last_seqno}")
+    }));
+    lines.extend(edit.wals_let_go.iter().map(|log| format!("log {log} let go")));
     lines.extend(edit.blobs_added.iter().map(|blob| {
         let BlobMeta { number, keyspace, bytes, values, value_bytes, .. } = blob;
         format!("blob file {number} of keyspace {keyspace} added, {values} values of {value_bytes} bytes in {bytes}")

@@ -68,11 +68,15 @@ enum Command {
     Backups(copies::Backups),
     /// Reads every byte of backups and compares its checksums.
     Verify(copies::VerifyArgs),
-    /// Makes a store out of a backup.
+    /// Has everything that is in a store archived, up to the last write.
+    Archive(copies::ArchiveArgs),
+    /// Lists the points to which backups can be restored with an archive.
+    Recoverable(copies::RecoverableArgs),
+    /// Makes a store out of a backup, or of what it was at a point behind it.
     Restore(copies::RestoreArgs),
     /// Makes a fresh store of what is still whole in a damaged one, and says what is lost. The damaged store is only read.
     Salvage(upkeep::SalvageArgs),
-    /// Removes all but the newest backups.
+    /// Removes all but the newest backups, and what only the others needed of an archive.
     Prune(copies::PruneArgs),
     /// Writes everything that is in a store as one compressed stream. Another process may have the store open.
     Export(copies::ExportArgs),
@@ -92,11 +96,19 @@ enum Command {
 struct Store {
     /// The directory of the store.
     store: PathBuf,
+    /// The archive of its logs. What is written without it leaves a gap there.
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 impl Store {
     fn open(&self) -> Result<Db, Failure> {
-        open(&self.store, false)
+        self.open_or_create(false)
+    }
+
+    fn open_or_create(&self, create: bool) -> Result<Db, Failure> {
+        let options = Options { create_if_missing: create, archive: self.archive.clone(), ..Options::default() };
+        Ok(Db::open_with(&Env::os(), &self.store, options)?)
     }
 
     /// To be read only: without the lock, so that somebody else may have it open, and without a change of any file.
@@ -165,6 +177,8 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Out) -> Result<bool, Fa
         Command::Backup(args) => copies::backup(args, out),
         Command::Backups(args) => copies::list(args, out),
         Command::Verify(args) => copies::verify(args, out),
+        Command::Archive(args) => copies::archive(args, out),
+        Command::Recoverable(args) => copies::recoverable(args, out),
         Command::Restore(args) => copies::restore(args, out),
         Command::Salvage(args) => upkeep::salvage(args, out),
         Command::Prune(args) => copies::prune(args, out),
