@@ -859,9 +859,10 @@ impl Oracle {
         SnapshotMark { at, until: self.tick + 1, ..other }
     }
 
-    /// Whether a write begins at or before this sequence number and ends behind it.
-    pub fn is_within_a_write(&self, at: u64) -> bool {
-        self.log.iter().any(|item| item.first <= at && at < item.last)
+    /// The last sequence number up to this one at which no write is cut in two, and whether a write that was acknowledged would be.
+    pub fn whole_up_to(&self, at: u64) -> (u64, bool) {
+        let cut = self.log.iter().find(|item| item.first <= at && at < item.last);
+        cut.map_or((at, false), |item| (item.first - 1, self.writes[item.write as usize].fate == Fate::Acknowledged))
     }
 
     /// A get of several keys of the newest state returns.

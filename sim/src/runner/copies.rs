@@ -251,17 +251,17 @@ impl Run {
             self.heard_of_point(&shown)?;
             let Ok(all) = shown else { continue };
             let mut judge = judge.lock();
-            let mark = judge.mark_at(mark, reached);
+            // A batch is never split. The numbers of one that failed are those of nothing.
+            let (whole_up_to, cuts_a_write) = judge.whole_up_to(seqno);
+            let mark = judge.mark_at(mark, whole_up_to);
             let mark = judge.reopened(mark, read.timed(self.world.timing(clock)));
             let judged = judge.end_scan_at(read, mark, (Bounds::ALL, false, usize::MAX), &all.entries);
-            // A batch is never split, so what was reached is beside what was asked for only where one lies across it.
-            let whole_batch = judge.is_within_a_write(seqno);
             drop(judge);
             let about = |finding: Finding| {
                 finding.with(format!("in {target}, made for sequence number {seqno}, of backup {number} in {dir}"))
             };
             self.judge(judged.map_err(about))?;
-            if reached != seqno && !(whole_batch && reached < seqno) {
+            if reached != whole_up_to && (cuts_a_write || reached != seqno) {
                 let symptom = format!("a restoration to sequence number {seqno} came to {reached}");
                 return Err(self.fail(about(Finding::new("another-point", "", symptom))));
             }
