@@ -21,6 +21,7 @@
 //! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   export   import   reopen   check
 //! look   look anew                  through a handle beside the store that only reads, brought up to date or opened anew
+//! release-table 3   discard-table 0  the file of one of the tables in quarantine is brought back; or it is given up
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
 //!
@@ -241,6 +242,11 @@ impl Keys {
         let start = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte < first));
         let end = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte <= first));
         start as KeyId..end as KeyId
+    }
+
+    /// The number of the first key that is not below these bytes.
+    pub fn first_from(&self, bytes: &[u8]) -> KeyId {
+        self.sorted.partition_point(|key| key.as_slice() < bytes) as KeyId
     }
 
     /// The number of a key, by its bytes.
@@ -572,6 +578,16 @@ pub enum Op {
     },
     /// Has the store read everything back that counts, while the other clients go on.
     Verify,
+    /// Brings the file of one of those in quarantine back as it was, and has the store look at it, once all clients have paused.
+    ReleaseTable {
+        /// Which one, by its place among them; counted on from the first behind the last.
+        nth: u8,
+    },
+    /// Has the store give one of the files in quarantine up, once all clients have paused.
+    DiscardTable {
+        /// Which one, as above.
+        nth: u8,
+    },
     /// Does nothing for so many milliseconds.
     Wait {
         /// Of virtual time.
@@ -635,6 +651,12 @@ pub enum OpKind {
     Look,
     /// [`Op::Verify`]
     Verify,
+    /// [`Op::ReleaseTable`]
+    #[serde(rename = "release-table")]
+    ReleaseTable,
+    /// [`Op::DiscardTable`]
+    #[serde(rename = "discard-table")]
+    DiscardTable,
     /// [`Op::Wait`]
     Wait,
     /// [`Op::Reopen`]
@@ -666,6 +688,8 @@ impl Op {
             Op::Import => OpKind::Import,
             Op::Look { .. } => OpKind::Look,
             Op::Verify => OpKind::Verify,
+            Op::ReleaseTable { .. } => OpKind::ReleaseTable,
+            Op::DiscardTable { .. } => OpKind::DiscardTable,
             Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
@@ -828,6 +852,8 @@ impl fmt::Display for Op {
             Op::Import => f.write_str("import"),
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Verify => f.write_str("verify"),
+            Op::ReleaseTable { nth } => write!(f, "release-table {nth}"),
+            Op::DiscardTable { nth } => write!(f, "discard-table {nth}"),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
@@ -916,6 +942,12 @@ impl<'a> Words<'a> {
             ));
         }
         Ok(value)
+    }
+
+    fn place(&mut self) -> Result<u8, String> {
+        const EXPECTED: &str = "a place such as 2";
+        let word = self.next(EXPECTED)?;
+        self.number(word, "", EXPECTED)
     }
 
     fn ms(&mut self) -> Result<u32, String> {
@@ -1073,6 +1105,8 @@ impl<'a> Words<'a> {
             "import" => Op::Import,
             "look" => Op::Look { anew: self.take("anew") },
             "verify" => Op::Verify,
+            "release-table" => Op::ReleaseTable { nth: self.place()? },
+            "discard-table" => Op::DiscardTable { nth: self.place()? },
             "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
@@ -1122,6 +1156,8 @@ mod tests {
             "look",
             "look anew",
             "verify",
+            "release-table 3",
+            "discard-table 0",
             "reopen",
             "check",
         ];

@@ -25,7 +25,8 @@
 //!   issued);
 //! * O7 what was recovered once is durable: no later crash loses it;
 //! * O8 no bytes are returned that nobody wrote;
-//! * O9 a value that expires is seen until its time, and not from then on: see [`time`].
+//! * O9 a value that expires is seen until its time, and not from then on: see [`time`];
+//! * O10 what lay in a file that was given up is gone, and all of it; nothing else is: see [`given_up`].
 //!
 //! One who looks at the files from outside reads what the log holds, be it acknowledged or not, and failed writes with it. It must
 //! see what O3 and O5 say, but nothing that it has seen binds the store: what is under way may still fail, and holes may go.
@@ -205,6 +206,10 @@ struct Version {
     write: u32,
     /// Whether it may be gone without having expired: see [`Oracle::forget_expired`].
     doubtful: bool,
+    /// Whether it is gone with its file, and nobody has seen yet what it had hidden: see [`given_up`].
+    given_up: bool,
+    /// Whether it is gone that way, and reads as what it had hidden.
+    hollow: bool,
 }
 
 /// A write in the order of sequence numbers.
@@ -356,6 +361,8 @@ pub struct Oracle {
     stamps: Stamps,
     /// Whether versions below the recovered state are kept, because durability may be waived later.
     keep_history: bool,
+    /// Whether what was replaced is kept, because a file may be given up that hides it.
+    keep_replaced: bool,
     tick: Tick,
     versions: Vec<Vec<Version>>,
     writes: Vec<WriteRecord>,
@@ -419,6 +426,7 @@ impl Oracle {
             keys,
             stamps,
             keep_history,
+            keep_replaced: false,
             tick: 1,
             versions: vec![Vec::new(); count],
             writes: Vec::new(),
@@ -662,7 +670,7 @@ impl Oracle {
             let number = self.numbers[(record.start + i) as usize];
             let expires_ms = self.expiries[(record.start + i) as usize];
             let seq = first + u64::from(number);
-            let version = Version { seq, stamp, expires_ms, write, doubtful: false };
+            let version = Version { seq, stamp, expires_ms, write, doubtful: false, given_up: false, hollow: false };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -1067,6 +1075,7 @@ impl Oracle {
             Some(version)
                 if version.stamp == stamp
                     && version.expires_ms == NEVER
+                    && !version.given_up
                     && version.seq <= ticket.visible
                     && self.is_sure(version) =>
             {
@@ -1081,7 +1090,7 @@ impl Oracle {
         let mut base_version = None;
         for version in versions.iter().rev().copied() {
             let overlapping = version.seq > ticket.visible;
-            let reads = version.reads_as(stamp, span);
+            let reads = self.reads_as(key, version, stamp, span);
             if overlapping {
                 if self.writes[version.write as usize].invoked < until {
                     matches.extend(reads.map(|span| (version, span)));
@@ -1104,6 +1113,9 @@ impl Oracle {
             if matches.is_empty() {
                 self.mark_unseen(&unseen);
                 self.narrow(ticket, span);
+                if let Some(gone) = base_version.filter(|version| version.given_up) {
+                    self.settle_given_up(key, gone.seq, stamp);
+                }
             }
             return Ok(());
         }
@@ -1209,6 +1221,7 @@ impl Oracle {
         let mut span = moment.map_or_else(|| ticket.span(), |moment| self.span_at(moment));
         let mut present: Vec<Version> = Vec::new();
         let mut unseen: Vec<u32> = Vec::new();
+        let mut uncovered: Vec<(KeyId, u64, Stamp)> = Vec::new();
         for key in keys {
             if live == limit {
                 break;
@@ -1225,6 +1238,7 @@ impl Oracle {
                 Some(version)
                     if version.stamp == stamp
                         && version.expires_ms == NEVER
+                        && !version.given_up
                         && version.seq <= at
                         && self.is_sure(*version) =>
                 {
@@ -1238,7 +1252,7 @@ impl Oracle {
             let mut candidates = Vec::new();
             let mut skipped = Vec::new();
             for version in versions[..end].iter().rev().copied() {
-                let reads = version.reads_as(stamp, span);
+                let reads = self.reads_as(key, version, stamp, span);
                 if self.is_sure(version) {
                     base = reads;
                     base_version = Some(version);
@@ -1254,6 +1268,8 @@ impl Oracle {
                 ([], Some(narrowed)) => {
                     span = narrowed;
                     unseen.append(&mut skipped);
+                    let gone = base_version.filter(|version: &Version| version.given_up);
+                    uncovered.extend(gone.map(|version| (key, version.seq, stamp)));
                 }
                 ([], None) => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
                 ([(only, narrowed)], None) => {
@@ -1283,6 +1299,9 @@ impl Oracle {
             self.saw(version);
         }
         self.mark_unseen(&unseen);
+        for (key, seq, stamp) in uncovered {
+            self.settle_given_up(key, seq, stamp);
+        }
         Ok(())
     }
 
@@ -1340,6 +1359,7 @@ impl Oracle {
             Some(Explained { n, present, time_ms }) => {
                 self.truncate(n, &present);
                 self.forget_expired(&seen, &observed.unreadable, span, time_ms);
+                self.settle_recovered(&seen, &observed.unreadable);
                 self.clock.restart();
                 if let Some(timing) = observed.timing.filter(|_| time_ms > span.from_ms) {
                     self.clock.raise(time_ms, timing.ended_ms);
@@ -1418,6 +1438,9 @@ impl Oracle {
                 special[self.entries[i as usize].0 as usize] = true;
             }
         }
+        for (special, versions) in special.iter_mut().zip(&self.versions) {
+            *special |= versions.iter().any(|version| version.given_up);
+        }
         let mut touched: Vec<KeyId> = (0..seen.len() as KeyId).filter(|key| special[*key as usize]).collect();
         touched.retain(|key| !unreadable.contains(key));
         let mut wanted = 0u64;
@@ -1478,7 +1501,8 @@ impl Oracle {
             let mut holes = Vec::new();
             let mut base = TOMBSTONE;
             for version in versions[..end].iter().rev() {
-                let version = Version { stamp: version.recovered_as(seen[*key as usize], time_ms), ..*version };
+                let version =
+                    Version { stamp: self.recovered_as(*key, version, seen[*key as usize], time_ms), ..*version };
                 if self.is_sure(version) {
                     base = version.stamp;
                     break;
@@ -1510,7 +1534,7 @@ impl Oracle {
         for versions in &mut self.versions {
             let end = versions.partition_point(|version| version.seq <= n);
             versions.truncate(end);
-            if !self.keep_history && end > 1 {
+            if !self.keep_history && !self.keep_replaced && end > 1 {
                 versions.drain(..end - 1);
             }
         }
@@ -1583,6 +1607,7 @@ impl Oracle {
             NEVER => what,
             expires_ms => format!("{what} until {expires_ms} ms"),
         };
+        let what = if version.given_up { format!("nothing, or what lay under {what}") } else { what };
         let fate = match (record.fate, record.durable) {
             (Fate::Acknowledged, true) => "acknowledged, durable",
             (Fate::Acknowledged, false) => "acknowledged",
@@ -1622,6 +1647,9 @@ impl Oracle {
     }
 
     fn class_of(&self, key: KeyId, stamp: Stamp, expected: Option<Version>) -> &'static str {
+        if expected.is_some_and(|expected| expected.given_up && expected.stamp == stamp) {
+            return "given up";
+        }
         if let Some(expected) = expected.filter(|expected| expected.expires_ms != NEVER) {
             if stamp == TOMBSTONE {
                 return "expired too early";
@@ -1767,7 +1795,7 @@ impl Oracle {
                     let index = *key as usize;
                     !unreadable.contains(key)
                         && state[index]
-                            .map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
+                            .map_or(TOMBSTONE, |version| self.recovered_as(*key, &version, seen[index], span.from_ms))
                             != seen[index]
                 })
                 .collect()
@@ -1867,10 +1895,12 @@ pub fn text(bytes: &[u8]) -> String {
     text
 }
 
+mod given_up;
 mod history;
 mod salvaged;
 #[cfg(test)]
 mod tests;
 mod time;
 
+pub use given_up::GivenUp;
 pub use history::{History, Mark};

@@ -271,6 +271,19 @@ pub struct Verified {
     pub files: BTreeMap<String, u64>,
 }
 
+/// Something that a file holds: a version of a key, or of each key of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The key; of a range the first.
+    pub key: Vec<u8>,
+    /// Of a range that was deleted, the first key behind.
+    pub end: Option<Vec<u8>>,
+    /// Its sequence number, if the file still knows it.
+    pub seq: Option<u64>,
+    /// Its value, if it has one.
+    pub value: Option<Vec<u8>>,
+}
+
 /// An open store.
 pub trait Store: Send + Sync {
     /// Applies the batch, whole or not at all.
@@ -371,6 +384,27 @@ pub trait Store: Send + Sync {
         Err(Failure::not_offered("verification while it is open"))
     }
 
+    /// The names of the files in quarantine.
+    fn quarantined(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Has the store look at the files in quarantine again. Returns how many are whole again and in it no more, durably.
+    fn release_quarantined(&self) -> Result<u64, Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
+    /// Gives a file in quarantine up, durably, with all that it holds and hides.
+    fn discard_quarantined(&self, _name: &str) -> Result<(), Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
+    /// What the file that lies at `path` holds, which is a whole copy of the one of this name. `None` where that cannot be told of
+    /// all of it.
+    fn contents(&self, _name: &str, _path: &str) -> Result<Option<Vec<Held>>, Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -438,6 +472,8 @@ pub trait StoreKind: Send + Sync {
     ///   Keyspace 0 is never dropped.
     /// - [`OpKind::Look`]: it has [`Store::look`].
     /// - [`OpKind::Verify`]: it has [`Store::verify`].
+    /// - [`OpKind::ReleaseTable`] and [`OpKind::DiscardTable`]: it goes on around damaged files, and has
+    ///   [`Store::release_quarantined`], [`Store::discard_quarantined`] and [`Store::contents`].
     fn specialities(&self) -> &'static [OpKind] {
         &[]
     }

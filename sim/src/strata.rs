@@ -3,6 +3,7 @@
 mod health;
 mod keyspaces;
 mod protocol;
+mod quarantine;
 mod readers;
 
 use crate::clock::EPOCH_MS;
@@ -11,8 +12,8 @@ use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId, Store,
-    StoreKind, SyncMode, Transacted, Verified, Write,
+    CheckReport, Commit, Failure, FailureKind, Held, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId,
+    Store, StoreKind, SyncMode, Transacted, Verified, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -203,6 +204,8 @@ impl StoreKind for StrataKind {
             OpKind::Backup,
             OpKind::Look,
             OpKind::Verify,
+            OpKind::ReleaseTable,
+            OpKind::DiscardTable,
             OpKind::Export,
             OpKind::Import,
         ]
@@ -909,6 +912,25 @@ impl Store for StrataStore {
         Ok(Verified { damage: damage.collect(), files: found.files })
     }
 
+    fn quarantined(&self) -> Vec<String> {
+        self.db.quarantined().iter().map(|table| FileKind::Sst(table.table).name()).collect()
+    }
+
+    fn release_quarantined(&self) -> Result<u64, Failure> {
+        self.db.release_quarantined().map(|count| count as u64).map_err(failure)
+    }
+
+    fn discard_quarantined(&self, name: &str) -> Result<(), Failure> {
+        let Some(FileKind::Sst(table)) = FileKind::parse(name) else {
+            return Err(Failure { kind: FailureKind::Invalid, message: format!("{name} is no table"), file: None });
+        };
+        self.db.discard_quarantined(table).map_err(failure)
+    }
+
+    fn contents(&self, name: &str, path: &str) -> Result<Option<Vec<Held>>, Failure> {
+        quarantine::contents(&self.world, &self.keyspaces, name, path).map_err(failure)
+    }
+
     fn check(&self) -> Result<CheckReport, Failure> {
         // What they hold open would be held against the store.
         self.readers.close();
@@ -925,13 +947,14 @@ impl Store for StrataStore {
         }
         self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;
         let health = self.db.health();
-        let goes_around = health == Health::Degraded(Trouble::Damage) && !report.quarantined.is_empty();
+        let goes_around = !report.quarantined.is_empty();
+        let expected = if goes_around { Health::Degraded(Trouble::Damage) } else { Health::Ok };
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),
             debt: report.debt as u64,
             last_seq: report.seqno,
-            trouble: (health != Health::Ok && !goes_around).then(|| health.to_string()),
+            trouble: (health != expected).then(|| health.to_string()),
             quarantined: report.quarantined.iter().map(|&number| FileKind::Sst(number).name()).collect(),
         })
     }
