@@ -505,9 +505,11 @@ pub enum Op {
     Transaction {
         /// Keys that it reads.
         reads: Vec<KeyId>,
+        /// Whether it reads them in one call, and not one after the other.
+        together: bool,
         /// A range that it reads after them, and at most how many entries.
         scan: Option<(Bounds, u32)>,
-        /// What it writes, deletions of ranges first, and then each key once, ascending; there may be nothing.
+        /// What it writes, as [`each_once`] has it; there may be nothing.
         entries: Vec<Entry>,
         /// Whether its reads must still hold when it commits.
         serializable: bool,
@@ -617,6 +619,9 @@ pub enum OpKind {
     PutExpiring,
     /// [`Op::Batch`] with operands, which are appended
     Merge,
+    /// [`Op::Transaction`] with operands, that reads keys together
+    #[serde(rename = "merge-transaction")]
+    MergeTransaction,
     /// [`Op::Transaction`]
     Transaction,
     /// [`Op::Hurry`]
@@ -766,20 +771,27 @@ impl Op {
     }
 }
 
-/// The changes as a transaction makes them: deletions of ranges, and then of each key the last, ascending, if no range behind
-/// it holds the key.
+/// The changes as a transaction makes them: deletions of ranges, and then those of each key, keys ascending, if no range behind
+/// them holds the key. Of a key these are the last that is no operand, if there is such a one, and the operands behind it. Operands
+/// upon a key that a range has deleted are merged upon a deletion of the key.
 pub fn each_once(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-    let mut ranges = Vec::new();
-    let mut last: BTreeMap<KeyId, Entry> = BTreeMap::new();
+    let mut ranges: Vec<Entry> = Vec::new();
+    let mut last: BTreeMap<KeyId, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
         if entry.end.is_some() {
             last.retain(|key, _| !entry.touches().contains(key));
             ranges.push(entry);
-        } else {
-            last.insert(entry.key, entry);
+            continue;
         }
+        let own = last.entry(entry.key).or_default();
+        if !entry.is_operand {
+            own.clear();
+        } else if own.is_empty() && ranges.iter().any(|range| range.touches().contains(&entry.key)) {
+            own.push(Entry::new(entry.key, None));
+        }
+        own.push(entry);
     }
-    ranges.extend(last.into_values());
+    ranges.extend(last.into_values().flatten());
     ranges
 }
 
@@ -810,12 +822,12 @@ impl fmt::Display for Op {
                 }
                 write!(f, "]{}", sync_word(*sync))
             }
-            Op::Transaction { reads, scan, entries, serializable, sync } => {
+            Op::Transaction { reads, together, scan, entries, serializable, sync } => {
                 f.write_str(if *serializable { "transaction reads [" } else { "transaction snapshot reads [" })?;
                 for (i, key) in reads.iter().enumerate() {
                     write!(f, "{}k{key}", if i == 0 { "" } else { ", " })?;
                 }
-                f.write_str("]")?;
+                f.write_str(if *together { "] together" } else { "]" })?;
                 scan.map_or(Ok(()), |(bounds, limit)| write!(f, " scans{bounds} limit {limit}"))?;
                 f.write_str(" writes [")?;
                 for (i, entry) in entries.iter().enumerate() {
@@ -1057,6 +1069,7 @@ impl<'a> Words<'a> {
                 let serializable = !self.take("snapshot");
                 self.word("reads")?;
                 let reads = self.list("[k1, k2]", Words::key)?;
+                let together = self.take("together");
                 let scan = if self.take("scans") {
                     let bounds = self.bounds()?;
                     self.word("limit")?;
@@ -1067,10 +1080,7 @@ impl<'a> Words<'a> {
                 };
                 self.word("writes")?;
                 let entries = each_once(self.list("[k1 = #2:8, k2 deleted]", Words::entry)?);
-                if entries.iter().any(|entry| entry.is_operand) {
-                    return Err(format!("{:?}: a transaction has no operands", self.line));
-                }
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync() }
+                Op::Transaction { reads, together, scan, entries, serializable, sync: self.sync() }
             }
             "get" => Op::Get { key: self.key()?, at: self.at()? },
             "multi-get" => Op::MultiGet { keys: self.list("[k1, k2]", Words::key)?, at: self.at()? },
@@ -1134,6 +1144,8 @@ mod tests {
             "transaction reads [] writes [k3..k5 deleted, k2 = #7:64]",
             "transaction reads [k1, k4] scans >=k3 <k9 limit 5 writes [k1 = #7:64, k4 deleted] buffered",
             "transaction snapshot reads [] writes []",
+            "transaction reads [k1, k4, k1] together scans >=k3 limit 5 writes [k1 + #7:64, k1 + #8:4, k4 = #9:4, k4 + #10:4]",
+            "transaction reads [] writes [k3..k5 deleted, k3 deleted, k3 + #7:64]",
             "get k3",
             "get k3 at s1",
             "multi-get []",
@@ -1164,6 +1176,19 @@ mod tests {
         for line in lines {
             assert_eq!(Op::parse(line).expect(line).to_string(), line);
         }
+    }
+
+    #[test]
+    fn a_transaction_has_of_each_key_what_counts() {
+        let told = |line: &str| Op::parse(line).expect(line).to_string();
+        insta::assert_snapshot!(
+            told("transaction reads [] writes [k3 + #7:4, k3 = #8:4, k3 + #9:4, k2 + #10:4, k3 + #11:4]"),
+            @"transaction reads [] writes [k2 + #10:4, k3 = #8:4, k3 + #9:4, k3 + #11:4]"
+        );
+        insta::assert_snapshot!(
+            told("transaction reads [] writes [k3 + #7:4, k1..k4 deleted, k2 + #8:4, k4 + #9:4]"),
+            @"transaction reads [] writes [k1..k4 deleted, k2 deleted, k2 + #8:4, k4 + #9:4]"
+        );
     }
 
     #[test]

@@ -1037,8 +1037,8 @@ impl Run {
                 let batch: Vec<Write> = entries.iter().map(|entry| self.write_of(entry)).collect();
                 self.write(store, entries, &batch, *sync, label).map(|_| ())
             }
-            Op::Transaction { reads, scan, entries, serializable, sync } => {
-                self.transact(store, reads, *scan, entries, *serializable, *sync, label)
+            Op::Transaction { reads, together, scan, entries, serializable, sync } => {
+                self.transact(store, (reads, *together), *scan, entries, *serializable, *sync, label)
             }
             Op::Hurry { key, value, sync, within_ms } => {
                 self.hurry(store, Entry::new(*key, Some(*value)), *sync, *within_ms, label)

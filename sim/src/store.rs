@@ -122,9 +122,11 @@ impl Commit {
 pub struct Script<'a> {
     /// Keys to read, one after the other.
     pub reads: Vec<&'a [u8]>,
+    /// Whether to read them in one call instead, as of [`Store::multi_get`].
+    pub together: bool,
     /// A range to read after them.
     pub scan: Option<ScriptScan<'a>>,
-    /// What to write, each key once and in key order; there may be nothing.
+    /// What to write, as [`each_once`](crate::op::each_once) has it; there may be nothing.
     pub writes: &'a [Write],
     /// Whether the reads must still hold when it commits. Otherwise only what it writes must not have been written by others.
     pub serializable: bool,
@@ -465,6 +467,8 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::Hurry`]: it has [`Store::write_hurried`].
     /// - [`OpKind::MultiGet`]: it has [`Store::multi_get`].
     /// - [`OpKind::Merge`]: [`Write::Merge`] means something to it, with [`StoreKind::merging_options`].
+    /// - [`OpKind::MergeTransaction`], for stores that have these and transactions and [`Store::multi_get`]: its transactions take
+    ///   operands, and read several keys in one call.
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
     /// - [`OpKind::Export`] and [`OpKind::Import`]: it has [`Store::export`], and [`StoreKind::import`] makes stores of that.
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how

@@ -145,7 +145,9 @@ impl Mix {
         let makes_sense = |op: &OpKind| match op {
             OpKind::DropKeyspace => keyspaces > 1,
             // What else there is makes way for these, so they are for those who ask for them.
-            OpKind::Merge | OpKind::ReleaseTable | OpKind::DiscardTable => named(*op).is_some(),
+            OpKind::Merge | OpKind::MergeTransaction | OpKind::ReleaseTable | OpKind::DiscardTable => {
+                named(*op).is_some()
+            }
             _ => out_of_place(scenario, *op).is_none(),
         };
         for op in usual.into_iter().chain(special).filter(makes_sense) {
@@ -200,7 +202,7 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     if is_wild && kind.check_options(&options).is_err() {
         options = kind.default_options();
     }
-    if asks_for(scenario, OpKind::Merge) {
+    if merges(scenario) {
         options.extend(kind.merging_options().unwrap_or_default());
     }
     // A site of its own, which is not asked where there is one keyspace: other scenarios are what they were.
@@ -291,6 +293,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::Hurry => Some("writes that do not wait"),
         OpKind::MultiGet => Some("gets of several keys"),
         OpKind::Merge => Some("operands to merge"),
+        OpKind::MergeTransaction => Some("transactions that merge operands"),
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
@@ -353,6 +356,11 @@ fn asks_for(scenario: &Scenario, op: OpKind) -> bool {
     scenario.workload.iter().any(|work| work.op == op)
 }
 
+/// Whether anything in a scenario writes operands.
+fn merges(scenario: &Scenario) -> bool {
+    asks_for(scenario, OpKind::Merge) || asks_for(scenario, OpKind::MergeTransaction)
+}
+
 /// Why this operation has no place in a scenario, if it has none: together with what else the scenario has, nobody could judge
 /// what it comes to. The one place that says so, for scenarios that are written down and for wild mixes.
 fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
@@ -368,13 +376,13 @@ fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
         }),
         // The oracle knows what they make of a key where no write fails, so that each is there or not by its place among the
         // others, and where what they are merged upon does not expire.
-        OpKind::Merge if !asks_for(OpKind::DiscardTable) => match struck_by(&cuts) {
+        OpKind::Merge | OpKind::MergeTransaction if !asks_for(OpKind::DiscardTable) => match struck_by(&cuts) {
             Some(fault) => Some(format!("operands are for scenarios in which no write fails, and {fault} strikes")),
             None => {
                 expires.then(|| "operands are for scenarios in which no value expires and no write is given up".into())
             }
         },
-        OpKind::PutExpiring | OpKind::Hurry if asks_for(OpKind::Merge) => {
+        OpKind::PutExpiring | OpKind::Hurry if merges(scenario) => {
             Some("operands are for scenarios in which no value expires and no write is given up".into())
         }
         // What a table held is known where it was damaged in a way that can be taken back, and a key that lost its newest version
@@ -397,7 +405,7 @@ fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
             }
         }
         // A copy that was made before may hold what is gone.
-        OpKind::Checkpoint | OpKind::Backup | OpKind::Export | OpKind::Import | OpKind::Merge | OpKind::PutExpiring
+        OpKind::Checkpoint | OpKind::Backup | OpKind::Export | OpKind::Import | OpKind::Merge | OpKind::MergeTransaction | OpKind::PutExpiring
             if asks_for(OpKind::DiscardTable) =>
         {
             Some("where tables are given up there are no copies, operands and values that expire".into())
@@ -684,7 +692,7 @@ impl Author {
                 let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
                 let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::PutExpiring => {
                 let count = 1 + dice.below(4);
@@ -704,7 +712,7 @@ impl Author {
                 let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
                 let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::Merge => {
                 let count = 1 + dice.below(4);
@@ -739,7 +747,28 @@ impl Author {
                     entries.push(Entry::new(key, value));
                 }
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
+            }
+            OpKind::MergeTransaction => {
+                let reads: Vec<KeyId> = (0..dice.below(6)).map(|_| self.key(work.keys, dice)).collect();
+                let scan = dice.once_in(3).then(|| (self.bounds(dice), [1, 2, 5, 100][dice.below(4) as usize]));
+                let mut entries: Vec<Entry> = Vec::new();
+                for _ in 0..1 + dice.below(5) {
+                    // Some are merged upon what it has written itself, and some upon what it has read.
+                    let key = match (entries.last(), reads.as_slice()) {
+                        (Some(entry), _) if dice.once_in(3) => entry.key,
+                        (_, reads @ [_, ..]) if dice.once_in(2) => *dice.pick(reads),
+                        _ => self.key(work.keys, dice),
+                    };
+                    entries.push(match dice.below(12) {
+                        0 => Entry::new(key, None),
+                        1 => Entry::new(key, Some(self.value(dice))),
+                        2 => self.range(dice),
+                        _ => Entry::operand(key, self.short(dice)),
+                    });
+                }
+                let (entries, serializable) = (each_once(entries), !dice.once_in(3));
+                Op::Transaction { reads, together: !dice.once_in(3), scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::Hurry => {
                 let (key, value, sync) = (self.key(work.keys, dice), self.value(dice), self.sync(dice));
@@ -914,7 +943,8 @@ mod tests {
         assert_eq!(drawn(&KIND), (usual.clone(), false, false));
         // These two are batches and transactions with something in them.
         let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
-        let elsewhere = [OpKind::Merge, OpKind::ReleaseTable, OpKind::DiscardTable];
+        let elsewhere =
+            [OpKind::Merge, OpKind::MergeTransaction, OpKind::ReleaseTable, OpKind::DiscardTable];
         let special = StrataKind.specialities().iter().copied();
         let special = special.filter(|op| !inside.contains(op) && !elsewhere.contains(op));
         assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));
