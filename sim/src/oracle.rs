@@ -34,7 +34,8 @@
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
 //! An operand is appended to what the key has: its version is the outcome, which is known by a hash of all that it came of, in its
-//! order. So operands are judged like values, where no write fails and what they are appended to does not expire.
+//! order. So operands are judged like values, where no write fails. What they are appended to may expire: from then on the key has
+//! what comes of the operands alone.
 //!
 //! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
 //! between two reads; anything about time but order and expiry; expiry where a disk may lie about what is durable.
@@ -203,6 +204,8 @@ struct Version {
     stamp: Stamp,
     /// When it expires; [`NEVER`] where it does not.
     expires_ms: u64,
+    /// What the key has from then on: nothing, or what operands come to without the value that they were appended to.
+    then: Stamp,
     write: u32,
     /// Whether it may be gone without having expired: see [`Oracle::forget_expired`].
     doubtful: bool,
@@ -670,7 +673,8 @@ impl Oracle {
             let number = self.numbers[(record.start + i) as usize];
             let expires_ms = self.expiries[(record.start + i) as usize];
             let seq = first + u64::from(number);
-            let version = Version { seq, stamp, expires_ms, write, doubtful: false, given_up: false, hollow: false };
+            let (then, doubtful, given_up, hollow) = (TOMBSTONE, false, false, false);
+            let version = Version { seq, stamp, expires_ms, then, write, doubtful, given_up, hollow };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -693,11 +697,22 @@ impl Oracle {
         }
         let versions = &mut self.versions[key as usize];
         for index in from..versions.len() {
-            let before = index.checked_sub(1).map_or(TOMBSTONE, |before| versions[before].stamp);
+            let nothing = (TOMBSTONE, NEVER, TOMBSTONE);
+            let mut has = index.checked_sub(1).map_or(nothing, |before| {
+                let Version { stamp, expires_ms, then, .. } = versions[before];
+                (stamp, expires_ms, then)
+            });
             let record = &self.writes[versions[index].write as usize];
-            let entries = &self.entries[record.start as usize..(record.start + record.count) as usize];
-            let own = entries.iter().filter(|(other, _)| *other == key);
-            versions[index].stamp = own.fold(before, |before, (_, written)| written_upon(before, *written));
+            let own = record.start as usize..(record.start + record.count) as usize;
+            let entries = self.entries[own.clone()].iter().zip(&self.expiries[own]);
+            for ((_, written), expires_ms) in entries.filter(|((other, _), _)| *other == key) {
+                has = match written & OPERAND == 0 {
+                    true => (*written, *expires_ms, TOMBSTONE),
+                    false => (written_upon(has.0, *written), has.1, written_upon(has.2, *written)),
+                };
+            }
+            let version = &mut versions[index];
+            (version.stamp, version.expires_ms, version.then) = has;
         }
     }
 
@@ -1566,13 +1581,16 @@ impl Oracle {
     fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span, earliest_ms: u64) {
         for (key, versions) in (0..).zip(&mut self.versions) {
             let Some(last) = versions.last_mut() else { continue };
-            if seen[key as usize] != TOMBSTONE || unreadable.contains(&key) {
+            if seen[key as usize] != last.then || unreadable.contains(&key) {
                 continue;
             }
             last.doubtful |= last.expires_ms > earliest_ms && last.expires_ms != NEVER;
             // A disk that lies may bring back what was before.
             if last.expires_ms <= span.from_ms && !self.keep_history {
-                versions.clear();
+                match last.then {
+                    TOMBSTONE => versions.clear(),
+                    then => (last.stamp, last.expires_ms, last.then) = (then, NEVER, TOMBSTONE),
+                }
             }
         }
     }
@@ -1605,7 +1623,8 @@ impl Oracle {
         let what = if version.stamp == TOMBSTONE { "nothing".to_string() } else { self.value_text(version.stamp) };
         let what = match version.expires_ms {
             NEVER => what,
-            expires_ms => format!("{what} until {expires_ms} ms"),
+            expires_ms if version.then == TOMBSTONE => format!("{what} until {expires_ms} ms"),
+            expires_ms => format!("{what} until {expires_ms} ms, and then {}", self.value_text(version.then)),
         };
         let what = if version.given_up { format!("nothing, or what lay under {what}") } else { what };
         let fate = match (record.fate, record.durable) {
@@ -1651,7 +1670,7 @@ impl Oracle {
             return "given up";
         }
         if let Some(expected) = expected.filter(|expected| expected.expires_ms != NEVER) {
-            if stamp == TOMBSTONE {
+            if stamp == expected.then {
                 return "expired too early";
             }
             if stamp == expected.stamp {
@@ -1757,12 +1776,8 @@ impl Oracle {
         // Inside a batch?
         for item in &self.log {
             let before = self.state_at(item.first - 1);
-            let mut state: Vec<Stamp> = before
-                .iter()
-                .map(|version| {
-                    version.map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
-                })
-                .collect();
+            let mut state: Vec<Stamp> =
+                before.iter().map(|version| version.map_or(TOMBSTONE, |version| version.at(span.from_ms))).collect();
             let record = &self.writes[item.write as usize];
             let mut entries = (record.start as usize..(record.start + record.count) as usize).peekable();
             for n in item.first..item.last {
