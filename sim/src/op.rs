@@ -74,6 +74,13 @@ pub fn written_upon(before: Stamp, written: Stamp) -> Stamp {
     MERGED | (x >> 33) as Stamp
 }
 
+/// Whether `after` is what is left of `before` once the value has expired that its operands were appended to: all of these.
+pub fn outlives(before: &[u8], after: &[u8]) -> bool {
+    let is_operand = |bytes: &[u8]| bytes.starts_with(&OPERAND_MARK);
+    let Some(value) = before.strip_suffix(after) else { return false };
+    !value.is_empty() && is_operand(after) && !value.windows(OPERAND_MARK.len()).any(is_operand)
+}
+
 /// The shortest value that is not empty: its first bytes are the stamp.
 pub const VALUE_BYTES_MIN: u32 = 4;
 
@@ -1226,6 +1233,11 @@ mod tests {
         assert_ne!(appended(&[one.to_operand(), other.to_operand()]), Some(both), "and so does the base");
         assert_eq!(appended(&[one.to_operand()]), Some(written_upon(TOMBSTONE, 2 | OPERAND)));
         assert_eq!(written_upon(EMPTY, 2 | OPERAND), written_upon(TOMBSTONE, 2 | OPERAND));
+        let whole = [base.to_bytes(), one.to_operand(), other.to_operand()].concat();
+        assert!(outlives(&whole, &[one.to_operand(), other.to_operand()].concat()));
+        assert!(!outlives(&whole, &other.to_operand()), "one is missing");
+        assert!(!outlives(&whole, &one.to_operand()), "the last is missing");
+        assert!(!outlives(&whole, &whole) && !outlives(&whole, b"") && !outlives(&one.to_operand(), &one.to_operand()));
         assert_eq!((appended(&[base.to_bytes(), one.to_bytes()]), written_upon(both, 7)), (None, 7));
         assert_eq!(stamps.recognise(b""), Some(EMPTY));
         assert_eq!(stamps.recognise(&[0, 0, 0, 0]), None);
