@@ -21,6 +21,7 @@
 //! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   export   import   reopen   check
 //! look   look anew                  through a handle beside the store that only reads, brought up to date or opened anew
+//! release-table 3   discard-table 0  the file of one of the tables in quarantine is brought back; or it is given up
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
 //! ```
 //!
@@ -71,6 +72,13 @@ pub fn written_upon(before: Stamp, written: Stamp) -> Stamp {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     MERGED | (x >> 33) as Stamp
+}
+
+/// Whether `after` is what is left of `before` once the value has expired that its operands were appended to: all of these.
+pub fn outlives(before: &[u8], after: &[u8]) -> bool {
+    let is_operand = |bytes: &[u8]| bytes.starts_with(&OPERAND_MARK);
+    let Some(value) = before.strip_suffix(after) else { return false };
+    !value.is_empty() && is_operand(after) && !value.windows(OPERAND_MARK.len()).any(is_operand)
 }
 
 /// The shortest value that is not empty: its first bytes are the stamp.
@@ -241,6 +249,11 @@ impl Keys {
         let start = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte < first));
         let end = self.sorted.partition_point(|key| key.first().is_none_or(|&byte| byte <= first));
         start as KeyId..end as KeyId
+    }
+
+    /// The number of the first key that is not below these bytes.
+    pub fn first_from(&self, bytes: &[u8]) -> KeyId {
+        self.sorted.partition_point(|key| key.as_slice() < bytes) as KeyId
     }
 
     /// The number of a key, by its bytes.
@@ -499,9 +512,11 @@ pub enum Op {
     Transaction {
         /// Keys that it reads.
         reads: Vec<KeyId>,
+        /// Whether it reads them in one call, and not one after the other.
+        together: bool,
         /// A range that it reads after them, and at most how many entries.
         scan: Option<(Bounds, u32)>,
-        /// What it writes, deletions of ranges first, and then each key once, ascending; there may be nothing.
+        /// What it writes, as [`each_once`] has it; there may be nothing.
         entries: Vec<Entry>,
         /// Whether its reads must still hold when it commits.
         serializable: bool,
@@ -574,6 +589,16 @@ pub enum Op {
     Verify,
     /// Has the store raise the version of its format to the newest that it knows.
     Upgrade,
+    /// Brings the file of one of those in quarantine back as it was, and has the store look at it, once all clients have paused.
+    ReleaseTable {
+        /// Which one, by its place among them; counted on from the first behind the last.
+        nth: u8,
+    },
+    /// Has the store give one of the files in quarantine up, once all clients have paused.
+    DiscardTable {
+        /// Which one, as above.
+        nth: u8,
+    },
     /// Does nothing for so many milliseconds.
     Wait {
         /// Of virtual time.
@@ -603,6 +628,9 @@ pub enum OpKind {
     PutExpiring,
     /// [`Op::Batch`] with operands, which are appended
     Merge,
+    /// [`Op::Transaction`] with operands, that reads keys together
+    #[serde(rename = "merge-transaction")]
+    MergeTransaction,
     /// [`Op::Transaction`]
     Transaction,
     /// [`Op::Hurry`]
@@ -639,6 +667,12 @@ pub enum OpKind {
     Verify,
     /// [`Op::Upgrade`]
     Upgrade,
+    /// [`Op::ReleaseTable`]
+    #[serde(rename = "release-table")]
+    ReleaseTable,
+    /// [`Op::DiscardTable`]
+    #[serde(rename = "discard-table")]
+    DiscardTable,
     /// [`Op::Wait`]
     Wait,
     /// [`Op::Reopen`]
@@ -671,6 +705,8 @@ impl Op {
             Op::Look { .. } => OpKind::Look,
             Op::Verify => OpKind::Verify,
             Op::Upgrade => OpKind::Upgrade,
+            Op::ReleaseTable { .. } => OpKind::ReleaseTable,
+            Op::DiscardTable { .. } => OpKind::DiscardTable,
             Op::Wait { .. } => OpKind::Wait,
             Op::Reopen => OpKind::Reopen,
             Op::Check => OpKind::Check,
@@ -747,20 +783,27 @@ impl Op {
     }
 }
 
-/// The changes as a transaction makes them: deletions of ranges, and then of each key the last, ascending, if no range behind
-/// it holds the key.
+/// The changes as a transaction makes them: deletions of ranges, and then those of each key, keys ascending, if no range behind
+/// them holds the key. Of a key these are the last that is no operand, if there is such a one, and the operands behind it. Operands
+/// upon a key that a range has deleted are merged upon a deletion of the key.
 pub fn each_once(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-    let mut ranges = Vec::new();
-    let mut last: BTreeMap<KeyId, Entry> = BTreeMap::new();
+    let mut ranges: Vec<Entry> = Vec::new();
+    let mut last: BTreeMap<KeyId, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
         if entry.end.is_some() {
             last.retain(|key, _| !entry.touches().contains(key));
             ranges.push(entry);
-        } else {
-            last.insert(entry.key, entry);
+            continue;
         }
+        let own = last.entry(entry.key).or_default();
+        if !entry.is_operand {
+            own.clear();
+        } else if own.is_empty() && ranges.iter().any(|range| range.touches().contains(&entry.key)) {
+            own.push(Entry::new(entry.key, None));
+        }
+        own.push(entry);
     }
-    ranges.extend(last.into_values());
+    ranges.extend(last.into_values().flatten());
     ranges
 }
 
@@ -791,12 +834,12 @@ impl fmt::Display for Op {
                 }
                 write!(f, "]{}", sync_word(*sync))
             }
-            Op::Transaction { reads, scan, entries, serializable, sync } => {
+            Op::Transaction { reads, together, scan, entries, serializable, sync } => {
                 f.write_str(if *serializable { "transaction reads [" } else { "transaction snapshot reads [" })?;
                 for (i, key) in reads.iter().enumerate() {
                     write!(f, "{}k{key}", if i == 0 { "" } else { ", " })?;
                 }
-                f.write_str("]")?;
+                f.write_str(if *together { "] together" } else { "]" })?;
                 scan.map_or(Ok(()), |(bounds, limit)| write!(f, " scans{bounds} limit {limit}"))?;
                 f.write_str(" writes [")?;
                 for (i, entry) in entries.iter().enumerate() {
@@ -834,6 +877,8 @@ impl fmt::Display for Op {
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Verify => f.write_str("verify"),
             Op::Upgrade => f.write_str("upgrade"),
+            Op::ReleaseTable { nth } => write!(f, "release-table {nth}"),
+            Op::DiscardTable { nth } => write!(f, "discard-table {nth}"),
             Op::Wait { ms } => write!(f, "wait {ms}ms"),
             Op::Reopen => f.write_str("reopen"),
             Op::Check => f.write_str("check"),
@@ -922,6 +967,12 @@ impl<'a> Words<'a> {
             ));
         }
         Ok(value)
+    }
+
+    fn place(&mut self) -> Result<u8, String> {
+        const EXPECTED: &str = "a place such as 2";
+        let word = self.next(EXPECTED)?;
+        self.number(word, "", EXPECTED)
     }
 
     fn ms(&mut self) -> Result<u32, String> {
@@ -1031,6 +1082,7 @@ impl<'a> Words<'a> {
                 let serializable = !self.take("snapshot");
                 self.word("reads")?;
                 let reads = self.list("[k1, k2]", Words::key)?;
+                let together = self.take("together");
                 let scan = if self.take("scans") {
                     let bounds = self.bounds()?;
                     self.word("limit")?;
@@ -1041,10 +1093,7 @@ impl<'a> Words<'a> {
                 };
                 self.word("writes")?;
                 let entries = each_once(self.list("[k1 = #2:8, k2 deleted]", Words::entry)?);
-                if entries.iter().any(|entry| entry.is_operand) {
-                    return Err(format!("{:?}: a transaction has no operands", self.line));
-                }
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync() }
+                Op::Transaction { reads, together, scan, entries, serializable, sync: self.sync() }
             }
             "get" => Op::Get { key: self.key()?, at: self.at()? },
             "multi-get" => Op::MultiGet { keys: self.list("[k1, k2]", Words::key)?, at: self.at()? },
@@ -1080,6 +1129,8 @@ impl<'a> Words<'a> {
             "look" => Op::Look { anew: self.take("anew") },
             "verify" => Op::Verify,
             "upgrade" => Op::Upgrade,
+            "release-table" => Op::ReleaseTable { nth: self.place()? },
+            "discard-table" => Op::DiscardTable { nth: self.place()? },
             "wait" => Op::Wait { ms: self.ms()? },
             "reopen" => Op::Reopen,
             "check" => Op::Check,
@@ -1107,6 +1158,8 @@ mod tests {
             "transaction reads [] writes [k3..k5 deleted, k2 = #7:64]",
             "transaction reads [k1, k4] scans >=k3 <k9 limit 5 writes [k1 = #7:64, k4 deleted] buffered",
             "transaction snapshot reads [] writes []",
+            "transaction reads [k1, k4, k1] together scans >=k3 limit 5 writes [k1 + #7:64, k1 + #8:4, k4 = #9:4, k4 + #10:4]",
+            "transaction reads [] writes [k3..k5 deleted, k3 deleted, k3 + #7:64]",
             "get k3",
             "get k3 at s1",
             "multi-get []",
@@ -1130,12 +1183,27 @@ mod tests {
             "look anew",
             "verify",
             "upgrade",
+            "release-table 3",
+            "discard-table 0",
             "reopen",
             "check",
         ];
         for line in lines {
             assert_eq!(Op::parse(line).expect(line).to_string(), line);
         }
+    }
+
+    #[test]
+    fn a_transaction_has_of_each_key_what_counts() {
+        let told = |line: &str| Op::parse(line).expect(line).to_string();
+        insta::assert_snapshot!(
+            told("transaction reads [] writes [k3 + #7:4, k3 = #8:4, k3 + #9:4, k2 + #10:4, k3 + #11:4]"),
+            @"transaction reads [] writes [k2 + #10:4, k3 = #8:4, k3 + #9:4, k3 + #11:4]"
+        );
+        insta::assert_snapshot!(
+            told("transaction reads [] writes [k3 + #7:4, k1..k4 deleted, k2 + #8:4, k4 + #9:4]"),
+            @"transaction reads [] writes [k1..k4 deleted, k2 deleted, k2 + #8:4, k4 + #9:4]"
+        );
     }
 
     #[test]
@@ -1173,6 +1241,11 @@ mod tests {
         assert_ne!(appended(&[one.to_operand(), other.to_operand()]), Some(both), "and so does the base");
         assert_eq!(appended(&[one.to_operand()]), Some(written_upon(TOMBSTONE, 2 | OPERAND)));
         assert_eq!(written_upon(EMPTY, 2 | OPERAND), written_upon(TOMBSTONE, 2 | OPERAND));
+        let whole = [base.to_bytes(), one.to_operand(), other.to_operand()].concat();
+        assert!(outlives(&whole, &[one.to_operand(), other.to_operand()].concat()));
+        assert!(!outlives(&whole, &other.to_operand()), "one is missing");
+        assert!(!outlives(&whole, &one.to_operand()), "the last is missing");
+        assert!(!outlives(&whole, &whole) && !outlives(&whole, b"") && !outlives(&one.to_operand(), &one.to_operand()));
         assert_eq!((appended(&[base.to_bytes(), one.to_bytes()]), written_upon(both, 7)), (None, 7));
         assert_eq!(stamps.recognise(b""), Some(EMPTY));
         assert_eq!(stamps.recognise(&[0, 0, 0, 0]), None);

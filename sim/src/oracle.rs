@@ -25,7 +25,8 @@
 //!   issued);
 //! * O7 what was recovered once is durable: no later crash loses it;
 //! * O8 no bytes are returned that nobody wrote;
-//! * O9 a value that expires is seen until its time, and not from then on: see [`time`].
+//! * O9 a value that expires is seen until its time, and not from then on: see [`time`];
+//! * O10 what lay in a file that was given up is gone, and all of it; nothing else is: see [`given_up`].
 //!
 //! One who looks at the files from outside reads what the log holds, be it acknowledged or not, and failed writes with it. It must
 //! see what O3 and O5 say, but nothing that it has seen binds the store: what is under way may still fail, and holes may go.
@@ -33,7 +34,8 @@
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
 //! An operand is appended to what the key has: its version is the outcome, which is known by a hash of all that it came of, in its
-//! order. So operands are judged like values, where no write fails and what they are appended to does not expire.
+//! order. So operands are judged like values, where no write fails. What they are appended to may expire: from then on the key has
+//! what comes of the operands alone.
 //!
 //! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
 //! between two reads; anything about time but order and expiry; expiry where a disk may lie about what is durable.
@@ -202,9 +204,15 @@ struct Version {
     stamp: Stamp,
     /// When it expires; [`NEVER`] where it does not.
     expires_ms: u64,
+    /// What the key has from then on: nothing, or what operands come to without the value that they were appended to.
+    then: Stamp,
     write: u32,
     /// Whether it may be gone without having expired: see [`Oracle::forget_expired`].
     doubtful: bool,
+    /// Whether it is gone with its file, and nobody has seen yet what it had hidden: see [`given_up`].
+    given_up: bool,
+    /// Whether it is gone that way, and reads as what it had hidden.
+    hollow: bool,
 }
 
 /// A write in the order of sequence numbers.
@@ -356,6 +364,8 @@ pub struct Oracle {
     stamps: Stamps,
     /// Whether versions below the recovered state are kept, because durability may be waived later.
     keep_history: bool,
+    /// Whether what was replaced is kept, because a file may be given up that hides it.
+    keep_replaced: bool,
     tick: Tick,
     versions: Vec<Vec<Version>>,
     writes: Vec<WriteRecord>,
@@ -419,6 +429,7 @@ impl Oracle {
             keys,
             stamps,
             keep_history,
+            keep_replaced: false,
             tick: 1,
             versions: vec![Vec::new(); count],
             writes: Vec::new(),
@@ -662,7 +673,8 @@ impl Oracle {
             let number = self.numbers[(record.start + i) as usize];
             let expires_ms = self.expiries[(record.start + i) as usize];
             let seq = first + u64::from(number);
-            let version = Version { seq, stamp, expires_ms, write, doubtful: false };
+            let (then, doubtful, given_up, hollow) = (TOMBSTONE, false, false, false);
+            let version = Version { seq, stamp, expires_ms, then, write, doubtful, given_up, hollow };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -685,11 +697,22 @@ impl Oracle {
         }
         let versions = &mut self.versions[key as usize];
         for index in from..versions.len() {
-            let before = index.checked_sub(1).map_or(TOMBSTONE, |before| versions[before].stamp);
+            let nothing = (TOMBSTONE, NEVER, TOMBSTONE);
+            let mut has = index.checked_sub(1).map_or(nothing, |before| {
+                let Version { stamp, expires_ms, then, .. } = versions[before];
+                (stamp, expires_ms, then)
+            });
             let record = &self.writes[versions[index].write as usize];
-            let entries = &self.entries[record.start as usize..(record.start + record.count) as usize];
-            let own = entries.iter().filter(|(other, _)| *other == key);
-            versions[index].stamp = own.fold(before, |before, (_, written)| written_upon(before, *written));
+            let own = record.start as usize..(record.start + record.count) as usize;
+            let entries = self.entries[own.clone()].iter().zip(&self.expiries[own]);
+            for ((_, written), expires_ms) in entries.filter(|((other, _), _)| *other == key) {
+                has = match written & OPERAND == 0 {
+                    true => (*written, *expires_ms, TOMBSTONE),
+                    false => (written_upon(has.0, *written), has.1, written_upon(has.2, *written)),
+                };
+            }
+            let version = &mut versions[index];
+            (version.stamp, version.expires_ms, version.then) = has;
         }
     }
 
@@ -1078,6 +1101,7 @@ impl Oracle {
             Some(version)
                 if version.stamp == stamp
                     && version.expires_ms == NEVER
+                    && !version.given_up
                     && version.seq <= ticket.visible
                     && self.is_sure(version) =>
             {
@@ -1092,7 +1116,7 @@ impl Oracle {
         let mut base_version = None;
         for version in versions.iter().rev().copied() {
             let overlapping = version.seq > ticket.visible;
-            let reads = version.reads_as(stamp, span);
+            let reads = self.reads_as(key, version, stamp, span);
             if overlapping {
                 if self.writes[version.write as usize].invoked < until {
                     matches.extend(reads.map(|span| (version, span)));
@@ -1115,6 +1139,9 @@ impl Oracle {
             if matches.is_empty() {
                 self.mark_unseen(&unseen);
                 self.narrow(ticket, span);
+                if let Some(gone) = base_version.filter(|version| version.given_up) {
+                    self.settle_given_up(key, gone.seq, stamp);
+                }
             }
             return Ok(());
         }
@@ -1220,6 +1247,7 @@ impl Oracle {
         let mut span = moment.map_or_else(|| ticket.span(), |moment| self.span_at(moment));
         let mut present: Vec<Version> = Vec::new();
         let mut unseen: Vec<u32> = Vec::new();
+        let mut uncovered: Vec<(KeyId, u64, Stamp)> = Vec::new();
         for key in keys {
             if live == limit {
                 break;
@@ -1236,6 +1264,7 @@ impl Oracle {
                 Some(version)
                     if version.stamp == stamp
                         && version.expires_ms == NEVER
+                        && !version.given_up
                         && version.seq <= at
                         && self.is_sure(*version) =>
                 {
@@ -1249,7 +1278,7 @@ impl Oracle {
             let mut candidates = Vec::new();
             let mut skipped = Vec::new();
             for version in versions[..end].iter().rev().copied() {
-                let reads = version.reads_as(stamp, span);
+                let reads = self.reads_as(key, version, stamp, span);
                 if self.is_sure(version) {
                     base = reads;
                     base_version = Some(version);
@@ -1265,6 +1294,8 @@ impl Oracle {
                 ([], Some(narrowed)) => {
                     span = narrowed;
                     unseen.append(&mut skipped);
+                    let gone = base_version.filter(|version: &Version| version.given_up);
+                    uncovered.extend(gone.map(|version| (key, version.seq, stamp)));
                 }
                 ([], None) => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
                 ([(only, narrowed)], None) => {
@@ -1294,6 +1325,9 @@ impl Oracle {
             self.saw(version);
         }
         self.mark_unseen(&unseen);
+        for (key, seq, stamp) in uncovered {
+            self.settle_given_up(key, seq, stamp);
+        }
         Ok(())
     }
 
@@ -1351,6 +1385,7 @@ impl Oracle {
             Some(Explained { n, present, time_ms }) => {
                 self.truncate(n, &present);
                 self.forget_expired(&seen, &observed.unreadable, span, time_ms);
+                self.settle_recovered(&seen, &observed.unreadable);
                 self.clock.restart();
                 if let Some(timing) = observed.timing.filter(|_| time_ms > span.from_ms) {
                     self.clock.raise(time_ms, timing.ended_ms);
@@ -1429,6 +1464,9 @@ impl Oracle {
                 special[self.entries[i as usize].0 as usize] = true;
             }
         }
+        for (special, versions) in special.iter_mut().zip(&self.versions) {
+            *special |= versions.iter().any(|version| version.given_up);
+        }
         let mut touched: Vec<KeyId> = (0..seen.len() as KeyId).filter(|key| special[*key as usize]).collect();
         touched.retain(|key| !unreadable.contains(key));
         let mut wanted = 0u64;
@@ -1489,7 +1527,8 @@ impl Oracle {
             let mut holes = Vec::new();
             let mut base = TOMBSTONE;
             for version in versions[..end].iter().rev() {
-                let version = Version { stamp: version.recovered_as(seen[*key as usize], time_ms), ..*version };
+                let version =
+                    Version { stamp: self.recovered_as(*key, version, seen[*key as usize], time_ms), ..*version };
                 if self.is_sure(version) {
                     base = version.stamp;
                     break;
@@ -1521,7 +1560,7 @@ impl Oracle {
         for versions in &mut self.versions {
             let end = versions.partition_point(|version| version.seq <= n);
             versions.truncate(end);
-            if !self.keep_history && end > 1 {
+            if !self.keep_history && !self.keep_replaced && end > 1 {
                 versions.drain(..end - 1);
             }
         }
@@ -1553,13 +1592,16 @@ impl Oracle {
     fn forget_expired(&mut self, seen: &[Stamp], unreadable: &[KeyId], span: Span, earliest_ms: u64) {
         for (key, versions) in (0..).zip(&mut self.versions) {
             let Some(last) = versions.last_mut() else { continue };
-            if seen[key as usize] != TOMBSTONE || unreadable.contains(&key) {
+            if seen[key as usize] != last.then || unreadable.contains(&key) {
                 continue;
             }
             last.doubtful |= last.expires_ms > earliest_ms && last.expires_ms != NEVER;
             // A disk that lies may bring back what was before.
             if last.expires_ms <= span.from_ms && !self.keep_history {
-                versions.clear();
+                match last.then {
+                    TOMBSTONE => versions.clear(),
+                    then => (last.stamp, last.expires_ms, last.then) = (then, NEVER, TOMBSTONE),
+                }
             }
         }
     }
@@ -1592,8 +1634,10 @@ impl Oracle {
         let what = if version.stamp == TOMBSTONE { "nothing".to_string() } else { self.value_text(version.stamp) };
         let what = match version.expires_ms {
             NEVER => what,
-            expires_ms => format!("{what} until {expires_ms} ms"),
+            expires_ms if version.then == TOMBSTONE => format!("{what} until {expires_ms} ms"),
+            expires_ms => format!("{what} until {expires_ms} ms, and then {}", self.value_text(version.then)),
         };
+        let what = if version.given_up { format!("nothing, or what lay under {what}") } else { what };
         let fate = match (record.fate, record.durable) {
             (Fate::Acknowledged, true) => "acknowledged, durable",
             (Fate::Acknowledged, false) => "acknowledged",
@@ -1633,8 +1677,11 @@ impl Oracle {
     }
 
     fn class_of(&self, key: KeyId, stamp: Stamp, expected: Option<Version>) -> &'static str {
+        if expected.is_some_and(|expected| expected.given_up && expected.stamp == stamp) {
+            return "given up";
+        }
         if let Some(expected) = expected.filter(|expected| expected.expires_ms != NEVER) {
-            if stamp == TOMBSTONE {
+            if stamp == expected.then {
                 return "expired too early";
             }
             if stamp == expected.stamp {
@@ -1740,12 +1787,8 @@ impl Oracle {
         // Inside a batch?
         for item in &self.log {
             let before = self.state_at(item.first - 1);
-            let mut state: Vec<Stamp> = before
-                .iter()
-                .map(|version| {
-                    version.map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
-                })
-                .collect();
+            let mut state: Vec<Stamp> =
+                before.iter().map(|version| version.map_or(TOMBSTONE, |version| version.at(span.from_ms))).collect();
             let record = &self.writes[item.write as usize];
             let mut entries = (record.start as usize..(record.start + record.count) as usize).peekable();
             for n in item.first..item.last {
@@ -1778,7 +1821,7 @@ impl Oracle {
                     let index = *key as usize;
                     !unreadable.contains(key)
                         && state[index]
-                            .map_or(TOMBSTONE, |version| stamp_at(version.stamp, version.expires_ms, span.from_ms))
+                            .map_or(TOMBSTONE, |version| self.recovered_as(*key, &version, seen[index], span.from_ms))
                             != seen[index]
                 })
                 .collect()
@@ -1878,10 +1921,12 @@ pub fn text(bytes: &[u8]) -> String {
     text
 }
 
+mod given_up;
 mod history;
 mod salvaged;
 #[cfg(test)]
 mod tests;
 mod time;
 
+pub use given_up::GivenUp;
 pub use history::{History, Mark};

@@ -26,10 +26,10 @@ use crate::excuse::Circumstances;
 use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
 use crate::invariants::{check_quiet, check_reads, wait_for_rest};
 use crate::ledger::{Ledger, LostData};
-use crate::op::{Bounds, Entry, KeyId, Op, STAMP_FIRST, Slot, Stamp, Stamps, Value};
+use crate::op::{Bounds, Entry, KeyId, Op, OpKind, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
-    Finding, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, ReadTicket, Recovered, Restart, SnapshotMark,
-    SyncTicket, WriteTicket,
+    Finding, GivenUp, Label, MissingBarrier, Observed, Oracle, Outcome, Promise, ReadTicket, Recovered, Restart,
+    SnapshotMark, SyncTicket, WriteTicket,
 };
 use crate::rng::{Decision, Decisions, Recording};
 use crate::sanitizer::Sanitizer;
@@ -361,6 +361,8 @@ enum LifeEnd {
 enum Pause {
     Reopen,
     Check,
+    Release(u8),
+    Discard(u8),
 }
 
 /// A snapshot of a client.
@@ -397,6 +399,8 @@ struct Court {
     quarantined: BTreeSet<String>,
     /// The version that the store's format must have at least.
     format_version: u32,
+    /// Files that somebody gives up, or has begun to, and what is gone with them.
+    giving_up: BTreeMap<String, Vec<GivenUp>>,
     /// How often each client has begun a backup.
     backups_tried: BTreeMap<u32, u64>,
     /// How often a power cut has lost what a disk that lied had promised, and so perhaps the whole store.
@@ -427,6 +431,9 @@ impl Run {
         if !kind.tells_sequence_numbers() {
             oracle.count_writes();
         }
+        if plan.clients.iter().flatten().any(|op| op.kind() == OpKind::DiscardTable) {
+            oracle.keep_replaced();
+        }
         let court = Court {
             next: vec![0; plan.clients.len()],
             slots: vec![vec![None; usize::from(Slot::MAX) + 1]; plan.clients.len()],
@@ -449,6 +456,7 @@ impl Run {
             seen: None,
             quarantined: BTreeSet::new(),
             format_version: 0,
+            giving_up: BTreeMap::new(),
             backups_tried: BTreeMap::new(),
             stores_lost: 0,
         };
@@ -573,6 +581,8 @@ impl Run {
             match pause {
                 None => break,
                 Some(Pause::Check) => self.look_around(&store)?,
+                Some(Pause::Release(nth)) => store = self.after(self.release_table(store.as_ref(), nth), store)?,
+                Some(Pause::Discard(nth)) => store = self.after(self.discard_table(store.as_ref(), nth), store)?,
                 Some(Pause::Reopen) => match self.reopen(store)? {
                     Some(again) => store = again,
                     None => return Ok(()),
@@ -625,6 +635,15 @@ impl Run {
         if !self.crashed() && all_is_well() {
             self.oracle.lock().end_sync(ticket);
         }
+    }
+
+    /// The store goes on, unless a crash has struck meanwhile.
+    fn after(&self, done: Result<(), LifeEnd>, store: Arc<dyn Store>) -> Result<Arc<dyn Store>, LifeEnd> {
+        if done == Err(LifeEnd::Crashed) {
+            self.bury(store);
+            return Err(LifeEnd::Crashed);
+        }
+        done.map(|()| store)
     }
 
     /// After a crash: the store gets its chance to notice, as a process that unwinds.
@@ -784,6 +803,7 @@ impl Run {
         self.see_that_the_version_lasts(store.as_ref())?;
         let restart = self.court.lock().restart;
         let clock = self.court.lock().opening.unwrap_or_else(|| self.world.clock_mark());
+        self.see_what_was_given_up(store.as_ref());
         let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
@@ -983,6 +1003,8 @@ impl Run {
                 match op {
                     Op::Reopen => court.pause = Some(Pause::Reopen),
                     Op::Check => court.pause = Some(Pause::Check),
+                    Op::ReleaseTable { nth } => court.pause = Some(Pause::Release(*nth)),
+                    Op::DiscardTable { nth } => court.pause = Some(Pause::Discard(*nth)),
                     _ => {}
                 }
                 index
@@ -1021,8 +1043,8 @@ impl Run {
                 let batch: Vec<Write> = entries.iter().map(|entry| self.write_of(entry)).collect();
                 self.write(store, entries, &batch, *sync, label).map(|_| ())
             }
-            Op::Transaction { reads, scan, entries, serializable, sync } => {
-                self.transact(store, reads, *scan, entries, *serializable, *sync, label)
+            Op::Transaction { reads, together, scan, entries, serializable, sync } => {
+                self.transact(store, (reads, *together), *scan, entries, *serializable, *sync, label)
             }
             Op::Hurry { key, value, sync, within_ms } => {
                 self.hurry(store, Entry::new(*key, Some(*value)), *sync, *within_ms, label)
@@ -1117,7 +1139,7 @@ impl Run {
                 self.world.sleep(Duration::from_millis(u64::from(*ms)));
                 Ok(())
             }
-            Op::Reopen | Op::Check => Ok(()),
+            Op::Reopen | Op::Check | Op::ReleaseTable { .. } | Op::DiscardTable { .. } => Ok(()),
         }
     }
 

@@ -122,9 +122,11 @@ impl Commit {
 pub struct Script<'a> {
     /// Keys to read, one after the other.
     pub reads: Vec<&'a [u8]>,
+    /// Whether to read them in one call instead, as of [`Store::multi_get`].
+    pub together: bool,
     /// A range to read after them.
     pub scan: Option<ScriptScan<'a>>,
-    /// What to write, each key once and in key order; there may be nothing.
+    /// What to write, as [`each_once`](crate::op::each_once) has it; there may be nothing.
     pub writes: &'a [Write],
     /// Whether the reads must still hold when it commits. Otherwise only what it writes must not have been written by others.
     pub serializable: bool,
@@ -280,6 +282,19 @@ pub struct Verified {
     pub files: BTreeMap<String, u64>,
 }
 
+/// Something that a file holds: a version of a key, or of each key of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The key; of a range the first.
+    pub key: Vec<u8>,
+    /// Of a range that was deleted, the first key behind.
+    pub end: Option<Vec<u8>>,
+    /// Its sequence number, if the file still knows it.
+    pub seq: Option<u64>,
+    /// Its value, if it has one.
+    pub value: Option<Vec<u8>>,
+}
+
 /// An open store.
 pub trait Store: Send + Sync {
     /// Applies the batch, whole or not at all.
@@ -396,6 +411,27 @@ pub trait Store: Send + Sync {
         0
     }
 
+    /// The names of the files in quarantine.
+    fn quarantined(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Has the store look at the files in quarantine again. Returns how many are whole again and in it no more, durably.
+    fn release_quarantined(&self) -> Result<u64, Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
+    /// Gives a file in quarantine up, durably, with all that it holds and hides.
+    fn discard_quarantined(&self, _name: &str) -> Result<(), Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
+    /// What the file that lies at `path` holds, which is a whole copy of the one of this name. `None` where that cannot be told of
+    /// all of it.
+    fn contents(&self, _name: &str, _path: &str) -> Result<Option<Vec<Held>>, Failure> {
+        Err(Failure::not_offered("quarantine"))
+    }
+
     /// Checks whatever the store can check of itself, thoroughly. A store that cannot names no file either: either its scenarios
     /// leave out the check `invariants`, or its [`StoreKind::checks_itself`] says so.
     fn check(&self) -> Result<CheckReport, Failure> {
@@ -456,6 +492,8 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::Hurry`]: it has [`Store::write_hurried`].
     /// - [`OpKind::MultiGet`]: it has [`Store::multi_get`].
     /// - [`OpKind::Merge`]: [`Write::Merge`] means something to it, with [`StoreKind::merging_options`].
+    /// - [`OpKind::MergeTransaction`], for stores that have these and transactions and [`Store::multi_get`]: its transactions take
+    ///   operands, and read several keys in one call.
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
     /// - [`OpKind::Export`] and [`OpKind::Import`]: it has [`Store::export`], and [`StoreKind::import`] makes stores of that.
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
@@ -464,6 +502,8 @@ pub trait StoreKind: Send + Sync {
     /// - [`OpKind::Look`]: it has [`Store::look`].
     /// - [`OpKind::Verify`]: it has [`Store::verify`].
     /// - [`OpKind::Upgrade`]: it has [`Store::upgrade`] and [`Store::format_version`].
+    /// - [`OpKind::ReleaseTable`] and [`OpKind::DiscardTable`]: it goes on around damaged files, and has
+    ///   [`Store::release_quarantined`], [`Store::discard_quarantined`] and [`Store::contents`].
     fn specialities(&self) -> &'static [OpKind] {
         &[]
     }

@@ -3,6 +3,7 @@
 mod health;
 mod keyspaces;
 mod protocol;
+mod quarantine;
 mod readers;
 
 use crate::clock::EPOCH_MS;
@@ -11,8 +12,8 @@ use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, KEYSPACES, MultiGot, Point, ScanResult, Script, ScriptScan, SnapshotId,
-    Store, StoreKind, SyncMode, Transacted, Verified, Write,
+    CheckReport, Commit, Failure, FailureKind, Held, KEYSPACES, MultiGot, Point, ScanResult, Script, ScriptScan,
+    SnapshotId, Store, StoreKind, SyncMode, Transacted, Verified, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -227,12 +228,15 @@ impl StoreKind for StrataKind {
             OpKind::Hurry,
             OpKind::MultiGet,
             OpKind::Merge,
+            OpKind::MergeTransaction,
             OpKind::DropKeyspace,
             OpKind::Checkpoint,
             OpKind::Backup,
             OpKind::Look,
             OpKind::Verify,
             OpKind::Upgrade,
+            OpKind::ReleaseTable,
+            OpKind::DiscardTable,
             OpKind::Export,
             OpKind::Import,
         ]
@@ -632,6 +636,38 @@ impl StrataStore {
         numbers
     }
 
+    /// The values of several keys, in their order, through a transaction that has these keyspaces: in one call for each of them, or one
+    /// key after the other.
+    fn read_through(
+        &self,
+        txn: &mut Transaction<'_>,
+        keyspaces: &BTreeMap<u8, Keyspace>,
+        keys: &[&[u8]],
+        together: bool,
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let mut values = vec![None; keys.len()];
+        if !together {
+            for (value, key) in values.iter_mut().zip(keys) {
+                let (number, key) = self.keyspaces.split(key);
+                *value = txn.get_in(&keyspaces[&number], key)?.map(|value| value.to_vec());
+            }
+            return Ok(values);
+        }
+        for (number, keyspace) in keyspaces {
+            let (part, own): (Vec<usize>, Vec<&[u8]>) = keys
+                .iter()
+                .enumerate()
+                .map(|(index, key)| (index, self.keyspaces.split(key)))
+                .filter(|(_, (other, _))| other == number)
+                .map(|(index, (_, key))| (index, key))
+                .unzip();
+            for (index, value) in part.into_iter().zip(txn.multi_get_in(keyspace, &own)?) {
+                values[index] = value.map(|value| value.to_vec());
+            }
+        }
+        Ok(values)
+    }
+
     /// A key that a transaction read in a keyspace.
     fn first_read_in(&self, script: &Script<'_>, number: u8) -> Option<Vec<u8>> {
         script.reads.iter().find(|key| self.keyspaces.split(key).0 == number).map(|key| key.to_vec())
@@ -665,13 +701,30 @@ fn expiry(lifetime: Lifetime) -> Expiry {
     }
 }
 
-fn no_operands_in_transactions() -> Failure {
-    Failure { kind: FailureKind::Invalid, message: "a transaction has no operands".into(), file: None }
-}
-
-/// Whether a write is of this key alone.
-fn writes_one(write: &Write, key: &[u8]) -> bool {
-    !matches!(write, Write::DeleteRange { .. }) && write.key() == key
+/// What a transaction that has read these `values` must see of what it has written, key by key. Not of what rests on something that
+/// it has not read: looking would count as a read.
+fn own_writes<'s>(script: &'s Script<'_>, values: &[Option<Vec<u8>>]) -> BTreeMap<&'s [u8], Option<Vec<u8>>> {
+    let mut seen = BTreeMap::new();
+    let mut unknown = BTreeSet::new();
+    for write in script.writes {
+        let key = write.key();
+        match write {
+            Write::Put { value, .. } => _ = seen.insert(key, Some(value.clone())),
+            // It may have expired already, by a time that only the store knows.
+            Write::PutExpiring { lifetime: Lifetime::Until(_), .. } => _ = unknown.insert(key),
+            Write::PutExpiring { value, .. } => _ = seen.insert(key, Some(value.clone())),
+            Write::Delete { .. } | Write::DeleteRange { .. } => _ = seen.insert(key, None),
+            Write::Merge { operand, .. } => {
+                let read = || script.reads.iter().position(|read| *read == key).map(|at| values[at].clone());
+                match seen.get(key).cloned().or_else(read) {
+                    Some(base) => _ = seen.insert(key, Some([base.unwrap_or_default(), operand.clone()].concat())),
+                    None => _ = unknown.insert(key),
+                }
+            }
+        }
+    }
+    seen.retain(|key, _| !unknown.contains(key));
+    seen
 }
 
 /// How often something is tried again because somebody dropped a keyspace in between: no run has so many drops.
@@ -702,11 +755,7 @@ impl Store for StrataStore {
             let (number, key) = self.keyspaces.split(key);
             (&keyspaces[&number], key)
         };
-        let mut values = Vec::new();
-        for key in &script.reads {
-            let (keyspace, key) = split(key);
-            values.push(txn.get_in(keyspace, key).map_err(failure)?.map(|value| value.to_vec()));
-        }
+        let values = self.read_through(&mut txn, &keyspaces, &script.reads, script.together).map_err(failure)?;
         let mut entries = Vec::new();
         if let Some(ScriptScan { from, to, limit }) = script.scan {
             for (number, from, to) in self.keyspaces.parts(from, to) {
@@ -728,7 +777,7 @@ impl Store for StrataStore {
                     Write::PutExpiring { value, lifetime, .. } => {
                         txn.put_expiring_in(keyspace, key, value, expiry(*lifetime));
                     }
-                    Write::Merge { .. } => return Err(no_operands_in_transactions()),
+                    Write::Merge { operand, .. } => txn.merge_in(keyspace, key, operand),
                     Write::Delete { .. } => txn.delete_in(keyspace, key),
                     Write::DeleteRange { end, .. } => {
                         let end = self.end_in(self.keyspaces.split(write.key()).0, end);
@@ -737,21 +786,11 @@ impl Store for StrataStore {
                 }
             }
         }
-        for write in script.writes {
-            let (key, expected) = match write {
-                Write::Put { key, value } => (key, Some(value.as_slice())),
-                // It may have expired already, by a time that only the store knows.
-                Write::PutExpiring { lifetime: Lifetime::Until(_), .. } => continue,
-                Write::PutExpiring { key, value, .. } => (key, Some(value.as_slice())),
-                Write::Merge { .. } => return Err(no_operands_in_transactions()),
-                Write::Delete { key } => (key, None),
-                Write::DeleteRange { begin, .. } if script.writes.iter().any(|write| writes_one(write, begin)) => {
-                    continue;
-                }
-                Write::DeleteRange { begin, .. } => (begin, None),
-            };
-            let (keyspace, own) = split(key);
-            if txn.get_in(keyspace, own).map_err(failure)?.as_deref() != expected {
+        let expected = own_writes(script, &values);
+        let keys: Vec<&[u8]> = expected.keys().copied().collect();
+        let found = self.read_through(&mut txn, &keyspaces, &keys, script.together).map_err(failure)?;
+        for (found, (key, expected)) in found.into_iter().zip(&expected) {
+            if found != *expected {
                 let message = format!("a transaction does not read its own write of {}", key.escape_ascii());
                 return Err(Failure { kind: FailureKind::Other, message, file: None });
             }
@@ -957,6 +996,25 @@ impl Store for StrataStore {
         self.db.format_version()
     }
 
+    fn quarantined(&self) -> Vec<String> {
+        self.db.quarantined().iter().map(|table| FileKind::Sst(table.table).name()).collect()
+    }
+
+    fn release_quarantined(&self) -> Result<u64, Failure> {
+        self.db.release_quarantined().map(|count| count as u64).map_err(failure)
+    }
+
+    fn discard_quarantined(&self, name: &str) -> Result<(), Failure> {
+        let Some(FileKind::Sst(table)) = FileKind::parse(name) else {
+            return Err(Failure { kind: FailureKind::Invalid, message: format!("{name} is no table"), file: None });
+        };
+        self.db.discard_quarantined(table).map_err(failure)
+    }
+
+    fn contents(&self, name: &str, path: &str) -> Result<Option<Vec<Held>>, Failure> {
+        quarantine::contents(&self.world, &self.keyspaces, name, path).map_err(failure)
+    }
+
     fn check(&self) -> Result<CheckReport, Failure> {
         // What they hold open would be held against the store.
         self.readers.close();
@@ -973,13 +1031,14 @@ impl Store for StrataStore {
         }
         self.health.judge().map_err(|message| Failure { kind: FailureKind::Other, message, file: None })?;
         let health = self.db.health();
-        let goes_around = health == Health::Degraded(Trouble::Damage) && !report.quarantined.is_empty();
+        let goes_around = !report.quarantined.is_empty();
+        let expected = if goes_around { Health::Degraded(Trouble::Damage) } else { Health::Ok };
         Ok(CheckReport {
             shape: report.to_string(),
             files: report.files.iter().cloned().collect(),
             debt: report.debt as u64,
             last_seq: report.seqno,
-            trouble: (health != Health::Ok && !goes_around).then(|| health.to_string()),
+            trouble: (health != expected).then(|| health.to_string()),
             quarantined: report.quarantined.iter().map(|&number| FileKind::Sst(number).name()).collect(),
         })
     }

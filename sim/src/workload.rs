@@ -8,7 +8,7 @@
 //! or anything.
 
 use crate::disk::Profile;
-use crate::fault::{FaultKind, FaultRule};
+use crate::fault::{FaultKind, FaultRule, FileClass};
 use crate::op::{
     Bounds, Entry, KeyId, Keys, Lifetime, Op, OpKind, STAMP_FIRST, Slot, Stamp, VALUE_BYTES_MAX, VALUE_BYTES_MIN,
     Value, each_once,
@@ -142,16 +142,16 @@ impl Mix {
         let mut sum = 0;
         let usual = WORKLOAD.map(|(op, _)| op);
         let special = [OpKind::Wait].iter().chain(kind.specialities()).copied();
-        let merges = named(OpKind::Merge).is_some();
         let makes_sense = |op: &OpKind| match op {
             OpKind::DropKeyspace => keyspaces > 1,
-            // See `check_merging` for these two, and `check_options`.
-            OpKind::Merge => merges,
-            OpKind::PutExpiring | OpKind::Hurry => !merges,
-            OpKind::Look => hides_a_log(scenario).is_none(),
-            // It does something to a store that is not of the newest version, and only the scenario's options say that.
-            OpKind::Upgrade => named(OpKind::Upgrade).is_some(),
-            _ => true,
+            // What else there is makes way for these, so they are for those who ask for them; and only the options of a scenario say
+            // that its stores are not of the newest version.
+            OpKind::Merge
+            | OpKind::MergeTransaction
+            | OpKind::ReleaseTable
+            | OpKind::DiscardTable
+            | OpKind::Upgrade => named(*op).is_some(),
+            _ => out_of_place(scenario, *op).is_none(),
         };
         for op in usual.into_iter().chain(special).filter(makes_sense) {
             let (left_out, drawn) = (dice.once_in(2), 1 + dice.below(100) as u32);
@@ -205,7 +205,7 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     if is_wild && kind.check_options(&options).is_err() {
         options = kind.default_options();
     }
-    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
+    if merges(scenario) {
         options.extend(kind.merging_options().unwrap_or_default());
     }
     // A site of its own, which is not asked where there is one keyspace: other scenarios are what they were.
@@ -226,7 +226,8 @@ pub fn plan(scenario: &Scenario, kind: &dyn StoreKind, decisions: &mut Decisions
     let ops = dice.scaled(scenario.ops.low, scenario.ops.high);
     let policy = draw_policy(ops, &mut dice);
     let mix = if is_wild { Mix::wild(scenario, kind, keyspaces, &mut dice) } else { Mix::of(scenario, &mut dice) };
-    let none_is_empty = kind.default_ttl_ms(&options).is_some();
+    // Nor where a table is given up, of which the entries may be known by their values alone.
+    let none_is_empty = kind.default_ttl_ms(&options).is_some() || asks_for(scenario, OpKind::DiscardTable);
     let mut writer = Author::new(scenario, &keys, keyspaces, none_is_empty, &mut dice);
     let site = decisions.site("plan.ops");
     let mut dice = Dice { decisions, site };
@@ -295,6 +296,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::Hurry => Some("writes that do not wait"),
         OpKind::MultiGet => Some("gets of several keys"),
         OpKind::Merge => Some("operands to merge"),
+        OpKind::MergeTransaction => Some("transactions that merge operands"),
         OpKind::DropKeyspace => Some("keyspaces"),
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
@@ -302,6 +304,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::Look => Some("readers beside its writer"),
         OpKind::Verify => Some("verification while it is open"),
         OpKind::Upgrade => Some("versions of its format"),
+        OpKind::ReleaseTable | OpKind::DiscardTable => Some("quarantine"),
         _ => None,
     })
 }
@@ -311,14 +314,7 @@ pub fn check_options(scenario: &Scenario, kind: &dyn StoreKind) -> Result<(), St
     if let Some(lack) = lack(scenario, kind) {
         return Err(format!("the store {} has no {lack}", kind.name()));
     }
-    if scenario.workload.iter().any(|work| work.op == OpKind::Merge) {
-        check_merging(scenario)?;
-    }
-    if let Some(rule) = hides_a_log(scenario)
-        && scenario.workload.iter().any(|work| work.op == OpKind::Look)
-    {
-        return Err(format!("looks are for scenarios in which logs stay whole, and {} strikes", rule.kind().name()));
-    }
+    scenario.workload.iter().find_map(|work| out_of_place(scenario, work.op)).map_or(Ok(()), Err)?;
     let names = kind.option_names();
     for (name, value) in &scenario.options {
         if !names.contains(name) {
@@ -360,18 +356,65 @@ fn hides_a_log(scenario: &Scenario) -> Option<&FaultRule> {
     })
 }
 
-/// Refuses operands where the oracle could not say what they make of a key: it knows them where no write fails, so that each is
-/// there or not by its place among the others, and where what they are merged upon does not expire.
-fn check_merging(scenario: &Scenario) -> Result<(), String> {
-    let cuts = [FaultKind::PowerLoss, FaultKind::ProcessCrash];
-    if let Some(rule) = scenario.faults.iter().find(|rule| !cuts.contains(&rule.kind())) {
-        return Err(format!("operands are for scenarios in which no write fails, and {} strikes", rule.kind().name()));
+fn asks_for(scenario: &Scenario, op: OpKind) -> bool {
+    scenario.workload.iter().any(|work| work.op == op)
+}
+
+/// Whether anything in a scenario writes operands.
+fn merges(scenario: &Scenario) -> bool {
+    asks_for(scenario, OpKind::Merge) || asks_for(scenario, OpKind::MergeTransaction)
+}
+
+/// Why this operation has no place in a scenario, if it has none: together with what else the scenario has, nobody could judge
+/// what it comes to. The one place that says so, for scenarios that are written down and for wild mixes.
+fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
+    let asks_for = |op: OpKind| asks_for(scenario, op);
+    let struck_by = |harmless: &dyn Fn(&FaultRule) -> bool| {
+        scenario.faults.iter().find(|rule| !harmless(rule)).map(|rule| rule.kind().name())
+    };
+    let cuts = |rule: &FaultRule| matches!(rule.kind(), FaultKind::PowerLoss | FaultKind::ProcessCrash);
+    let expires = scenario.options.contains_key("default_ttl_ms");
+    match op {
+        OpKind::Look => hides_a_log(scenario).map(|rule| {
+            format!("looks are for scenarios in which logs stay whole, and {} strikes", rule.kind().name())
+        }),
+        // The oracle knows one outcome of each version of a key. A write that failed, and may be there or not, would leave two of
+        // each that has operands upon it, and of a scan as many as there are choices: it says nothing of these.
+        OpKind::Merge | OpKind::MergeTransaction if !asks_for(OpKind::DiscardTable) => struck_by(&cuts)
+            .map(|fault| format!("operands are for scenarios in which no write fails, and {fault} strikes")),
+        // What a table held is known where it was damaged in a way that can be taken back, and a key that lost its newest version
+        // shows an older one as it was: not one that has expired meanwhile, nor what operands make of it.
+        OpKind::ReleaseTable | OpKind::DiscardTable => {
+            let flips = |rule: &FaultRule| {
+                rule.kind() == FaultKind::BitFlip
+                    && !FileClass::ALL.iter().any(|class| *class != FileClass::Sst && rule.can_strike(&[*class]))
+            };
+            match struck_by(&|rule| cuts(rule) || flips(rule)) {
+                Some(fault) => {
+                    Some(format!("tables are given up where nothing but they are damaged, and {fault} strikes"))
+                }
+                None if expires => Some("tables are given up where no value expires".into()),
+                None if !scenario.profile.syncs_are_honest() => {
+                    Some("tables are given up where syncs are honest".into())
+                }
+                None => (!scenario.checks(Check::Quarantine))
+                    .then(|| "tables are given up where the check \"quarantine\" is asked for".into()),
+            }
+        }
+        // A copy that was made before may hold what is gone.
+        OpKind::Checkpoint
+        | OpKind::Backup
+        | OpKind::Export
+        | OpKind::Import
+        | OpKind::Merge
+        | OpKind::MergeTransaction
+        | OpKind::PutExpiring
+            if asks_for(OpKind::DiscardTable) =>
+        {
+            Some("where tables are given up there are no copies, operands and values that expire".into())
+        }
+        _ => None,
     }
-    let expires = |work: &Work| matches!(work.op, OpKind::PutExpiring | OpKind::Hurry);
-    if scenario.workload.iter().any(expires) || scenario.options.contains_key("default_ttl_ms") {
-        return Err("operands are for scenarios in which no value expires and no write is given up".into());
-    }
-    Ok(())
 }
 
 /// Keys with shapes that hurt.
@@ -652,7 +695,7 @@ impl Author {
                 let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
                 let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::PutExpiring => {
                 let count = 1 + dice.below(4);
@@ -672,7 +715,7 @@ impl Author {
                 let reads = (0..dice.below(3)).map(|_| self.key(work.keys, dice)).collect();
                 let scan = dice.once_in(2).then(|| (self.bounds(dice), 5));
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
             }
             OpKind::Merge => {
                 let count = 1 + dice.below(4);
@@ -707,7 +750,35 @@ impl Author {
                     entries.push(Entry::new(key, value));
                 }
                 let (entries, serializable) = (each_once(entries), !dice.once_in(3));
-                Op::Transaction { reads, scan, entries, serializable, sync: self.sync(dice) }
+                Op::Transaction { reads, together: false, scan, entries, serializable, sync: self.sync(dice) }
+            }
+            OpKind::MergeTransaction => {
+                let reads: Vec<KeyId> = (0..dice.below(6)).map(|_| self.key(work.keys, dice)).collect();
+                let scan = dice.once_in(3).then(|| (self.bounds(dice), [1, 2, 5, 100][dice.below(4) as usize]));
+                let mut entries: Vec<Entry> = Vec::new();
+                for _ in 0..1 + dice.below(5) {
+                    // Some are merged upon what it has written itself, and some upon what it has read.
+                    let key = match (entries.last(), reads.as_slice()) {
+                        (Some(entry), _) if dice.once_in(3) => entry.key,
+                        (_, reads @ [_, ..]) if dice.once_in(2) => *dice.pick(reads),
+                        _ => self.key(work.keys, dice),
+                    };
+                    entries.push(match dice.below(12) {
+                        0 => Entry::new(key, None),
+                        1 => Entry::new(key, Some(self.value(dice))),
+                        2 => self.range(dice),
+                        _ => Entry::operand(key, self.short(dice)),
+                    });
+                }
+                let (entries, serializable) = (each_once(entries), !dice.once_in(3));
+                Op::Transaction {
+                    reads,
+                    together: !dice.once_in(3),
+                    scan,
+                    entries,
+                    serializable,
+                    sync: self.sync(dice),
+                }
             }
             OpKind::Hurry => {
                 let (key, value, sync) = (self.key(work.keys, dice), self.value(dice), self.sync(dice));
@@ -740,6 +811,8 @@ impl Author {
             OpKind::Look => Op::Look { anew: dice.once_in(3) },
             OpKind::Verify => Op::Verify,
             OpKind::Upgrade => Op::Upgrade,
+            OpKind::ReleaseTable => Op::ReleaseTable { nth: dice.below(8) as u8 },
+            OpKind::DiscardTable => Op::DiscardTable { nth: dice.below(8) as u8 },
             OpKind::Wait => Op::Wait { ms: dice.scaled(1, 200) as u32 },
             OpKind::Reopen => Op::Reopen,
             OpKind::Check => Op::Check,
@@ -881,11 +954,33 @@ mod tests {
         assert_eq!(drawn(&KIND), (usual.clone(), false, false));
         // These two are batches and transactions with something in them.
         let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
-        // These two are for scenarios that name them.
-        let elsewhere = [OpKind::Merge, OpKind::Upgrade];
+        // These are for scenarios that name them.
+        let elsewhere =
+            [OpKind::Merge, OpKind::MergeTransaction, OpKind::ReleaseTable, OpKind::DiscardTable, OpKind::Upgrade];
         let special = StrataKind.specialities().iter().copied();
         let special = special.filter(|op| !inside.contains(op) && !elsewhere.contains(op));
         assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));
+    }
+
+    #[test]
+    fn what_nobody_could_judge_is_refused_and_left_out_of_a_wild_mix() {
+        let why = |op: &str, text: &str| {
+            let text = format!("about = ''\nworkload = [{{ op = 'put' }}, {{ op = '{op}' }}]\n{text}");
+            check_options(&Scenario::parse("s", &text).expect("a scenario"), &StrataKind).err().unwrap_or_default()
+        };
+        let quarantine = "checks = ['oracle', 'quarantine']";
+        let with_fault = |fault: &str| format!("{quarantine}\nfaults = [{{ {fault}, every_ops = 9 }}]");
+        assert_eq!(why("discard-table", &with_fault("kind = 'bit-flip', classes = ['sst']")), "");
+        assert_eq!(why("discard-table", &with_fault("kind = 'power-loss'")), "");
+        insta::assert_snapshot!(why("discard-table", &with_fault("kind = 'bit-flip', classes = ['sst', 'wal']")), @"tables are given up where nothing but they are damaged, and bit-flip strikes");
+        insta::assert_snapshot!(why("release-table", &with_fault("kind = 'io-error', on = 'read'")), @"tables are given up where nothing but they are damaged, and io-error strikes");
+        insta::assert_snapshot!(why("discard-table", ""), @r#"tables are given up where the check "quarantine" is asked for"#);
+        insta::assert_snapshot!(why("discard-table", &format!("options = {{ default_ttl_ms = 5 }}\n{quarantine}")), @"tables are given up where no value expires");
+        insta::assert_snapshot!(why("discard-table' }, { op = 'backup", quarantine), @"where tables are given up there are no copies, operands and values that expire");
+        insta::assert_snapshot!(why("merge", &with_fault("kind = 'io-error', on = 'read'")), @"operands are for scenarios in which no write fails, and io-error strikes");
+        assert_eq!(why("merge' }, { op = 'put-expiring' }, { op = 'hurry", "options = { default_ttl_ms = 5 }"), "");
+        insta::assert_snapshot!(why("look", &with_fault("kind = 'zero-write'")), @"looks are for scenarios in which logs stay whole, and zero-write strikes");
+        assert_eq!(why("look", ""), "");
     }
 
     #[test]

@@ -118,8 +118,14 @@ impl Vitals {
 
     /// Takes the report of a part.
     pub(crate) fn report(&self, events: &Events, part: Part, outcome: Option<&Error>) {
+        self.report_what(events, part, || outcome.cloned());
+    }
+
+    /// The same for a part that looks how it is: not before its turn has come, so that of two that report at once the later
+    /// one has seen the later state. `look` takes no lock, for it runs under this one.
+    pub(crate) fn report_what(&self, events: &Events, part: Part, look: impl FnOnce() -> Option<Error>) {
         let mut inner = self.inner.lock();
-        *inner.reports.of(part) = outcome.cloned();
+        *inner.reports.of(part) = look();
         let (health, cause) = inner.reports.assess();
         let (from, cause) = (inner.health, cause.map(Error::to_string));
         if health == from {
@@ -210,5 +216,23 @@ mod tests {
         for (reports, expected) in cases {
             assert_eq!(told(reports), expected, "{reports}");
         }
+    }
+
+    #[test]
+    fn of_two_that_look_at_once_the_later_one_has_seen_the_later_state() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let damaged = AtomicBool::new(true);
+        let (events, vitals) = (Events::default(), Vitals::new());
+        let look = || damaged.load(Ordering::Acquire).then(|| Error::corruption(Path::new("f"), 0, "more"));
+        std::thread::scope(|scope| {
+            vitals.report_what(&events, Part::Quarantine, || {
+                let found = look();
+                damaged.store(false, Ordering::Release);
+                // Whoever comes now looks behind this report, and is not overtaken by it.
+                scope.spawn(|| vitals.report_what(&events, Part::Quarantine, look));
+                found
+            });
+        });
+        assert_eq!(vitals.look().0, Health::Ok);
     }
 }

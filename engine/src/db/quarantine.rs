@@ -229,10 +229,10 @@ impl State {
         if over.is_empty() {
             return Ok(0);
         }
+        // What is open may be another file than the one that has its name now. It is let go of before a compaction can take the table.
+        over.iter().for_each(|&table| self.tables.evict(table));
         self.install_under(versions, VersionEdit { released, removed, ..VersionEdit::default() }, None)?;
         for &table in &over {
-            // What is open may be another file than the one that has its name now.
-            self.tables.evict(table);
             self.events.tell(|| Event::QuarantineEnded { table });
         }
         self.report_quarantine();
@@ -241,10 +241,11 @@ impl State {
         Ok(over.len())
     }
 
-    /// Tells how the store is as far as tables are in quarantine.
+    /// Tells how the store is as far as tables are in quarantine. To be called when the view shows what has changed.
     pub(crate) fn report_quarantine(&self) {
-        let catalog = self.view.load().catalog.clone();
-        let cause = catalog.quarantined().next().map(|(_, _, quarantine)| cause_of(&self.dir, quarantine));
-        self.vitals.report(&self.events, Part::Quarantine, cause.as_ref());
+        self.vitals.report_what(&self.events, Part::Quarantine, || {
+            let catalog = self.view.load().catalog.clone();
+            catalog.quarantined().next().map(|(_, _, quarantine)| cause_of(&self.dir, quarantine))
+        });
     }
 }

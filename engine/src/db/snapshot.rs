@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::key::{KeyspaceId, SeqNo};
 use crate::manifest::catalog::CatalogEntry;
+use crate::operator::MergeOperator;
 use crate::options::KeyspaceOptions;
 use crate::record::Uuid;
 use std::collections::BTreeMap;
@@ -93,6 +94,12 @@ impl Snapshot {
     /// The name of the merge operator of the default keyspace, if it has one.
     pub(crate) fn merge_operator(&self) -> Option<String> {
         self.state.view.load().catalog.merge_operator().map(str::to_string)
+    }
+
+    /// The merge operator of a keyspace, if it has one; also of one that was dropped since.
+    pub(crate) fn operator_of(&self, keyspace: &Keyspace) -> Result<Option<Arc<dyn MergeOperator>>> {
+        let view = self.state.view_at(keyspace.id(), self.at.seqno)?;
+        view.keyspace(keyspace.id()).map(|entry| entry.options.operator().cloned())
     }
 
     /// What [`Db::iter_in_at`](crate::db::Db::iter_in_at) gives, also of a store that is only read.

@@ -130,7 +130,7 @@ impl<'a> Transaction<'a> {
             None => Vec::new(),
             Some(Seen::Value(written)) => return Ok(written),
             Some(Seen::Operands(Some(before), operands)) => {
-                return merged_in(self.db, keyspace, key, before, &operands).map(Some);
+                return merged_in(&self.snapshot, keyspace, key, before, &operands).map(Some);
             }
             Some(Seen::Operands(None, operands)) => operands,
         };
@@ -138,7 +138,11 @@ impl<'a> Transaction<'a> {
             self.reads.add_key_in(keyspace, key);
         }
         let found = self.db.get_in_at(keyspace, &self.snapshot, key)?;
-        if operands.is_empty() { Ok(found) } else { merged_in(self.db, keyspace, key, found, &operands).map(Some) }
+        if operands.is_empty() {
+            Ok(found)
+        } else {
+            merged_in(&self.snapshot, keyspace, key, found, &operands).map(Some)
+        }
     }
 
     /// The values of many keys, in the order in which they are given: see [`Db::multi_get`].
@@ -176,7 +180,7 @@ impl<'a> Transaction<'a> {
             None => Ok(next()),
             Some(Seen::Value(written)) => Ok(written),
             Some(Seen::Operands(before, operands)) => {
-                merged_in(self.db, keyspace, key.as_ref(), before.unwrap_or_else(&mut next), &operands).map(Some)
+                merged_in(&self.snapshot, keyspace, key.as_ref(), before.unwrap_or_else(&mut next), &operands).map(Some)
             }
         };
         keys.iter().zip(seen).map(read).collect()
@@ -192,7 +196,7 @@ impl<'a> Transaction<'a> {
     pub fn scan_in(&mut self, keyspace: &Keyspace, range: Range, limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
         let below = self.db.iter_in_at(keyspace, &self.snapshot, range.clone())?;
         let own = self.own.entry(keyspace.id()).or_default();
-        let merge = |key: &[u8], base, operands: &[Bytes]| merged_in(self.db, keyspace, key, base, operands);
+        let merge = |key: &[u8], base, operands: &[Bytes]| merged_in(&self.snapshot, keyspace, key, base, operands);
         let entries = scan::merged(below, (own, self.snapshot.time_ms()), &range, limit, merge)?;
         if self.isolation == Isolation::Serializable && limit > 0 {
             let walked = match entries.last() {
@@ -367,8 +371,14 @@ impl<'a> Transaction<'a> {
 }
 
 /// What operands that a transaction wrote make of a value.
-fn merged_in(db: &Db, keyspace: &Keyspace, key: &[u8], base: Option<Bytes>, operands: &[Bytes]) -> Result<Bytes> {
-    let Some(operator) = db.merge_operator(keyspace)? else {
+fn merged_in(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    key: &[u8],
+    base: Option<Bytes>,
+    operands: &[Bytes],
+) -> Result<Bytes> {
+    let Some(operator) = snapshot.operator_of(keyspace)? else {
         let what = format!("keyspace {:?} has no merge operator, and takes no operands", keyspace.name());
         return Err(Error::InvalidArgument(what));
     };

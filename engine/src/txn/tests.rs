@@ -3,7 +3,7 @@
 use super::*;
 use crate::db::Db;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::{KeyspaceOptions, Options};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Place {
@@ -257,4 +257,17 @@ fn no_increment_is_lost_among_threads_that_share_groups() {
         }
     });
     assert_eq!(number(store.db.get(b"count").expect("read")), 200, "after {conflicts:?} conflicts");
+}
+
+#[test]
+fn operands_are_read_back_in_a_keyspace_that_was_dropped_meanwhile() {
+    let store = store();
+    let own = KeyspaceOptions { merge_operator: Some("strata.append".into()), ..KeyspaceOptions::default() };
+    let words = store.db.create_keyspace("words", own).expect("created");
+    store.db.merge_in(&words, b"a", b"one").expect("an operand");
+    let mut txn = Transaction::begin(&store.db, Isolation::Snapshot);
+    txn.merge_in(&words, b"a", b", two");
+    store.db.drop_keyspace(&words).expect("dropped");
+    assert_eq!(txn.get_in(&words, b"a").expect("read").as_deref(), Some(&b"one, two"[..]));
+    assert!(matches!(commit(txn), Err(Error::NoSuchKeyspace { .. } | Error::Conflict { .. })));
 }

@@ -15,13 +15,16 @@
 //! The history of writes, on which the answer rests, is kept only where [`Disk::keep_history`] was asked for. It does not
 //! know what a record is: it takes a call that wrote all that it was given for whole records.
 
+use super::error::DiskError;
 use super::pages::SECTOR_BYTES;
-use super::volume::{Disk, Ino, Node};
+use super::pending::Origin;
+use super::volume::{Disk, Ino, Node, Slot};
 use crate::rng::Decisions;
 use crate::trace::hash_bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What was done to bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +217,43 @@ impl Disk {
             Harm::WrongRead => false,
             Harm::BrokenPromise { .. } => true,
         }
+    }
+
+    /// The bytes of a file as they were before any of them was flipped. `None` where something else was done to it, or it is not
+    /// there.
+    pub fn undamaged(&self, path: &str) -> Option<Vec<u8>> {
+        let ino = self.walk(path).ok()?;
+        let content = self.content(ino).ok()?;
+        let mut bytes = vec![0; content.len as usize];
+        content.read(0, &mut bytes);
+        for damage in self.damage.iter().filter(|damage| damage.ino == ino && !damage.over) {
+            let Harm::Flip { bit, .. } = damage.harm else { return None };
+            *bytes.get_mut(damage.bytes.start as usize)? ^= 1 << bit;
+        }
+        Some(bytes)
+    }
+
+    /// Another program puts a file with these bytes in the place of the one of this name, or takes that away: durable at once. What
+    /// is damaged in the old one, only those meet who have it open.
+    pub fn put_back(&mut self, path: &str, bytes: Option<&[u8]>) -> Result<(), DiskError> {
+        let (dir, name) = self.place(path)?;
+        let name: Arc<str> = Arc::from(name);
+        let old = self.dir_mut(dir).remove(&name);
+        if let Some(bytes) = bytes {
+            let ino = Ino(self.slots.len() as u32);
+            self.dir_mut(dir).insert(name.clone(), ino);
+            self.slots.push(Slot::new(Node::File(Arc::default()), name, dir));
+            let content = self.content_mut(ino)?;
+            let taken = content.write(0, bytes, 0, Origin::default());
+            content.sync();
+            self.used_pages += taken;
+        }
+        if let Some(old) = old {
+            self.damage.iter_mut().filter(|damage| damage.ino == old).for_each(|damage| damage.over = true);
+            self.slot_mut(old).links -= 1;
+            self.let_go(old);
+        }
+        Ok(())
     }
 
     /// From which call on acknowledgements may be forgotten if these bytes of a log are damaged.

@@ -201,7 +201,7 @@ impl Disk {
     }
 
     /// The directory and the last component of a path.
-    fn place<'p>(&self, path: &'p str) -> Result<(Ino, &'p str), DiskError> {
+    pub(super) fn place<'p>(&self, path: &'p str) -> Result<(Ino, &'p str), DiskError> {
         let path = path.trim_matches('/');
         let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name.is_empty() || name == "." {
@@ -222,7 +222,7 @@ impl Disk {
         &self.slots[ino.0 as usize]
     }
 
-    fn slot_mut(&mut self, ino: Ino) -> &mut Slot {
+    pub(super) fn slot_mut(&mut self, ino: Ino) -> &mut Slot {
         &mut self.slots[ino.0 as usize]
     }
 
@@ -470,7 +470,7 @@ impl Disk {
     }
 
     /// Space and memory of an inode that may have lost its last name or handle.
-    fn let_go(&mut self, ino: Ino) {
+    pub(super) fn let_go(&mut self, ino: Ino) {
         let slot = self.slot(ino);
         if slot.links > 0 || slot.opens > 0 {
             return;

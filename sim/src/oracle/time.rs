@@ -44,13 +44,13 @@ impl Span {
 impl Version {
     /// The times at which this version reads as `stamp`, if there are any among these.
     pub(super) fn reads_as(&self, stamp: Stamp, span: Span) -> Option<Span> {
-        if self.expires_ms == NEVER || self.stamp == TOMBSTONE {
+        if self.expires_ms == NEVER || self.stamp == self.then {
             return (self.stamp == stamp).then_some(span);
         }
-        if stamp == TOMBSTONE && self.doubtful {
+        if stamp == self.then && self.doubtful {
             return Some(span);
         }
-        if stamp == TOMBSTONE {
+        if stamp == self.then {
             let (from_ms, proven_ms) = (span.from_ms.max(self.expires_ms), span.proven_ms.max(self.expires_ms));
             return Span { from_ms, proven_ms, ..span }.is_possible();
         }
@@ -60,7 +60,12 @@ impl Version {
 
     /// What it reads as at this time, to one who has seen `seen`.
     pub(super) fn recovered_as(&self, seen: Stamp, now_ms: u64) -> Stamp {
-        if self.doubtful && seen == TOMBSTONE { TOMBSTONE } else { stamp_at(self.stamp, self.expires_ms, now_ms) }
+        if self.doubtful && seen == self.then { self.then } else { self.at(now_ms) }
+    }
+
+    /// What it reads as at this time.
+    pub(super) fn at(&self, now_ms: u64) -> Stamp {
+        if self.expires_ms <= now_ms { self.then } else { self.stamp }
     }
 }
 
@@ -271,5 +276,80 @@ mod tests {
         recover(&[(0, 2), (2, 4)], back).expect_err("what expires later cannot be gone alone");
         recover(&[(1, 3)], back).expect_err("a value that lasts longer is lost");
         recover(&[(0, 2), (1, 3), (2, 4)], at(1100, 5010, 5)).expect_err("the clock itself says that it has expired");
+    }
+
+    /// The operand with this stamp, as it is appended to the value.
+    fn appended(base: Option<Stamp>, operands: &[Stamp]) -> Vec<u8> {
+        let base = base.map_or(Vec::new(), |stamp| Value { stamp, bytes: 4 }.to_bytes());
+        let operands = operands.iter().map(|&stamp| Value { stamp, bytes: 4 }.to_operand());
+        [base].into_iter().chain(operands).collect::<Vec<_>>().concat()
+    }
+
+    fn merge(oracle: &mut Oracle, seq: u64, key: KeyId, stamp: Stamp) {
+        let ticket = oracle.begin_write([Entry::operand(key, Value { stamp, bytes: 4 })], NOBODY);
+        oracle.tell_written(&ticket, Some(1000), at(1000, 1000, 0)).expect("in time");
+        oracle.end_write(ticket, Some(seq), Outcome::Acknowledged { durable: true }).expect("in order");
+    }
+
+    #[test]
+    fn operands_outlive_the_value_that_they_were_appended_to() {
+        let judge = |timing: Timing, value: Option<Vec<u8>>| {
+            let mut oracle = oracle(&[(0, 2, 100)]);
+            merge(&mut oracle, 2, 0, 3);
+            merge(&mut oracle, 3, 0, 4);
+            let ticket = oracle.begin_read(NOBODY).timed(timing);
+            oracle.end_get(ticket, 0, value.as_deref())
+        };
+        let (before, after, either) = (at(1000, 1099, 0), at(1100, 1200, 0), at(1099, 1100, 0));
+        judge(before, Some(appended(Some(2), &[3, 4]))).expect("all of it");
+        judge(after, Some(appended(None, &[3, 4]))).expect("the operands alone");
+        judge(either, Some(appended(Some(2), &[3, 4]))).expect("still");
+        judge(either, Some(appended(None, &[3, 4]))).expect("already");
+        assert_eq!(class(judge(before, Some(appended(None, &[3, 4])))), "expired too early");
+        assert_eq!(class(judge(after, Some(appended(Some(2), &[3, 4])))), "expired value");
+        for timing in [before, after, either] {
+            judge(timing, None).expect_err("operands do not expire");
+            judge(timing, Some(appended(Some(2), &[4]))).expect_err("an operand is missing");
+            judge(timing, Some(appended(None, &[4]))).expect_err("what expires takes no operand along");
+            judge(timing, Some(appended(None, &[4, 3]))).expect_err("the order counts");
+            judge(timing, Some(appended(Some(2), &[]))).expect_err("the operands are missing");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_written_over_operands_ends_them_and_expires_alone() {
+        let mut oracle = oracle(&[(0, 2, 100)]);
+        merge(&mut oracle, 2, 0, 3);
+        let ticket = oracle.begin_write([Entry::expiring(0, Value { stamp: 5, bytes: 4 }, Lifetime::For(50))], NOBODY);
+        oracle.tell_written(&ticket, Some(1000), at(1000, 1000, 0)).expect("in time");
+        oracle.end_write(ticket, Some(3), Outcome::Acknowledged { durable: true }).expect("in order");
+        get(&mut oracle, at(1000, 1049, 0), 0, Some(5)).expect("before");
+        get(&mut oracle, at(1050, 1099, 0), 0, None).expect("what was below does not come back");
+        assert_eq!(class(get(&mut oracle, at(1050, 1099, 0), 0, Some(5))), "expired value");
+    }
+
+    #[test]
+    fn a_recovery_of_operands_upon_what_expires_is_of_one_time() {
+        let recover = |value: Vec<u8>, other: Option<Stamp>, timing| {
+            let mut oracle = oracle(&[(0, 2, 100), (1, 5, 100)]);
+            merge(&mut oracle, 3, 0, 3);
+            let mut entries = vec![(b"a".to_vec(), value)];
+            entries.extend(other.map(|stamp| (b"b".to_vec(), Value { stamp, bytes: 4 }.to_bytes())));
+            let digest = oracle.digest(&entries, NOBODY).expect("written");
+            let observed = Observed { digest, unreadable: Vec::new(), timing: Some(timing) };
+            oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|_| oracle)
+        };
+        let any = at(1000, 1500, 0);
+        let (whole, rest) = (appended(Some(2), &[3]), appended(None, &[3]));
+        recover(whole.clone(), Some(5), any).expect("before");
+        let mut oracle = recover(rest.clone(), None, any).expect("after");
+        let ticket = oracle.begin_read(NOBODY).timed(any);
+        oracle.end_get(ticket, 0, Some(&whole)).expect_err("it is over");
+        let ticket = oracle.begin_read(NOBODY).timed(any);
+        oracle.end_get(ticket, 0, Some(&rest)).expect("it stays so");
+        recover(rest, Some(5), any).expect_err("both expire at once");
+        recover(whole.clone(), None, any).expect_err("both expire at once");
+        recover(whole, None, at(1100, 1500, 0)).expect_err("the clock itself says that it has expired");
+        recover(appended(Some(2), &[]), Some(5), any).expect_err("a durable operand is lost");
     }
 }

@@ -18,7 +18,7 @@ impl Run {
     pub(super) fn transact(
         &self,
         store: &dyn Store,
-        reads: &[KeyId],
+        (reads, together): (&[KeyId], bool),
         scan: Option<(Bounds, u32)>,
         entries: &[Entry],
         serializable: bool,
@@ -32,7 +32,7 @@ impl Run {
             ScriptScan { from, to, limit: *limit as usize }
         });
         let keys = reads.iter().map(|key| self.plan.keys.bytes(*key)).collect();
-        let script = Script { reads: keys, scan: range, writes: &writes, serializable, sync };
+        let script = Script { reads: keys, together, scan: range, writes: &writes, serializable, sync };
         let (calls, clock) = (self.world.calls(), self.world.clock_mark());
         let (read, write) = {
             let mut oracle = self.oracle.lock();

@@ -229,8 +229,9 @@ pub(super) fn simpler_ops(op: &Op) -> Vec<Op> {
             simpler.push(Op::Batch { entries: plain, sync: *sync });
             simpler.push(Op::Batch { entries: entries.clone(), sync: SyncMode::Default });
         }
-        Op::Transaction { reads, scan, entries, serializable, sync } => {
+        Op::Transaction { reads, together, scan, entries, serializable, sync } => {
             let with = |reads: &[KeyId], scan, entries: &[Entry]| Op::Transaction {
+                together: *together,
                 reads: reads.to_vec(),
                 scan,
                 entries: entries.to_vec(),

@@ -140,6 +140,13 @@ impl Keyspaces {
         known.find(was_there).map(|known| known.keyspace.clone())
     }
 
+    /// The number of the keyspace with this identity, if there is such a one.
+    pub(super) fn number_of(&self, id: u32) -> Option<u8> {
+        let all = self.known.lock();
+        let at = all.iter().position(|known| known.iter().any(|known| known.keyspace.id() == id));
+        at.map(|number| number as u8)
+    }
+
     /// A drop begins: the engine tells so.
     pub(super) fn dropping(&self, id: u32, seqno: u64, by: TaskId) {
         let mut all = self.known.lock();

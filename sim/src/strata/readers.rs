@@ -6,6 +6,7 @@
 use super::keyspaces::{Keyspaces, name};
 use super::{DIR, Entries, StrataStore, failure};
 use crate::env::{Crimes, strata_env_to_read};
+use crate::op::outlives;
 use crate::store::{Failure, FailureKind, ScanResult};
 use crate::world::World;
 use parking_lot::Mutex;
@@ -88,7 +89,7 @@ impl Shown {
             if let Some((key, value)) = entries.last() {
                 let found = self.db.get_in(&keyspace, key).map_err(failure)?;
                 // It may have expired since.
-                if found.is_some_and(|found| found != value.as_slice()) {
+                if found.is_some_and(|found| found != value.as_slice() && !outlives(value, &found)) {
                     return other(format!("a get of {} shows another value than the scan", key.escape_ascii()));
                 }
             }
@@ -102,7 +103,11 @@ impl Shown {
         let Some(before) = self.entries.lock().take() else { return Ok(()) };
         let now = self.walk(keyspaces)?;
         judge(&self.crimes)?;
-        match now.iter().find(|entry| before.binary_search(entry).is_err()) {
+        let was = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            let at = before.binary_search_by(|(other, _)| other.cmp(key));
+            at.is_ok_and(|at| before[at].1 == *value || outlives(&before[at].1, value))
+        };
+        match now.iter().find(|entry| !was(entry)) {
             None => Ok(()),
             Some((key, _)) => {
                 other(format!("{} has changed in a handle that was not brought up to date", key.escape_ascii()))

@@ -253,3 +253,31 @@ fn litter_goes_with_a_directory_that_had_no_durable_name_and_nobody_else_may_tak
     assert_eq!(disk.crash_with(ImageChoice::All).0.littered(), [("core".into(), false)]);
     assert_eq!(disk.crash_with(ImageChoice::Min).0.littered(), [("core".into(), true)]);
 }
+
+#[test]
+fn a_file_that_is_put_back_is_whole_and_durable_and_the_damaged_one_stays_for_those_who_have_it_open() {
+    let mut disk = Disk::new(Profile::PosixWeak, None);
+    let ino = disk.create("a", Origin::default()).expect("a new file");
+    disk.write(ino, 0, b"as it was", Origin::default()).expect("space");
+    disk.sync_file(ino, SyncScope::All, Origin::default()).expect("nothing fails here");
+    disk.sync_dir("", Origin::default()).expect("nothing fails here");
+    disk.flip_bit(ino, 3, 1, 7).expect("a durable byte");
+    disk.flip_bit(ino, 3, 4, 8).expect("again");
+    let whole = disk.undamaged("a").expect("flips can be taken back");
+    assert_eq!(whole, b"as it was");
+    disk.put_back("a", Some(&whole)).expect("the directory is there");
+    let mut bytes = [0; 9];
+    disk.read(ino, 0, &mut bytes).expect("it is open");
+    assert_ne!(&bytes, b"as it was", "a handle is on the old file");
+    assert!(disk.damage().iter().all(|damage| damage.over));
+    for choice in [ImageChoice::Min, ImageChoice::All] {
+        let (mut image, _) = disk.crash_with(choice);
+        let ino = image.open("a").expect("its name is durable");
+        image.read(ino, 0, &mut bytes).expect("and so are its bytes");
+        assert_eq!(&bytes, b"as it was");
+    }
+    disk.put_back("a", None).expect("the directory is there");
+    assert!(disk.crash_with(ImageChoice::All).0.stat("a").is_err(), "taken away");
+    disk.close(ino);
+    assert_eq!(disk.used(), 0);
+}
