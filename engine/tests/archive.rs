@@ -249,11 +249,11 @@ fn too_many_logs_for_an_archive_that_fails_leave_a_gap_that_is_told() {
     let backups = place.backups();
     fs::write(place.path("archive"), "in the way").expect("a file");
     let options = Options { wal_bytes_max: 8192, ..place.options() };
-    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = std::sync::Arc::new(strata::sync::Mutex::new("what was told", Vec::new()));
     let heard = told.clone();
     let listener = std::sync::Arc::new(move |event: &strata::event::Event| {
         if let strata::event::Event::ArchiveGap { first_seqno, last_seqno, .. } = event {
-            heard.lock().expect("a lock").push((*first_seqno, *last_seqno));
+            heard.lock().push((*first_seqno, *last_seqno));
         }
     });
     let db = Db::open_listening(&Env::os(), &place.path("store"), options, listener).expect("a store");
@@ -262,12 +262,12 @@ fn too_many_logs_for_an_archive_that_fails_leave_a_gap_that_is_told() {
         db.put(format!("key{index}").as_bytes(), &[b'x'; 100]).expect("a put");
     }
     db.flush().expect("a flush");
-    while told.lock().expect("a lock").is_empty() {
+    while told.lock().is_empty() {
         sleep(Duration::from_millis(1));
     }
     fs::remove_file(place.path("archive")).expect("a file");
     while db.archive_now().is_err() {}
-    let gap_end = told.lock().expect("a lock").last().expect("a gap").1;
+    let gap_end = told.lock().last().expect("a gap").1;
     let second = backups.backup(&db, &mut |_| ()).expect("a backup").seqno;
     db.put(b"more", b"1").expect("a put");
     let last = db.archive_now().expect("an archive");

@@ -155,6 +155,12 @@ impl ReadOnlyDb {
         self.cursor(keyspace.id(), range)
     }
 
+    /// Like [`ReadOnlyDb::iter_in`], of the moment of a [snapshot](ReadOnlyDb::snapshot), also by time: so several keyspaces can be read
+    /// as they were together.
+    pub fn iter_in_at(&self, keyspace: &Keyspace, snapshot: &Snapshot, range: Range) -> Result<DbIter> {
+        snapshot.iter_in(keyspace, range)
+    }
+
     fn cursor(&self, keyspace: KeyspaceId, range: Range) -> Result<DbIter> {
         let state = self.state.load_full();
         let (view, seqno) = state.consistent_view();

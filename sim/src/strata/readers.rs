@@ -77,14 +77,15 @@ impl Readers {
 
 impl Shown {
     fn walk(&self, keyspaces: &Keyspaces) -> Result<Entries, Failure> {
-        let mut all = Vec::new();
+        // One moment for all of them: what expires while they are walked through has expired for none or for all.
+        let (mut all, snapshot) = (Vec::new(), self.db.snapshot());
         for (number, ..) in keyspaces.parts(Bound::Unbounded, Bound::Unbounded) {
             let keyspace = match number {
                 0 => self.db.keyspace(KEYSPACE_DEFAULT_NAME),
                 other => self.db.keyspace(&name(other)),
             };
             let Some(keyspace) = keyspace else { continue };
-            let iter = self.db.iter_in(&keyspace, Range::all()).map_err(failure)?;
+            let iter = self.db.iter_in_at(&keyspace, &snapshot, Range::all()).map_err(failure)?;
             let entries = StrataStore::walk(iter, false, usize::MAX)?;
             if let Some((key, value)) = entries.last() {
                 let found = self.db.get_in(&keyspace, key).map_err(failure)?;
