@@ -193,6 +193,8 @@ pub const MARKS: &[&str] = &[
     "a block is too large for the cache",
     "the cache gives back memory",
     // The archive of logs.
+    "what an archive holds behind a backup has a gap",
+    "a restoration ends before a batch that reaches beyond its point",
     "a log is archived",
     "the archive cannot be written",
     "a log never comes to the archive",

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::key::{KEYSPACE_DEFAULT, KeyspaceId, SeqNo};
 use crate::manifest::edit::VersionEdit;
 use crate::manifest::format::Identity;
+use crate::mark::sometimes;
 use crate::wal::{ClosedWal, Logged, WalWriter};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -204,6 +205,7 @@ impl Backups {
             let mut chain = Chain { backup: backup.clone(), held, logs: Vec::new(), end: held, is_last: false };
             for log in own.filter(|log| log.wal.first_seqno <= log.wal.last_seqno) {
                 if log.wal.first_seqno > chain.end + 1 {
+                    sometimes!("what an archive holds behind a backup has a gap");
                     break;
                 }
                 chain.end = log.wal.last_seqno;
@@ -348,6 +350,7 @@ impl Tail {
                 Logged::Batch { seqno, count, entries } if seqno > self.last_seqno && self.cut.is_none() => {
                     let last_seqno = seqno + u64::from(count) - 1;
                     if last_seqno > self.seqno {
+                        sometimes!("a restoration ends before a batch that reaches beyond its point");
                         self.cut = Some(self.seqno.min(seqno - 1));
                         return Ok(());
                     }
