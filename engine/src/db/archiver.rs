@@ -67,6 +67,12 @@ fn oldest(state: &State) -> Option<ArchivedWal> {
     Some(ArchivedWal { history: versions.history()?, wal })
 }
 
+/// Makes the directory of the archive, and its name durable: one that is there may be so for this process only.
+fn see_that_it_is_there(state: &State, archive: &Path) -> Result<()> {
+    state.env.create_dir(archive)?;
+    state.env.sync_parent(archive)
+}
+
 /// Archives the logs that wait, oldest first. `is_there`: whether the name of the archive is known to be durable.
 fn archive_all(state: &State, archive: &Path, is_there: &mut bool) -> Result<()> {
     while let Some(next) = oldest(state) {
@@ -74,9 +80,7 @@ fn archive_all(state: &State, archive: &Path, is_there: &mut bool) -> Result<()>
             return Ok(());
         }
         if !*is_there {
-            // One that is there may be so for this process only.
-            state.env.create_dir(archive)?;
-            state.env.sync_parent(archive)?;
+            see_that_it_is_there(state, archive)?;
             *is_there = true;
         }
         let KeptWal { number: wal, first_seqno, last_seqno, .. } = next.wal;
@@ -129,10 +133,12 @@ fn give_up_oldest(state: &State, cause: Option<&Error>) -> Result<()> {
 
 /// Has everything that was written so far archived.
 pub(crate) fn archive_now(state: &State) -> Result<SeqNo> {
-    if !state.archives() {
+    let Some(archive) = state.options.archive.as_deref() else {
         let what = "the store has no archive: name a directory in Options::archive";
         return Err(Error::InvalidArgument(what.into()));
-    }
+    };
+    // Where nothing was ever written, an archive of nothing is there all the same.
+    see_that_it_is_there(state, archive)?;
     let (flushes_failed, archives_failed) = {
         let work = state.work.lock();
         (work.flushes_failed, work.archives_failed)

@@ -346,9 +346,9 @@ impl Recovery<'_> {
             }
             last_seqno = first_seqno - 1;
         }
-        // What was read may be in no place that lasts, if the process ended and the machine did not. Where it cannot be made to last
-        // now, the archive may come too late.
-        let newest = replayed.logs.last().filter(|(_, log)| log.for_archive && !log.clean);
+        // What was read may be in no place that lasts, if the process ended and the machine did not; its trailer too. Where it cannot
+        // be made to last now, the archive may come too late.
+        let newest = replayed.logs.last().filter(|(_, log)| log.for_archive);
         if let Some((number, _)) = newest {
             let file = self.env.open(&FileKind::Wal(*number).path(self.dir), OpenMode::Write);
             let _ = file.and_then(|file| file.sync_data());
