@@ -296,7 +296,7 @@ fn expected_files(state: &State) -> (BTreeSet<String>, bool) {
         || work.resume_due
         || !work.running.is_empty()
         || !work.obsolete.is_empty()
-        || state.reserve.due().is_some()
+        || state.reserve.is_missing()
         || !state.view.load().frozen.is_empty();
     (files.into_iter().map(FileKind::name).collect(), busy)
 }

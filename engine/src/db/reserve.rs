@@ -11,7 +11,8 @@
 //!
 //! V1. A file named RESERVE had all its bytes on disk before it had its name: a hole reserves nothing. The name itself need not
 //!     be durable: without it there is no reserve, and nothing else is lost.
-//! V2. The reserve is given up at most once for each time that it was taken, and whoever gave it up tries again at once.
+//! V2. The reserve is given up at most once for each time that it was taken, and whoever gave it up tries again at once. It is not
+//!     taken again before its file is removed.
 //! V3. Once given up, it is tried to be taken again every [`Options::retry_ms`](crate::options::Options::retry_ms), for as
 //!     long as the store is open: so puts are not refused for ever.
 //!
@@ -49,8 +50,9 @@ enum Place {
     Off,
     /// On disk.
     Held,
-    /// Not on disk, to be taken at this time. The error is there where it was given up because of it.
-    Gone { retry_at: Duration, spent: Option<Error> },
+    /// Not on disk, to be taken at this time; without one it is still being removed. The error is there where it was given up because
+    /// of it.
+    Gone { retry_at: Option<Duration>, spent: Option<Error> },
 }
 
 impl Reserve {
@@ -67,7 +69,7 @@ impl Reserve {
         let place = match (bytes, found) {
             (0, _) => Place::Off,
             (_, true) => Place::Held,
-            (_, false) => Place::Gone { retry_at: Duration::ZERO, spent },
+            (_, false) => Place::Gone { retry_at: Some(Duration::ZERO), spent },
         };
         Reserve {
             env: env.clone(),
@@ -95,9 +97,14 @@ impl Reserve {
     /// When it is to be taken, if it is not there and should be.
     pub(crate) fn due(&self) -> Option<Duration> {
         match *self.place.lock() {
-            Place::Gone { retry_at, .. } => Some(retry_at),
+            Place::Gone { retry_at, .. } => retry_at,
             _ => None,
         }
+    }
+
+    /// Whether it is not there, or goes, and should be there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(*self.place.lock(), Place::Gone { .. })
     }
 
     /// Whether the file should be on disk.
@@ -117,14 +124,18 @@ impl Reserve {
             if !matches!(*place, Place::Held) {
                 return false;
             }
-            // Before the call: nobody else gives it up meanwhile, and nobody takes it before it is due.
-            *place = Place::Gone { retry_at: self.env.now() + self.retry, spent: Some(error.clone()) };
+            // Before the call: nobody else gives it up meanwhile, and nobody takes it before it is removed, however long that takes:
+            // it would be the new one that goes.
+            *place = Place::Gone { retry_at: None, spent: Some(error.clone()) };
             vitals.report(&self.events, Part::Space, Some(error));
             self.events.tell(|| Event::ReserveChanged { held: false, bytes: self.bytes });
         }
         if let Err(error) = self.env.remove_file(&FileKind::Reserve.path(&self.dir)) {
             // It may be there or not: taking it anew replaces it in any case.
             self.tell_failure("giving up the reserve of space", &error);
+        }
+        if let Place::Gone { retry_at, .. } = &mut *self.place.lock() {
+            *retry_at = Some(self.env.now() + self.retry);
         }
         sometimes!("the reserve of space is given up");
         true
@@ -135,7 +146,7 @@ impl Reserve {
         let taken = self.write(is_closing);
         let mut place = self.place.lock();
         let Place::Gone { retry_at, spent } = &mut *place else { unreachable!("V2: only one task takes it") };
-        *retry_at = self.env.now() + self.retry;
+        *retry_at = Some(self.env.now() + self.retry);
         match taken {
             Ok(true) => {
                 sometimes!("the reserve of space is taken again", if spent.is_some());
