@@ -205,6 +205,18 @@ fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// Times one walk over all entries.
+fn walk(db: &Db) -> Round {
+    let (mut round, start) = (Round::default(), Instant::now());
+    for entry in db.iter(Range::all()).expect("an iterator").into_forward() {
+        let (key, value) = entry.expect("an entry");
+        round.ops += 1;
+        round.bytes += (key.len() + value.len()) as u64;
+    }
+    round.elapsed = start.elapsed();
+    round
+}
+
 /// Waits until flushes and compactions have caught up.
 fn settle(db: &Db) -> Stats {
     loop {
@@ -333,13 +345,7 @@ fn main() {
     });
     bench.run("scan forward", |bench, path| {
         let db = bench.filled(path);
-        let (mut round, start) = (Round::default(), Instant::now());
-        for entry in db.iter(Range::all()).expect("an iterator").into_forward() {
-            let (key, value) = entry.expect("an entry");
-            round.ops += 1;
-            round.bytes += (key.len() + value.len()) as u64;
-        }
-        round.elapsed = start.elapsed();
+        let round = walk(&db);
         assert_eq!(round.ops, bench.sizes.ops);
         round
     });
@@ -363,14 +369,7 @@ fn main() {
         for first in (0..ops).step_by(100) {
             db.delete_range(&key(first), &key((first + 90).min(ops))).expect("a range deleted");
         }
-        let (mut round, start) = (Round::default(), Instant::now());
-        for entry in db.iter(Range::all()).expect("an iterator").into_forward() {
-            let (key, value) = entry.expect("an entry");
-            round.ops += 1;
-            round.bytes += (key.len() + value.len()) as u64;
-        }
-        round.elapsed = start.elapsed();
-        round
+        walk(&db)
     });
     bench.run("merge random, one of 100", |bench, path| {
         let options =

@@ -13,7 +13,8 @@
 //!   from the call on that promised what the disk then did not keep of a log. Where such a promise was about another file or
 //!   about names, all of them may be, but for the promises about tables, whose loss is always noticed;
 //! * E5 a file may be left over where a call on it failed, or one on the list of files, which leaves it unknown what counts;
-//! * E6 the version of the format may go back where a promise was not kept, or a small file or a list is damaged.
+//! * E6 the version of the format may go back where a promise about anything but logs, tables and blob files was not kept, or where
+//!   what was done struck the file that says it, or what replaces a small file.
 
 use crate::disk::{Damage, Harm};
 use crate::fault::FileClass;
@@ -104,8 +105,11 @@ impl Circumstances<'_> {
 
     /// E6: whether the store may show an older version of its format than it had.
     pub fn may_forget_its_version(&self) -> bool {
-        let of_it = |damage: &Damage| matches!((self.classify)(damage.name()), FileClass::Identity | FileClass::Temp);
-        self.damage.iter().any(|damage| matches!(damage.harm, Harm::BrokenPromise { .. }) || of_it(damage))
+        self.damage.iter().any(|damage| match (self.classify)(damage.name()) {
+            FileClass::Identity | FileClass::Temp => true,
+            FileClass::Wal | FileClass::Sst | FileClass::Blob => false,
+            _ => matches!(damage.harm, Harm::BrokenPromise { .. }),
+        })
     }
 
     /// E5: whether the store may have left this file behind without being able to help it.

@@ -171,15 +171,6 @@ pub struct Failure {
     pub file: Option<String>,
 }
 
-/// A moment in the history of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// With all writes up to this sequence number.
-    Seqno(u64),
-    /// With all writes that were made while the clock on the wall had not passed this time, in milliseconds since the Unix epoch.
-    Time(u64),
-}
-
 /// Kinds of [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
@@ -557,14 +548,14 @@ pub trait StoreKind: Send + Sync {
         Err(Failure::not_offered("an archive"))
     }
 
-    /// Makes the missing directory `target` a store as it was at a point, out of a backup in the directory `dir` and an archive. Returns
-    /// the sequence number of the last write in it.
+    /// Makes the missing directory `target` a store as it was at a sequence number, out of a backup in the directory `dir` and an
+    /// archive. Returns the sequence number of the last write in it.
     fn restore_to(
         &self,
         _world: &World,
         _dir: &str,
         _archive: &str,
-        _point: Point,
+        _seqno: u64,
         _target: &str,
     ) -> Result<u64, Failure> {
         Err(Failure::not_offered("an archive"))

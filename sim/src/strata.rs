@@ -12,8 +12,8 @@ use crate::fault::FileClass;
 use crate::op::{KEYSPACES_END, Lifetime, OpKind};
 use crate::sanitizer::Protocol;
 use crate::store::{
-    CheckReport, Commit, Failure, FailureKind, Held, KEYSPACES, MultiGot, Point, ScanResult, Script, ScriptScan,
-    SnapshotId, Store, StoreKind, SyncMode, Transacted, Verified, Write,
+    CheckReport, Commit, Failure, FailureKind, Held, KEYSPACES, MultiGot, ScanResult, Script, ScriptScan, SnapshotId,
+    Store, StoreKind, SyncMode, Transacted, Verified, Write,
 };
 use crate::watch::Level;
 use crate::world::World;
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use strata::backup::{self, Backups, checkpoint, export_file, import_file};
+use strata::backup::{Backups, Point, checkpoint, export_file, import_file};
 use strata::batch::{Expiry, WriteBatch};
 use strata::db::{Db, DbIter, Keyspace, MultiGet, Range, Snapshot, Stats, WriteOptions};
 use strata::error::Error;
@@ -143,11 +143,8 @@ impl StoreKind for StrataKind {
         })
     }
 
-    fn restore_to(&self, world: &World, dir: &str, archive: &str, point: Point, target: &str) -> Result<u64, Failure> {
-        let point = match point {
-            Point::Seqno(seqno) => backup::Point::Seqno(seqno),
-            Point::Time(ms) => backup::Point::Time(ms),
-        };
+    fn restore_to(&self, world: &World, dir: &str, archive: &str, seqno: u64, target: &str) -> Result<u64, Failure> {
+        let point = Point::Seqno(seqno);
         let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
         let restored =
             backups.restore_to(Path::new(archive), point, Path::new(target), &mut |_| ()).map_err(failure)?;

@@ -39,10 +39,10 @@ pub(crate) fn task(state: &State) {
         drop(work);
 
         let result = archive_all(state, &archive, &mut is_there);
-        let outcome = result.as_ref().err().cloned();
+        let outcome = result.err();
         // Somebody may have taken the directory away, or put it there.
-        is_there &= result.is_ok();
-        let given_up = result.is_err().then(|| give_up_oldest(state, outcome.as_ref()));
+        is_there &= outcome.is_none();
+        let given_up = outcome.as_ref().map(|cause| give_up_oldest(state, cause));
         obsolete::remove(state, 0);
         let mut work = state.work.lock();
         state.vitals.report(&state.events, Part::Archive, outcome.as_ref());
@@ -120,10 +120,10 @@ fn give_up(state: &State, wal: KeptWal, cause: &Error) -> Result<()> {
 }
 
 /// Gives up the oldest logs where more wait than may.
-fn give_up_oldest(state: &State, cause: Option<&Error>) -> Result<()> {
+fn give_up_oldest(state: &State, cause: &Error) -> Result<()> {
     loop {
         let waiting: u64 = state.versions.lock().kept_wals().values().map(|wal| wal.bytes).sum();
-        let (Some(oldest), Some(cause)) = (oldest(state), cause) else { return Ok(()) };
+        let Some(oldest) = oldest(state) else { return Ok(()) };
         if waiting <= state.options.wal_bytes_max {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use super::{LifeEnd, Run, without_a_cause};
 use crate::fault::FaultKind;
 use crate::op::Bounds;
 use crate::oracle::{Finding, Label, Oracle, Restart, SnapshotMark};
-use crate::store::{Failure, Point, ScanResult, Store};
+use crate::store::{Failure, ScanResult, Store};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -228,7 +228,8 @@ impl Run {
             let Ok((first, last)) = extent else { continue };
             if last < archived && !may_lack {
                 let symptom = format!(
-                    "backup {number} in {dir}, which ends with {first}, can be restored up to {last}, and all up to {archived}                      was archived, though no fault took a log"
+                    "backup {number} in {dir}, which ends with {first}, can be restored up to {last}, and all up to {archived} was \
+                     archived, though no fault took a log"
                 );
                 return Err(self.fail(Finding::new("gap-in-the-archive", "", symptom)));
             }
@@ -244,7 +245,7 @@ impl Run {
             let target = format!("restored-{}-{number}-{}-to-{seqno}-{archived}", label.client, label.op);
             self.world.note(6, || format!("restore backup {number} in {dir} to {seqno} of {first} to {last}"));
             let (clock, read) = (self.world.clock_mark(), judge.lock().begin_read(Label::HARNESS));
-            let restored = self.kind.restore_to(&self.world, &dir, &archive, Point::Seqno(seqno), &target);
+            let restored = self.kind.restore_to(&self.world, &dir, &archive, seqno, &target);
             self.heard_of_point(&restored)?;
             let Ok(reached) = restored else { continue };
             let shown = self.kind.open_copy(&self.world, &target, &self.plan.options).and_then(|store| whole(&*store));
