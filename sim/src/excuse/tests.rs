@@ -102,6 +102,22 @@ fn only_damage_in_a_log_and_broken_promises_forgive_what_is_gone() {
 }
 
 #[test]
+fn a_version_may_go_back_for_what_struck_the_file_that_says_it_or_a_promise_about_names() {
+    let forgets =
+        |damage: &[Damage]| Circumstances { refusals: &[], damage, classify: &class }.may_forget_its_version();
+    let broken = |path: &str| {
+        let mut damage = flipped(path);
+        damage[0].harm = Harm::BrokenPromise { of_names: true };
+        damage
+    };
+    assert!(!forgets(&[]));
+    for path in ["1.sst", "1.wal"] {
+        assert!(!forgets(&flipped(path)) && !forgets(&broken(path)), "{path} says nothing of the version");
+    }
+    assert!(!forgets(&flipped("MANIFEST-1")) && forgets(&broken("MANIFEST-1")));
+}
+
+#[test]
 fn a_file_may_be_left_where_a_call_on_it_or_on_the_list_of_files_failed() {
     let left = |refusals: &[Refusal], file| Circumstances { refusals, damage: &[], classify: &class }.may_be_left(file);
     let unlink = [refusal(FsOp::Unlink, "db/1.sst", ErrorKind::Other)];
