@@ -103,6 +103,7 @@ pub const MARKS: &[&str] = &[
     "a compaction that failed is not due any more",
     "a keyspace is dropped with a table in quarantine",
     "a damaged table comes into quarantine",
+    "a compaction meets damage that is gone",
     "a table that was suspected is whole",
     "a compaction comes to nothing because an input is in quarantine",
     "tables of level 0 that are held are merged",

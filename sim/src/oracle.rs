@@ -22,7 +22,8 @@
 //! * O4 a get shows the newest version acknowledged or seen when it began, or one of a write that overlaps it;
 //! * O5 a batch is seen whole or not at all, by reads and by recovery;
 //! * O6 after a crash the state is the model at some `n` between the floor (what was promised) and the ceiling (what was
-//!   issued);
+//!   issued). Where several explain it, for what tells them apart cannot be read or has expired, it is the one that the store
+//!   itself names, if it is among them;
 //! * O7 what was recovered once is durable: no later crash loses it;
 //! * O8 no bytes are returned that nobody wrote;
 //! * O9 a value that expires is seen until its time, and not from then on: see [`time`];
@@ -321,6 +322,8 @@ pub struct Observed {
     pub digest: Digest,
     /// Keys of which a read failed, legitimately; nothing is known about them.
     pub unreadable: Vec<KeyId>,
+    /// The newest sequence number that the store says it has, where it tells.
+    pub newest: Option<u64>,
     /// What the store can have read from the clocks meanwhile.
     pub timing: Option<Timing>,
 }
@@ -1368,7 +1371,7 @@ impl Oracle {
             seen[*key as usize] = *stamp;
         }
         let span = observed.timing.map_or_else(Span::default, |timing| span_of(timing, None));
-        let mut found = self.search(floor, &seen, &observed.unreadable, span);
+        let mut found = self.search_told(floor, &seen, observed, span);
         if self.keep_history {
             let former = std::mem::take(&mut self.former);
             let now = self.clone();
@@ -1383,7 +1386,7 @@ impl Oracle {
         }
         match found {
             Some(Explained { n, present, time_ms }) => {
-                self.truncate(n, &present);
+                self.truncate(n, &present, &observed.unreadable);
                 self.forget_expired(&seen, &observed.unreadable, span, time_ms);
                 self.settle_recovered(&seen, &observed.unreadable);
                 self.clock.restart();
@@ -1432,6 +1435,18 @@ impl Oracle {
     /// The call after which this life began.
     fn began_at(&self) -> u64 {
         self.promised.iter().rev().find(|promised| promised.recovered).map_or(0, |promised| promised.calls)
+    }
+
+    /// The lowest `n` that explains what was seen. Writes behind it may be there too and not show: of keys that nobody can read,
+    /// or of values that have expired, which a clock that was set back shows again. Of these the store is taken at its word, and
+    /// is held to it.
+    fn search_told(&mut self, floor: u64, seen: &[Stamp], observed: &Observed, span: Span) -> Option<Explained> {
+        let unreadable = &observed.unreadable;
+        let found = self.search(floor, seen, unreadable, span)?;
+        let Some(newest) = observed.newest.filter(|newest| *newest > found.n) else { return Some(found) };
+        let told = self.log.iter().map(|item| item.last).take_while(|last| *last <= newest).last();
+        let Some(told) = told.filter(|told| *told > found.n) else { return Some(found) };
+        self.search(told, seen, unreadable, span).filter(|higher| higher.n == told).or(Some(found))
     }
 
     /// The state at the lowest `n` of all that explain what was seen at some time of the span. That one may be wrong about the
@@ -1547,14 +1562,22 @@ impl Oracle {
         found.then(|| choice.into_iter().filter(|(_, present)| *present).map(|(write, _)| write).collect())
     }
 
-    /// The state at `n` is the truth from now on.
-    fn truncate(&mut self, n: u64, present: &[u32]) {
+    /// The state at `n` is the truth from now on. Of a write that failed, and that only keys could tell of that cannot be read,
+    /// it is still not known whether it is there.
+    fn truncate(&mut self, n: u64, present: &[u32], unreadable: &[KeyId]) {
         for write in std::mem::take(&mut self.holes) {
             let record = &self.writes[write as usize];
+            let own = record.start as usize..(record.start + record.count) as usize;
             if present.contains(&write) {
                 self.writes[write as usize].fate = Fate::Acknowledged;
             } else if record.first <= n {
-                self.resolve_absent(write);
+                match self.keep_replaced && self.entries[own].iter().all(|(key, _)| unreadable.contains(key)) {
+                    true => {
+                        self.writes[write as usize].fate = Fate::Hole(None);
+                        self.holes.push(write);
+                    }
+                    false => self.resolve_absent(write),
+                }
             }
         }
         for versions in &mut self.versions {
@@ -1568,7 +1591,7 @@ impl Oracle {
             self.log.retain(|item| item.last <= n);
             for item in &self.log {
                 let record = &mut self.writes[item.write as usize];
-                if record.fate != Fate::Absent {
+                if !matches!(record.fate, Fate::Absent | Fate::Hole(_)) {
                     record.fate = Fate::Acknowledged;
                 }
             }
@@ -1578,7 +1601,10 @@ impl Oracle {
             // Versions that stay point to their writes for the sake of messages; the fates are settled.
             for versions in &self.versions {
                 for version in versions {
-                    self.writes[version.write as usize].fate = Fate::Acknowledged;
+                    let fate = &mut self.writes[version.write as usize].fate;
+                    if !matches!(fate, Fate::Hole(_)) {
+                        *fate = Fate::Acknowledged;
+                    }
                 }
             }
         }

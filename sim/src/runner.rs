@@ -803,7 +803,7 @@ impl Run {
         self.see_that_the_version_lasts(store.as_ref())?;
         let restart = self.court.lock().restart;
         let clock = self.court.lock().opening.unwrap_or_else(|| self.world.clock_mark());
-        self.see_what_was_given_up(store.as_ref());
+        self.see_what_was_given_up_before(store.as_ref());
         let scan = store.scan(None, Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
         if self.crashed() {
             return Err(LifeEnd::Crashed);
@@ -811,7 +811,7 @@ impl Run {
         let mut observed = match scan {
             Ok(result) => {
                 let digest = self.oracle.lock().digest(&result.entries, Label::HARNESS);
-                Observed { digest: self.judge(digest)?, ..Observed::default() }
+                Observed { digest: self.judge(digest)?, newest: result.at, ..Observed::default() }
             }
             Err(failure) => {
                 self.accept(&failure, "the scan after open")?;
@@ -885,6 +885,12 @@ impl Run {
                     self.accept(&failure, "a get after open")?;
                     observed.unreadable.push(key);
                 }
+            }
+        }
+        if !observed.unreadable.is_empty() {
+            if let Ok((snapshot, newest)) = store.snapshot() {
+                store.release(snapshot);
+                observed.newest = newest;
             }
         }
         Ok(observed)
@@ -1211,6 +1217,7 @@ impl Run {
         if let Err(failure) = &commit.result
             && failure.kind == FailureKind::Corruption
             && self.plan.checks(Check::Quarantine)
+            && !self.crashed()
         {
             let symptom = format!("a write fails though only tables are damaged: {}", failure.message);
             return Err(self.fail(Finding::new("write-fails-for-damage", "", symptom)));

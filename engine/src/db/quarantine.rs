@@ -89,9 +89,7 @@ fn cause_of(dir: &Path, quarantine: &Quarantine) -> Error {
 /// Takes note of an error that a read has met: if it is damage in a table, a background task looks at the whole of it.
 #[cold]
 pub(crate) fn suspect(state: &State, error: &Error) {
-    let Error::Corruption(damage) = error else { return };
-    let name = damage.path.file_name().and_then(|name| name.to_str());
-    let Some(FileKind::Sst(number)) = name.and_then(FileKind::parse) else { return };
+    let Some(number) = table_of(error) else { return };
     let is_known = state.view.load().catalog.entries().iter().any(|entry| entry.version.is_quarantined(number));
     if !is_known {
         state.work.lock().suspects.insert(number);
@@ -99,20 +97,40 @@ pub(crate) fn suspect(state: &State, error: &Error) {
     }
 }
 
-/// A compaction has met damage. Returns whether it was in its inputs, which are in quarantine now: then it is not to be tried
-/// again.
+/// The table in which there is damage.
+fn table_of(error: &Error) -> Option<u64> {
+    let Error::Corruption(damage) = error else { return None };
+    match damage.path.file_name().and_then(|name| name.to_str()).and_then(FileKind::parse) {
+        Some(FileKind::Sst(number)) => Some(number),
+        _ => None,
+    }
+}
+
+/// A compaction has met damage. Returns whether that counts for nothing: it was in its inputs, and they are in quarantine now, or are
+/// whole.
 pub(crate) fn blame_inputs(state: &State, plan: &Plan, error: &Error) -> bool {
     if !error.is_corruption() {
         return false;
     }
     let inputs: Vec<u64> = plan.tables().map(|(_, table)| table.number).collect();
     match look_into(state, &inputs) {
-        Ok(found) => found > 0,
+        Ok(0) => forgive(state, &inputs, error),
+        Ok(_) => true,
         Err(error) => {
             state.tell_failure("the quarantine of a damaged table", &error);
             false
         }
     }
+}
+
+/// A compaction has met damage that is in no file. It may have read a file that was replaced meanwhile and released, or another
+/// place than it asked for: it is worth another try at once, but not two of them for the same table.
+fn forgive(state: &State, inputs: &[u64], error: &Error) -> bool {
+    let Some(table) = table_of(error).filter(|table| inputs.contains(table)) else { return false };
+    state.tables.evict(table);
+    let forgives = state.work.lock().forgiven.replace(table) != Some(table);
+    sometimes!("a compaction meets damage that is gone", if forgives);
+    forgives
 }
 
 /// Reads these tables again, and puts those in quarantine that are damaged (Q1). Returns how many.

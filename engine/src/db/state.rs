@@ -193,6 +193,8 @@ pub(crate) struct Work {
     pub(crate) compaction_failure: Option<Failure>,
     /// Compactions that failed in a row, with none between them that succeeded.
     pub(crate) compactions_failed: u32,
+    /// The table of the last compaction that met damage in a table that is whole.
+    pub(crate) forgiven: Option<u64>,
     /// Counts attempts at flushing that failed: who waits for a flush sees that one failed after it began to wait.
     pub(crate) flushes_failed: u64,
     /// Whether a log may wait for the archive.

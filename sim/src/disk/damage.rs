@@ -250,7 +250,9 @@ impl Disk {
         }
         if let Some(old) = old {
             self.damage.iter_mut().filter(|damage| damage.ino == old).for_each(|damage| damage.over = true);
-            self.slot_mut(old).links -= 1;
+            let slot = self.slot_mut(old);
+            slot.links -= 1;
+            slot.taken = true;
             self.let_go(old);
         }
         Ok(())

@@ -94,6 +94,8 @@ pub(super) struct Slot {
     /// Names in the volatile view.
     pub(super) links: u32,
     pub(super) opens: u32,
+    /// Whether somebody from outside took its name away, and not the store.
+    pub(super) taken: bool,
     /// How many syncs of it have failed.
     pub(super) errors: u32,
     /// Whether anybody was told of the last of these errors.
@@ -104,7 +106,17 @@ pub(super) struct Slot {
 impl Slot {
     /// Something with one name.
     pub(super) fn new(node: Node, name: Arc<str>, parent: Ino) -> Slot {
-        Slot { node, name, parent, links: 1, opens: 0, errors: 0, error_seen: true, error_lost_data: false }
+        Slot {
+            node,
+            name,
+            parent,
+            links: 1,
+            opens: 0,
+            taken: false,
+            errors: 0,
+            error_seen: true,
+            error_lost_data: false,
+        }
     }
 }
 
@@ -590,9 +602,10 @@ impl Disk {
         (self.meta.len(), writes.sum())
     }
 
-    /// Files that are open and have no name: their space comes back when they are closed.
+    /// Files that are open, and whose name the store has removed: their space comes back when they are closed.
     pub fn nameless(&self) -> usize {
-        let is_nameless = |slot: &&Slot| matches!(slot.node, Node::File(_)) && slot.links == 0 && slot.opens > 0;
+        let is_nameless =
+            |slot: &&Slot| matches!(slot.node, Node::File(_)) && slot.links == 0 && slot.opens > 0 && !slot.taken;
         self.slots.iter().filter(is_nameless).count()
     }
 

@@ -241,6 +241,45 @@ mod tests {
     }
 
     #[test]
+    fn of_what_cannot_be_read_the_store_is_taken_at_its_word() {
+        let recovered = |newest: Option<u64>, changed: KeyId| {
+            let mut oracle = oracle();
+            let ticket = oracle.begin_write([Entry::new(changed, Some(value(8)))], NOBODY);
+            oracle.end_write(ticket, Some(7), Outcome::Acknowledged { durable: false }).expect("in order");
+            let observed = Observed { digest: vec![(2, 7)], unreadable: vec![0], newest, ..Observed::default() };
+            let recovered = oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed);
+            (oracle, recovered.expect("the rest is as it was").n)
+        };
+        for (newest, n, shown, hidden) in [(Some(7), 7, 8, 4), (Some(6), 6, 4, 8), (None, 6, 4, 8)] {
+            let (mut oracle, found) = recovered(newest, 0);
+            assert_eq!(found, n, "{newest:?}");
+            get(&mut oracle, 0, Some(hidden)).expect_err("not what it said");
+            get(&mut oracle, 0, Some(shown)).expect("what it said");
+        }
+        let (_, found) = recovered(Some(7), 1);
+        assert_eq!(found, 6, "key 1 can be read, and was not written");
+    }
+
+    #[test]
+    fn a_failed_write_to_what_cannot_be_read_stays_unknown() {
+        let recovered = |unreadable: Vec<KeyId>| {
+            let mut oracle = oracle();
+            let ticket = oracle.begin_write([0, 1].map(|key| Entry::new(key, Some(value(8)))), NOBODY);
+            oracle.end_write(ticket, Some(7), Outcome::Failed).expect("in order");
+            write(&mut oracle, 9, 2, Some(9));
+            let observed = Observed { digest: vec![(2, 9)], unreadable, newest: Some(9), ..Observed::default() };
+            oracle.recover(Restart::Process, Promise::Acknowledged, None, true, &observed).expect("as it was");
+            oracle
+        };
+        let unknown = recovered(vec![0, 1]);
+        get(&mut unknown.clone(), 0, Some(8)).expect("it may be there");
+        get(&mut unknown.clone(), 0, Some(4)).expect("or not");
+        scan(&mut unknown.clone(), &[(0, 8), (1, 8), (2, 9)]).expect("all of it");
+        scan(&mut unknown.clone(), &[(0, 4), (1, 8), (2, 9)]).expect_err("a part of it");
+        get(&mut recovered(vec![0]), 0, Some(8)).expect_err("the other key told that it is not there");
+    }
+
+    #[test]
     fn a_snapshot_shows_what_is_left_of_its_time() {
         let mut oracle = oracle();
         let ticket = oracle.begin_read(NOBODY);

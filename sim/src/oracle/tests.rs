@@ -452,7 +452,7 @@ fn what_was_written_behind_a_sync_that_failed_is_there() {
     oracle.tell_time(8);
     write(&mut oracle, 2, &[put(1, 3)], VOLATILE).unwrap();
     let after = |call: u64, digest: &[(KeyId, Stamp)]| {
-        let observed = Observed { digest: digest.to_vec(), unreadable: Vec::new(), timing: None };
+        let observed = Observed { digest: digest.to_vec(), ..Observed::default() };
         oracle.clone().recover(Restart::Process, Promise::BegunBehind(call), None, true, &observed)
     };
     assert_eq!(after(8, &[]).unwrap().floor, 0, "both had begun when the sync failed");

@@ -266,7 +266,7 @@ mod tests {
         let recover = |seen: &[(KeyId, Stamp)], timing| {
             let mut oracle = oracle(&[(0, 2, 100), (1, 3, 150), (2, 4, 9000)]);
             scan(&mut oracle, at(5000, 5000, 3), 3, &[(2, 4)]).expect("two have expired");
-            let observed = Observed { digest: seen.to_vec(), unreadable: Vec::new(), timing: Some(timing) };
+            let observed = Observed { digest: seen.to_vec(), timing: Some(timing), ..Observed::default() };
             oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|_| oracle)
         };
         let back = at(1010, 5010, 5);
@@ -336,7 +336,7 @@ mod tests {
             let mut entries = vec![(b"a".to_vec(), value)];
             entries.extend(other.map(|stamp| (b"b".to_vec(), Value { stamp, bytes: 4 }.to_bytes())));
             let digest = oracle.digest(&entries, NOBODY).expect("written");
-            let observed = Observed { digest, unreadable: Vec::new(), timing: Some(timing) };
+            let observed = Observed { digest, timing: Some(timing), ..Observed::default() };
             oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|_| oracle)
         };
         let any = at(1000, 1500, 0);
@@ -351,5 +351,25 @@ mod tests {
         recover(whole.clone(), None, any).expect_err("both expire at once");
         recover(whole, None, at(1100, 1500, 0)).expect_err("the clock itself says that it has expired");
         recover(appended(Some(2), &[]), Some(5), any).expect_err("a durable operand is lost");
+    }
+    #[test]
+    fn what_expired_unseen_comes_back_with_the_clock_if_the_store_said_that_it_is_there() {
+        let recovered = |newest: Option<u64>| {
+            let mut oracle = oracle(&[(0, 2, 50)]);
+            let ticket =
+                oracle.begin_write([Entry::expiring(1, Value { stamp: 3, bytes: 4 }, Lifetime::For(50))], NOBODY);
+            oracle.tell_written(&ticket, Some(1000), at(1000, 1000, 0)).expect("in time");
+            oracle.end_write(ticket, Some(2), Outcome::Acknowledged { durable: false }).expect("in order");
+            let mut recover = |timing: Timing, seen: &[(KeyId, Stamp)]| {
+                let observed = Observed { digest: seen.to_vec(), newest, timing: Some(timing), ..Observed::default() };
+                oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|recovered| recovered.n)
+            };
+            let first = recover(at(1010, 2000, 0), &[]).expect("expired, both of them");
+            (first, recover(at(1010, 1010, 10), &[(0, 2), (1, 3)]))
+        };
+        assert_eq!(recovered(Some(2)), (2, Ok(2)));
+        let (first, second) = recovered(Some(1));
+        assert_eq!(first, 1);
+        second.expect_err("it had said that the write is gone");
     }
 }

@@ -50,6 +50,8 @@ impl Run {
                     let symptom = format!("{count} files were released, though all of {whole:?} are whole");
                     return Err(self.fail(Finding::new("whole-file-not-released", "", symptom)));
                 }
+                // Nobody gives up any more what is in use again.
+                self.court.lock().giving_up.retain(|name, _| !all.contains(name));
                 Ok(())
             }
             Err(_) => Ok(()),
@@ -94,8 +96,14 @@ impl Run {
         Ok(())
     }
 
+    /// The store is open again, and lists what was not given up when somebody tried to in its former life.
+    pub(super) fn see_what_was_given_up_before(&self, store: &dyn Store) {
+        self.see_what_was_given_up(store);
+        self.court.lock().giving_up.clear();
+    }
+
     /// Somebody was about to give files up: those are gone that the store does not list any more.
-    pub(super) fn see_what_was_given_up(&self, store: &dyn Store) {
+    fn see_what_was_given_up(&self, store: &dyn Store) {
         let mut court = self.court.lock();
         if court.giving_up.is_empty() {
             return;

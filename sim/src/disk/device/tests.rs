@@ -270,6 +270,7 @@ fn a_file_that_is_put_back_is_whole_and_durable_and_the_damaged_one_stays_for_th
     disk.read(ino, 0, &mut bytes).expect("it is open");
     assert_ne!(&bytes, b"as it was", "a handle is on the old file");
     assert!(disk.damage().iter().all(|damage| damage.over));
+    assert_eq!(disk.nameless(), 0, "the store has not removed it");
     for choice in [ImageChoice::Min, ImageChoice::All] {
         let (mut image, _) = disk.crash_with(choice);
         let ino = image.open("a").expect("its name is durable");
