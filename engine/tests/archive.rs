@@ -217,6 +217,34 @@ fn keyspaces_are_those_of_the_point() {
 }
 
 #[test]
+fn an_archive_is_there_as_soon_as_its_store_is_open() {
+    let place = Place::new();
+    let backups = place.backups();
+    let missing = backups.recoverable(&place.path("archive")).expect_err("there is none");
+    insta::assert_snapshot!(place.told(&missing), @"HOME/archive: there is no such directory, and so no archive: a store makes the one of its options when it is opened");
+    let db = place.open("store");
+    let backup = backups.backup(&db, &mut |_| ()).expect("a backup");
+    let points = backups.recoverable(&place.path("archive")).expect("an archive of nothing");
+    let [point] = &points[..] else { panic!("{points:?}") };
+    assert_eq!((point.backup, point.first_seqno, point.last_seqno), (backup.number, 0, 0));
+    assert_eq!(db.health(), Health::Ok);
+}
+
+#[test]
+fn an_archive_that_cannot_be_made_is_known_from_the_beginning() {
+    let place = Place::new();
+    let archive = Some(place.path("not-mounted").join("archive"));
+    let options = Options { archive, retry_ms: 60_000, ..place.options() };
+    let db = Db::open_with(&Env::os(), &place.path("store"), options).expect("a store");
+    assert!(matches!(db.health(), Health::Degraded(Trouble::Io)), "{:?}", db.health());
+    db.archive_now().expect_err("though nothing was written");
+    fs::create_dir(place.path("not-mounted")).expect("a directory");
+    db.archive_now().expect("it is made now");
+    assert!(place.path("not-mounted").join("archive").is_dir());
+    assert_eq!(db.health(), Health::Ok);
+}
+
+#[test]
 fn an_archive_that_cannot_be_written_keeps_nobody() {
     let place = Place::new();
     let backups = place.backups();

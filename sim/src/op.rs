@@ -20,6 +20,7 @@
 //! scan >=k3 <k9 reverse limit 10
 //! wait 30ms
 //! snapshot s1   release s1   sync   flush   compact >=k1 <=k9   checkpoint   backup   export   import   reopen   check
+//! restore-to   prune-archive         the last backup, to a point behind it; the archive, of what no backup needs
 //! look   look anew                  through a handle beside the store that only reads, brought up to date or opened anew
 //! release-table 3   discard-table 0  the file of one of the tables in quarantine is brought back; or it is given up
 //! drop-keyspace 2                    all keys whose first byte is "2" are deleted at once
@@ -580,6 +581,11 @@ pub enum Op {
     Export,
     /// Makes a store of what the client exported last, unless that was looked at already, to be looked at later.
     Import,
+    /// Makes a store of what the client backed up last, unless that was looked at already, and of what the archive has behind it up to
+    /// some point, to be looked at later.
+    RestoreTo,
+    /// Removes from the archive what no backup of the client needs.
+    PruneArchive,
     /// Reads everything through a handle of the client that only reads, beside the store that is open: as another process does.
     Look {
         /// Whether it is opened anew, and not brought up to date where there is one.
@@ -661,6 +667,12 @@ pub enum OpKind {
     Export,
     /// [`Op::Import`]
     Import,
+    /// [`Op::RestoreTo`]
+    #[serde(rename = "restore-to")]
+    RestoreTo,
+    /// [`Op::PruneArchive`]
+    #[serde(rename = "prune-archive")]
+    PruneArchive,
     /// [`Op::Look`]
     Look,
     /// [`Op::Verify`]
@@ -702,6 +714,8 @@ impl Op {
             Op::Backup => OpKind::Backup,
             Op::Export => OpKind::Export,
             Op::Import => OpKind::Import,
+            Op::RestoreTo => OpKind::RestoreTo,
+            Op::PruneArchive => OpKind::PruneArchive,
             Op::Look { .. } => OpKind::Look,
             Op::Verify => OpKind::Verify,
             Op::Upgrade => OpKind::Upgrade,
@@ -874,6 +888,8 @@ impl fmt::Display for Op {
             Op::Backup => f.write_str("backup"),
             Op::Export => f.write_str("export"),
             Op::Import => f.write_str("import"),
+            Op::RestoreTo => f.write_str("restore-to"),
+            Op::PruneArchive => f.write_str("prune-archive"),
             Op::Look { anew } => f.write_str(if *anew { "look anew" } else { "look" }),
             Op::Verify => f.write_str("verify"),
             Op::Upgrade => f.write_str("upgrade"),
@@ -1126,6 +1142,8 @@ impl<'a> Words<'a> {
             "backup" => Op::Backup,
             "export" => Op::Export,
             "import" => Op::Import,
+            "restore-to" => Op::RestoreTo,
+            "prune-archive" => Op::PruneArchive,
             "look" => Op::Look { anew: self.take("anew") },
             "verify" => Op::Verify,
             "upgrade" => Op::Upgrade,
@@ -1179,6 +1197,8 @@ mod tests {
             "backup",
             "export",
             "import",
+            "restore-to",
+            "prune-archive",
             "look",
             "look anew",
             "verify",

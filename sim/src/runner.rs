@@ -1138,6 +1138,8 @@ impl Run {
             Op::Backup => self.backup(store, label),
             Op::Export => self.export(store, label),
             Op::Import => self.import(label),
+            Op::RestoreTo => self.restore_to(label),
+            Op::PruneArchive => self.prune_archive(label),
             Op::Look { anew } => self.look(store, *anew, label),
             Op::Verify => self.look_for_damage(store),
             Op::Upgrade => self.upgrade(store),

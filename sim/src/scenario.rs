@@ -412,7 +412,7 @@ mod tests {
           |
         2 | workload = [{ op = 'putt' }]
           |                    ^^^^^^
-        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `put-expiring`, `merge`, `merge-transaction`, `transaction`, `hurry`, `get`, `multi-get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `drop-keyspace`, `checkpoint`, `backup`, `export`, `import`, `look`, `verify`, `upgrade`, `release-table`, `discard-table`, `wait`, `reopen`, `check`
+        unknown variant `putt`, expected one of `put`, `delete`, `batch`, `delete-range`, `put-expiring`, `merge`, `merge-transaction`, `transaction`, `hurry`, `get`, `multi-get`, `scan`, `snapshot`, `sync`, `flush`, `compact`, `drop-keyspace`, `checkpoint`, `backup`, `export`, `import`, `restore-to`, `prune-archive`, `look`, `verify`, `upgrade`, `release-table`, `discard-table`, `wait`, `reopen`, `check`
         did you mean `put`?
         ");
         insta::assert_snapshot!(message("about = 'A'\nkeys = [9, 3]"), @r"

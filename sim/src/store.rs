@@ -487,6 +487,7 @@ pub trait StoreKind: Send + Sync {
     ///   operands, and read several keys in one call.
     /// - [`OpKind::Checkpoint`] and [`OpKind::Backup`]: copies of it can be made, and opened by [`StoreKind::open_copy`].
     /// - [`OpKind::Export`] and [`OpKind::Import`]: it has [`Store::export`], and [`StoreKind::import`] makes stores of that.
+    /// - [`OpKind::RestoreTo`] and [`OpKind::PruneArchive`]: it has [`StoreKind::archive`], and what that says is offered then.
     /// - [`OpKind::DropKeyspace`]: it can hold several maps in one, which come and go; then the option [`KEYSPACES`] may say how
     ///   many. The first byte of each key is the number of its keyspace, as a digit, and no range delete goes over several.
     ///   Keyspace 0 is never dropped.
@@ -538,7 +539,7 @@ pub trait StoreKind: Send + Sync {
     }
 
     /// The directory in which a store with these options keeps its archive, if it does. [`Store::archive_now`],
-    /// [`StoreKind::recoverable`] and [`StoreKind::restore_to`] are offered then.
+    /// [`StoreKind::recoverable`], [`StoreKind::restore_to`] and [`StoreKind::prune_archive`] are offered then.
     fn archive(&self, _options: &toml::Table) -> Option<String> {
         None
     }
@@ -548,8 +549,9 @@ pub trait StoreKind: Send + Sync {
         Err(Failure::not_offered("an archive"))
     }
 
-    /// Makes the missing directory `target` a store as it was at a sequence number, out of a backup in the directory `dir` and an
-    /// archive. Returns the sequence number of the last write in it.
+    /// Makes the missing directory `target` a store as it was at a sequence number, durably, out of a backup in the directory `dir`
+    /// and an archive. Returns the sequence number of the last write in it. One that was cut short, by whatever, cannot be opened as a
+    /// store, or is whole.
     fn restore_to(
         &self,
         _world: &World,
@@ -558,6 +560,11 @@ pub trait StoreKind: Send + Sync {
         _seqno: u64,
         _target: &str,
     ) -> Result<u64, Failure> {
+        Err(Failure::not_offered("an archive"))
+    }
+
+    /// Removes from an archive what no backup in the directory `dir` needs. Returns how many files.
+    fn prune_archive(&self, _world: &World, _dir: &str, _archive: &str) -> Result<usize, Failure> {
         Err(Failure::not_offered("an archive"))
     }
 

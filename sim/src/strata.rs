@@ -152,6 +152,11 @@ impl StoreKind for StrataKind {
         Ok(restored.seqno)
     }
 
+    fn prune_archive(&self, world: &World, dir: &str, archive: &str) -> Result<usize, Failure> {
+        let backups = Backups::open(&strata_env(world), Path::new(dir)).map_err(failure)?;
+        backups.prune_archive(Path::new(archive)).map(|gone| gone.len()).map_err(failure)
+    }
+
     fn import(&self, world: &World, file: &str, target: &str, options: &toml::Table) -> Result<(), Failure> {
         let options =
             options_of(options).map_err(|message| Failure { kind: FailureKind::Invalid, message, file: None })?.1;
@@ -236,6 +241,8 @@ impl StoreKind for StrataKind {
             OpKind::DiscardTable,
             OpKind::Export,
             OpKind::Import,
+            OpKind::RestoreTo,
+            OpKind::PruneArchive,
         ]
     }
 

@@ -145,12 +145,14 @@ impl Mix {
         let makes_sense = |op: &OpKind| match op {
             OpKind::DropKeyspace => keyspaces > 1,
             // What else there is makes way for these, so they are for those who ask for them; and only the options of a scenario say
-            // that its stores are not of the newest version.
+            // that its stores are not of the newest version, or have an archive.
             OpKind::Merge
             | OpKind::MergeTransaction
             | OpKind::ReleaseTable
             | OpKind::DiscardTable
-            | OpKind::Upgrade => named(*op).is_some(),
+            | OpKind::Upgrade
+            | OpKind::RestoreTo
+            | OpKind::PruneArchive => named(*op).is_some(),
             _ => out_of_place(scenario, *op).is_none(),
         };
         for op in usual.into_iter().chain(special).filter(makes_sense) {
@@ -163,6 +165,8 @@ impl Mix {
                 | OpKind::Backup
                 | OpKind::Export
                 | OpKind::Import
+                | OpKind::RestoreTo
+                | OpKind::PruneArchive
                 | OpKind::Verify => drawn.div_ceil(8),
                 _ => drawn,
             };
@@ -301,6 +305,7 @@ pub fn lack(scenario: &Scenario, kind: &dyn StoreKind) -> Option<&'static str> {
         OpKind::Checkpoint => Some("checkpoints"),
         OpKind::Backup => Some("backups"),
         OpKind::Export | OpKind::Import => Some("exports"),
+        OpKind::RestoreTo | OpKind::PruneArchive => Some("an archive"),
         OpKind::Look => Some("readers beside its writer"),
         OpKind::Verify => Some("verification while it is open"),
         OpKind::Upgrade => Some("versions of its format"),
@@ -400,6 +405,16 @@ fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
                 None => (!scenario.checks(Check::Quarantine))
                     .then(|| "tables are given up where the check \"quarantine\" is asked for".into()),
             }
+        }
+        OpKind::RestoreTo | OpKind::PruneArchive if !asks_for(OpKind::Backup) => {
+            Some("points are restored from backups, and archives pruned by them: there are none".into())
+        }
+        OpKind::RestoreTo | OpKind::PruneArchive if !scenario.options.contains_key("archive") => {
+            Some("points are restored, and archives pruned, where the option \"archive\" names one".into())
+        }
+        // Each client has a directory of backups of its own, and all that need the archive must be in one.
+        OpKind::PruneArchive if scenario.clients.high > 1 => {
+            Some("archives are pruned where there is one client".into())
         }
         // A copy that was made before may hold what is gone.
         OpKind::Checkpoint
@@ -808,6 +823,8 @@ impl Author {
             OpKind::Backup => Op::Backup,
             OpKind::Export => Op::Export,
             OpKind::Import => Op::Import,
+            OpKind::RestoreTo => Op::RestoreTo,
+            OpKind::PruneArchive => Op::PruneArchive,
             OpKind::Look => Op::Look { anew: dice.once_in(3) },
             OpKind::Verify => Op::Verify,
             OpKind::Upgrade => Op::Upgrade,
@@ -955,8 +972,15 @@ mod tests {
         // These two are batches and transactions with something in them.
         let inside = [OpKind::DeleteRange, OpKind::PutExpiring];
         // These are for scenarios that name them.
-        let elsewhere =
-            [OpKind::Merge, OpKind::MergeTransaction, OpKind::ReleaseTable, OpKind::DiscardTable, OpKind::Upgrade];
+        let elsewhere = [
+            OpKind::Merge,
+            OpKind::MergeTransaction,
+            OpKind::ReleaseTable,
+            OpKind::DiscardTable,
+            OpKind::Upgrade,
+            OpKind::RestoreTo,
+            OpKind::PruneArchive,
+        ];
         let special = StrataKind.specialities().iter().copied();
         let special = special.filter(|op| !inside.contains(op) && !elsewhere.contains(op));
         assert_eq!(drawn(&StrataKind), (usual.into_iter().chain(special).collect(), true, true));
@@ -981,6 +1005,11 @@ mod tests {
         assert_eq!(why("merge' }, { op = 'put-expiring' }, { op = 'hurry", "options = { default_ttl_ms = 5 }"), "");
         insta::assert_snapshot!(why("look", &with_fault("kind = 'zero-write'")), @"looks are for scenarios in which logs stay whole, and zero-write strikes");
         assert_eq!(why("look", ""), "");
+        let archived = "options = { archive = 'archive' }";
+        assert_eq!(why("backup' }, { op = 'prune-archive", &format!("clients = 1\n{archived}")), "");
+        insta::assert_snapshot!(why("restore-to", archived), @"points are restored from backups, and archives pruned by them: there are none");
+        insta::assert_snapshot!(why("backup' }, { op = 'restore-to", ""), @r#"points are restored, and archives pruned, where the option "archive" names one"#);
+        insta::assert_snapshot!(why("backup' }, { op = 'prune-archive", &format!("clients = [1, 2]\n{archived}")), @"archives are pruned where there is one client");
     }
 
     #[test]

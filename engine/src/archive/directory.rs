@@ -50,8 +50,9 @@ fn write(env: &Env, (dir, store): (&Path, Uuid), temp: &Path, archived: &Archive
 pub fn list(env: &Env, archive: &Path) -> Result<Vec<ArchivedWal>> {
     let entries = match env.read_dir(archive) {
         Err(error) if error.is_not_found() => {
-            let found = "there is no such directory, and so no archive".into();
-            return Err(Error::NotAStore { path: archive.to_path_buf(), found });
+            let what =
+                "there is no such directory, and so no archive: a store makes the one of its options when it is opened";
+            return Err(Error::InvalidArgument(format!("{}: {what}", archive.display())));
         }
         entries => entries?,
     };

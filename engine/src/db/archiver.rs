@@ -18,10 +18,17 @@ use crate::mark::sometimes;
 use crate::wal::KeptWal;
 use std::path::Path;
 
+/// Makes the archive of a store that is being opened: whoever looks for it finds it, and where it cannot be made, the store says so from
+/// the beginning, and its task tries again.
+pub(crate) fn begin(state: &State) {
+    let Some(archive) = &state.options.archive else { return };
+    let made = see_that_it_is_there(state, archive);
+    tell(state, made.err());
+}
+
 /// The body of the task.
 pub(crate) fn task(state: &State) {
     let Some(archive) = state.options.archive.clone() else { return };
-    let mut is_there = false;
     loop {
         let mut work = state.work.lock();
         loop {
@@ -36,28 +43,31 @@ pub(crate) fn task(state: &State) {
             wait(state, &mut work, until);
         }
         work.archive_due = false;
+        // Somebody may have taken the directory away, or put it there.
+        let is_there = work.archive_failure.is_none();
         drop(work);
 
-        let result = archive_all(state, &archive, &mut is_there);
-        let outcome = result.err();
-        // Somebody may have taken the directory away, or put it there.
-        is_there &= outcome.is_none();
+        let outcome = archive_all(state, &archive, is_there).err();
         let given_up = outcome.as_ref().map(|cause| give_up_oldest(state, cause));
         obsolete::remove(state, 0);
-        let mut work = state.work.lock();
-        state.vitals.report(&state.events, Part::Archive, outcome.as_ref());
-        work.archive_failure = outcome.map(|error| {
-            sometimes!("the archive cannot be written");
-            work.archives_failed += 1;
-            work.archive_due = true;
-            failure(state, "the archive", error, state.options.retry())
-        });
-        drop(work);
+        tell(state, outcome);
         if let Some(Err(error)) = given_up {
             state.tell_failure("giving up a log for the archive", &error);
         }
         state.work_changed.notify_all();
     }
+}
+
+/// Tells what came of an attempt to write the archive, and has a failed one repeated.
+fn tell(state: &State, outcome: Option<Error>) {
+    let mut work = state.work.lock();
+    state.vitals.report(&state.events, Part::Archive, outcome.as_ref());
+    work.archive_failure = outcome.map(|error| {
+        sometimes!("the archive cannot be written");
+        work.archives_failed += 1;
+        work.archive_due = true;
+        failure(state, "the archive", error, state.options.retry())
+    });
 }
 
 /// The oldest log that waits.
@@ -74,14 +84,13 @@ fn see_that_it_is_there(state: &State, archive: &Path) -> Result<()> {
 }
 
 /// Archives the logs that wait, oldest first. `is_there`: whether the name of the archive is known to be durable.
-fn archive_all(state: &State, archive: &Path, is_there: &mut bool) -> Result<()> {
+fn archive_all(state: &State, archive: &Path, is_there: bool) -> Result<()> {
+    if !is_there {
+        see_that_it_is_there(state, archive)?;
+    }
     while let Some(next) = oldest(state) {
         if state.work.lock().shutting_down {
             return Ok(());
-        }
-        if !*is_there {
-            see_that_it_is_there(state, archive)?;
-            *is_there = true;
         }
         let KeptWal { number: wal, first_seqno, last_seqno, .. } = next.wal;
         state.env.yield_point("archive: log chosen, not yet copied");
@@ -137,8 +146,12 @@ pub(crate) fn archive_now(state: &State) -> Result<SeqNo> {
         let what = "the store has no archive: name a directory in Options::archive";
         return Err(Error::InvalidArgument(what.into()));
     };
-    // Where nothing was ever written, an archive of nothing is there all the same.
-    see_that_it_is_there(state, archive)?;
+    if state.work.lock().archive_failure.is_some() {
+        // Where nothing was ever written, an archive of nothing is there all the same. And the task need not wait any longer.
+        see_that_it_is_there(state, archive)?;
+        tell(state, None);
+        state.work_changed.notify_all();
+    }
     let (flushes_failed, archives_failed) = {
         let work = state.work.lock();
         (work.flushes_failed, work.archives_failed)

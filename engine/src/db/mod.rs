@@ -154,6 +154,7 @@ impl Db {
     fn open_events(env: &Env, path: &Path, options: Options, events: Events) -> Result<Db> {
         let state = Arc::new(recovery::open(env, path, options, events)?);
         memory::balance(&state, 0);
+        archiver::begin(&state);
         let tasks = background::start(&state, archiver::task)?;
         Ok(Db { state, queue: CommitQueue::new(), tasks: Mutex::new("the store's tasks", tasks) })
     }

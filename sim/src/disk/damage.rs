@@ -60,7 +60,7 @@ pub enum Harm {
 pub struct Damage {
     /// The file or directory.
     pub ino: Ino,
-    /// Its path when it happened.
+    /// Its path when it happened, or that to which it was renamed since.
     pub path: String,
     /// The bytes; all of a file where it is not known better.
     pub bytes: Range<u64>,

@@ -413,6 +413,7 @@ impl Disk {
         let slot = self.slot_mut(ino);
         slot.name = name.clone();
         slot.parent = to_dir;
+        self.damage.iter_mut().filter(|damage| damage.ino == ino).for_each(|damage| damage.path = to.to_string());
         let flushes = self.rules.rename_over_flushes && replaced.is_some();
         let flush_below = if flushes { self.next_id } else { 0 };
         let kind = MetaKind::Rename { from, to: Entry { dir: to_dir, name }, replaced, flush_below };

@@ -5,14 +5,15 @@
 //! of its own, and keeps the newest few. A copy is to show the model at the sequence number that the store told, which lies between the call and its return, and it
 //! survives whatever comes after the return. It is looked at once: after the next crash, or in the end. By then the model of
 //! the store has gone on, or back, so each life leaves the copies that were made in it the oracle as it was when it ended.
-//! Where the store archives its logs, backups are restored to points behind them as well, those of the life in which they were made,
+//! Where the store archives its logs, clients restore their backups to points behind them, which is judged like an import; and
+//! after each crash backups are restored to points behind them as well, those of the life in which they were made,
 //! and nothing may be missing in the archive but for faults that explain it.
 //! A restored store must survive what comes after its restoration as well: every other one is left alone until the crash after.
 
 use super::{LifeEnd, Run, without_a_cause};
 use crate::fault::FaultKind;
 use crate::op::Bounds;
-use crate::oracle::{Finding, Label, Oracle, Restart, SnapshotMark};
+use crate::oracle::{Finding, Label, Oracle, ReadTicket, Restart, SnapshotMark};
 use crate::store::{Failure, ScanResult, Store};
 use parking_lot::Mutex;
 use std::ops::Bound;
@@ -32,6 +33,8 @@ enum Place {
     Export(String),
     /// It was, or was to be, made in this directory of what was exported.
     Import { dir: String, is_done: bool },
+    /// It was, or was to be, made in this directory for a point behind a backup; and the point that was reached.
+    Point { dir: String, seqno: u64, reached: Option<u64> },
 }
 
 /// A copy that was acknowledged, or an import that was begun.
@@ -39,7 +42,7 @@ pub(super) struct StoreCopy {
     place: Place,
     /// Who made it.
     label: Label,
-    /// What it must show.
+    /// What it must show, or the backup behind which its point lies.
     mark: SnapshotMark,
     /// Who judges that: the oracle at the end of the life in which it was made. `None` while that lasts.
     judge: Option<Arc<Mutex<Oracle>>>,
@@ -51,6 +54,33 @@ fn whole(store: &dyn Store) -> Result<ScanResult, Failure> {
     let checked = store.check();
     let closed = store.close();
     all.and_then(|all| checked.and(closed).map(|()| all))
+}
+
+/// Whether an open copy shows what it must.
+fn judge_copy(judge: &mut Oracle, mark: SnapshotMark, read: ReadTicket, all: &ScanResult) -> Result<(), Finding> {
+    let mark = judge.reopened(mark, read);
+    judge.end_scan_at(read, mark, (Bounds::ALL, false, usize::MAX), &all.entries)
+}
+
+/// Whether what was restored to a point shows the model as it was then, and, where the restoration came to its end, whether that is the
+/// point which it reached.
+fn judge_point(
+    judge: &mut Oracle,
+    backup: SnapshotMark,
+    (seqno, reached): (u64, Option<u64>),
+    read: ReadTicket,
+    all: &ScanResult,
+) -> Result<(), Finding> {
+    // A batch is never split. The numbers of one that failed are those of nothing.
+    let (whole_up_to, cuts_a_write) = judge.whole_up_to(seqno);
+    judge_copy(judge, judge.mark_at(backup, whole_up_to), read, all)?;
+    match reached {
+        Some(reached) if reached != whole_up_to && (cuts_a_write || reached != seqno) => {
+            let symptom = format!("a restoration to sequence number {seqno} came to {reached}");
+            Err(Finding::new("another-point", "", symptom))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a fault of this kind leaves every log as it was, as far as somebody was promised that it is there.
@@ -140,6 +170,56 @@ impl Run {
             *own.expect("copies stay as long as the life in which they are made") = true;
         }
         Ok(())
+    }
+
+    /// The operation `restore-to`, beside all that goes on. It promises nothing of the store.
+    pub(super) fn restore_to(&self, label: Label) -> Result<(), LifeEnd> {
+        let Some(archive) = self.kind.archive(&self.plan.options) else { return Ok(()) };
+        // Those of this life: a crash may have taken some of the numbers back that were given out behind older ones.
+        let newest = self.court.lock().copies.iter().rev().find_map(|copy| match &copy.place {
+            Place::Backup { dir, number, .. } if copy.label.client == label.client && copy.judge.is_none() => {
+                Some((dir.clone(), *number, copy.mark))
+            }
+            _ => None,
+        });
+        let Some((backups, number, mark)) = newest else { return Ok(()) };
+        let extent = self.kind.recoverable(&self.world, &backups, number, &archive);
+        self.heard(&extent, "a look at the points", |(_, last)| *last)?;
+        let Ok((first, last)) = extent else { return Ok(()) };
+        if last < first {
+            return Ok(());
+        }
+        let seqno = first
+            + self.world.with_decisions(|decisions| {
+                let site = decisions.site("restore.point");
+                decisions.decide(site, last - first + 1)
+            });
+        let target = format!("restored-{}-{}-to-{seqno}", label.client, label.op);
+        let place = Place::Point { dir: target.clone(), seqno, reached: None };
+        self.court.lock().copies.push(StoreCopy { place, label, mark, judge: None });
+        let result = self.kind.restore_to(&self.world, &backups, &archive, seqno, &target);
+        self.heard(&result, "a restoration to a point", |reached| *reached)?;
+        if let Ok(point) = result {
+            let mut court = self.court.lock();
+            let own = court.copies.iter_mut().find_map(|copy| match &mut copy.place {
+                Place::Point { dir, reached, .. } if *dir == target => Some(reached),
+                _ => None,
+            });
+            *own.expect("copies stay as long as the life in which they are made") = Some(point);
+        }
+        Ok(())
+    }
+
+    /// The operation `prune-archive`.
+    pub(super) fn prune_archive(&self, label: Label) -> Result<(), LifeEnd> {
+        let Some(archive) = self.kind.archive(&self.plan.options) else { return Ok(()) };
+        let backups = self.court.lock().copies.iter().rev().find_map(|copy| match &copy.place {
+            Place::Backup { dir, .. } if copy.label.client == label.client => Some(dir.clone()),
+            _ => None,
+        });
+        let Some(backups) = backups else { return Ok(()) };
+        let result = self.kind.prune_archive(&self.world, &backups, &archive);
+        self.heard(&result, "pruning the archive", |gone| *gone as u64)
     }
 
     fn copy(
@@ -251,21 +331,12 @@ impl Run {
             let shown = self.kind.open_copy(&self.world, &target, &self.plan.options).and_then(|store| whole(&*store));
             self.heard_of_point(&shown)?;
             let Ok(all) = shown else { continue };
-            let mut judge = judge.lock();
-            // A batch is never split. The numbers of one that failed are those of nothing.
-            let (whole_up_to, cuts_a_write) = judge.whole_up_to(seqno);
-            let mark = judge.mark_at(mark, whole_up_to);
-            let mark = judge.reopened(mark, read.timed(self.world.timing(clock)));
-            let judged = judge.end_scan_at(read, mark, (Bounds::ALL, false, usize::MAX), &all.entries);
-            drop(judge);
+            let read = read.timed(self.world.timing(clock));
+            let judged = judge_point(&mut judge.lock(), mark, (seqno, Some(reached)), read, &all);
             let about = |finding: Finding| {
                 finding.with(format!("in {target}, made for sequence number {seqno}, of backup {number} in {dir}"))
             };
             self.judge(judged.map_err(about))?;
-            if reached != whole_up_to && (cuts_a_write || reached != seqno) {
-                let symptom = format!("a restoration to sequence number {seqno} came to {reached}");
-                return Err(self.fail(about(Finding::new("another-point", "", symptom))));
-            }
         }
         Ok(())
     }
@@ -329,6 +400,13 @@ impl Run {
                 }
                 counts => counts.and_then(|_| self.kind.open_copy(&self.world, dir, &self.plan.options)),
             },
+            Place::Point { dir, reached, .. } => match self.kind.counts_as_store(&self.world, dir) {
+                Ok(false) if reached.is_none() => {
+                    self.world.note(7, || format!("{dir} is no store"));
+                    return if self.crashed() { Err(LifeEnd::Crashed) } else { Ok(()) };
+                }
+                counts => counts.and_then(|_| self.kind.open_copy(&self.world, dir, &self.plan.options)),
+            },
         };
         let result = opened.and_then(|store| whole(&*store));
         if self.crashed() {
@@ -337,11 +415,12 @@ impl Run {
         let about = |finding: crate::oracle::Finding| finding.with(format!("in {place:?}, made by {label}"));
         match result {
             Ok(all) => {
-                let asked = (Bounds::ALL, false, usize::MAX);
-                let mut judge = judge.lock();
-                let mark = judge.reopened(*mark, read.timed(self.world.timing(clock)));
-                let judged = judge.end_scan_at(read, mark, asked, &all.entries);
-                drop(judge);
+                let read = read.timed(self.world.timing(clock));
+                let judge = &mut *judge.lock();
+                let judged = match *place {
+                    Place::Point { seqno, reached, .. } => judge_point(judge, *mark, (seqno, reached), read, &all),
+                    _ => judge_copy(judge, *mark, read, &all),
+                };
                 self.judge(judged.map_err(about))
             }
             Err(failure) => {

@@ -263,6 +263,10 @@ fn a_file_that_is_put_back_is_whole_and_durable_and_the_damaged_one_stays_for_th
     disk.sync_dir("", Origin::default()).expect("nothing fails here");
     disk.flip_bit(ino, 3, 1, 7).expect("a durable byte");
     disk.flip_bit(ino, 3, 4, 8).expect("again");
+    disk.rename("a", "b", Origin::default()).expect("there is no b");
+    assert!(disk.damage().iter().all(|damage| damage.name() == "b"), "damage is known by the name that the file has");
+    disk.rename("b", "a", Origin::default()).expect("nor is there an a any more");
+    disk.sync_dir("", Origin::default()).expect("nothing fails here");
     let whole = disk.undamaged("a").expect("flips can be taken back");
     assert_eq!(whole, b"as it was");
     disk.put_back("a", Some(&whole)).expect("the directory is there");
