@@ -106,6 +106,7 @@ pub const MARKS: &[&str] = &[
     "a compaction meets damage that is gone",
     "a table that was suspected is whole",
     "a compaction comes to nothing because an input is in quarantine",
+    "a compaction comes to nothing because an input was discarded",
     "tables of level 0 that are held are merged",
     "a compaction leaves tables of level 0 that are held",
     "two compactions run at once",

@@ -247,6 +247,8 @@ impl State {
         if over.is_empty() {
             return Ok(0);
         }
+        // A compaction that has one of them runs on.
+        self.discarded.lock().extend(removed.iter().map(|&(_, number)| number));
         // What is open may be another file than the one that has its name now. It is let go of before a compaction can take the table.
         over.iter().for_each(|&table| self.tables.evict(table));
         self.install_under(versions, VersionEdit { released, removed, ..VersionEdit::default() }, None)?;

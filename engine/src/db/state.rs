@@ -66,6 +66,8 @@ pub(crate) struct State {
     /// Announces every change of `work` and of the view.
     pub(crate) work_changed: Condvar,
     pub(crate) snapshots: Mutex<Snapshots>,
+    /// The tables that were [discarded](crate::db::Db::discard_quarantined) since the store was opened.
+    pub(crate) discarded: Mutex<BTreeSet<u64>>,
     pub(crate) time: StoreTime,
     /// Whether tables that have expired wait for a snapshot to go.
     pub(crate) sweep_waits: AtomicBool,
@@ -314,6 +316,7 @@ impl State {
             ),
             work_changed: Condvar::new("a change in background work"),
             snapshots: Mutex::new("snapshots", Snapshots::default()),
+            discarded: Mutex::new("discarded tables", BTreeSet::new()),
             time: opened.time,
             sweep_waits: AtomicBool::new(false),
             counters: Counters::default(),
@@ -388,8 +391,8 @@ impl State {
         self.install_under(versions, edit, flushed)
     }
 
-    /// The same for the result of a compaction. Where its keyspace was dropped meanwhile (S5), or one of its inputs is in quarantine,
-    /// nothing is done, and the answer is no.
+    /// The same for the result of a compaction. Where its keyspace was dropped meanwhile (S5), or one of its inputs is in quarantine or
+    /// was discarded, nothing is done, and the answer is no.
     pub(crate) fn install_compacted(&self, keyspace: KeyspaceId, edit: VersionEdit) -> Result<bool> {
         let versions = self.versions.lock();
         let Some(entry) = versions.current().get(keyspace) else {
@@ -399,6 +402,14 @@ impl State {
         // What is in quarantine stays where it is, whoever had it before.
         if edit.removed.iter().any(|&(_, number)| entry.version.is_quarantined(number)) {
             sometimes!("a compaction comes to nothing because an input is in quarantine");
+            return Ok(false);
+        }
+        let is_discarded = {
+            let discarded = self.discarded.lock();
+            edit.removed.iter().any(|(_, number)| discarded.contains(number))
+        };
+        if is_discarded {
+            sometimes!("a compaction comes to nothing because an input was discarded");
             return Ok(false);
         }
         self.install_under(versions, edit, None).map(|()| true)
