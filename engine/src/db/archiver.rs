@@ -142,20 +142,19 @@ fn give_up_oldest(state: &State, cause: &Error) -> Result<()> {
 
 /// Has everything that was written so far archived.
 pub(crate) fn archive_now(state: &State) -> Result<SeqNo> {
-    let Some(archive) = state.options.archive.as_deref() else {
+    if !state.archives() {
         let what = "the store has no archive: name a directory in Options::archive";
         return Err(Error::InvalidArgument(what.into()));
-    };
-    if state.work.lock().archive_failure.is_some() {
-        // Where nothing was ever written, an archive of nothing is there all the same. And the task need not wait any longer.
-        see_that_it_is_there(state, archive)?;
-        tell(state, None);
-        state.work_changed.notify_all();
     }
     let (flushes_failed, archives_failed) = {
-        let work = state.work.lock();
+        let mut work = state.work.lock();
+        // The task need not wait any longer.
+        if let Some(failure) = &mut work.archive_failure {
+            failure.retry_at = state.env.now();
+        }
         (work.flushes_failed, work.archives_failed)
     };
+    state.work_changed.notify_all();
     let last_seqno = write::rotate_for_archive(state)?;
     wait_for_flush(state, flushes_failed)?;
     loop {
@@ -166,7 +165,8 @@ pub(crate) fn archive_now(state: &State) -> Result<SeqNo> {
             let cause = work.archive_failure.as_ref().map(|failure| failure.error.clone());
             return Err(cause.unwrap_or_else(|| given_up(last_seqno)));
         }
-        if !waits {
+        // Where nothing was ever written, an archive of nothing is there all the same.
+        if !waits && work.archive_failure.is_none() {
             return Ok(last_seqno);
         }
         if work.shutting_down {
