@@ -887,11 +887,11 @@ impl Run {
                 }
             }
         }
-        if !observed.unreadable.is_empty() {
-            if let Ok((snapshot, newest)) = store.snapshot() {
-                store.release(snapshot);
-                observed.newest = newest;
-            }
+        if !observed.unreadable.is_empty()
+            && let Ok((snapshot, newest)) = store.snapshot()
+        {
+            store.release(snapshot);
+            observed.newest = newest;
         }
         Ok(observed)
     }
