@@ -182,7 +182,8 @@ pub struct Options {
     // --- Archive --------------------------------------------------------------------------------------------------------
     /// A directory in which every log is kept for good once the store no longer needs it, so that a
     /// [backup](crate::backup::Backups) can be [restored to any later point](crate::backup::Backups::restore_to). Default none. It
-    /// is made where it is missing when the store is opened, in a directory that exists; another disk than that of the store is a good place.
+    /// is made where it is missing when the store is opened, in a directory that exists; another disk than that of the store is a
+    /// good place.
     ///
     /// Costs a copy of each log, 40 bytes of log for each millisecond in which something is written, and a new log whenever
     /// keyspaces come, go or get other options. While the archive cannot be written, the store goes on, says so by its health, and

@@ -37,7 +37,18 @@ enum Place {
     Point { dir: String, seqno: u64, reached: Option<u64> },
 }
 
-/// A copy that was acknowledged, or an import that was begun.
+impl Place {
+    /// Whether who was to make it was told that it is there. A copy is known of only then, unless it is made beside all that goes on.
+    fn is_done(&self) -> bool {
+        match self {
+            Place::Import { is_done, .. } => *is_done,
+            Place::Point { reached, .. } => reached.is_some(),
+            _ => true,
+        }
+    }
+}
+
+/// A copy that was acknowledged, or an import or a restoration to a point that was begun.
 pub(super) struct StoreCopy {
     place: Place,
     /// Who made it.
@@ -161,13 +172,10 @@ impl Run {
         let result = self.kind.import(&self.world, &file, &dir, &self.plan.options);
         self.heard(&result, "import", |()| 0)?;
         if result.is_ok() {
-            let mut court = self.court.lock();
-            let mut copies = court.copies.iter_mut();
-            let own = copies.find_map(|copy| match &mut copy.place {
-                Place::Import { dir: known, is_done } if *known == dir => Some(is_done),
-                _ => None,
-            });
-            *own.expect("copies stay as long as the life in which they are made") = true;
+            self.replace_place(
+                &Place::Import { dir: dir.clone(), is_done: false },
+                Place::Import { dir, is_done: true },
+            );
         }
         Ok(())
     }
@@ -195,19 +203,21 @@ impl Run {
                 decisions.decide(site, last - first + 1)
             });
         let target = format!("restored-{}-{}-to-{seqno}", label.client, label.op);
-        let place = Place::Point { dir: target.clone(), seqno, reached: None };
-        self.court.lock().copies.push(StoreCopy { place, label, mark, judge: None });
+        let begun = Place::Point { dir: target.clone(), seqno, reached: None };
+        self.court.lock().copies.push(StoreCopy { place: begun.clone(), label, mark, judge: None });
         let result = self.kind.restore_to(&self.world, &backups, &archive, seqno, &target);
         self.heard(&result, "a restoration to a point", |reached| *reached)?;
         if let Ok(point) = result {
-            let mut court = self.court.lock();
-            let own = court.copies.iter_mut().find_map(|copy| match &mut copy.place {
-                Place::Point { dir, reached, .. } if *dir == target => Some(reached),
-                _ => None,
-            });
-            *own.expect("copies stay as long as the life in which they are made") = Some(point);
+            self.replace_place(&begun, Place::Point { dir: target, seqno, reached: Some(point) });
         }
         Ok(())
+    }
+
+    /// More is known of a copy of this life.
+    fn replace_place(&self, known: &Place, place: Place) {
+        let mut court = self.court.lock();
+        let own = court.copies.iter_mut().find(|copy| copy.place == *known);
+        own.expect("copies stay as long as the life in which they are made").place = place;
     }
 
     /// The operation `prune-archive`.
@@ -393,15 +403,8 @@ impl Run {
                 let imported = self.kind.import(&self.world, file, &target, &self.plan.options);
                 imported.and_then(|()| self.kind.open_copy(&self.world, &target, &self.plan.options))
             }
-            Place::Import { dir, is_done } => match self.kind.counts_as_store(&self.world, dir) {
-                Ok(false) if !is_done => {
-                    self.world.note(7, || format!("{dir} is no store"));
-                    return if self.crashed() { Err(LifeEnd::Crashed) } else { Ok(()) };
-                }
-                counts => counts.and_then(|_| self.kind.open_copy(&self.world, dir, &self.plan.options)),
-            },
-            Place::Point { dir, reached, .. } => match self.kind.counts_as_store(&self.world, dir) {
-                Ok(false) if reached.is_none() => {
+            Place::Import { dir, .. } | Place::Point { dir, .. } => match self.kind.counts_as_store(&self.world, dir) {
+                Ok(false) if !place.is_done() => {
                     self.world.note(7, || format!("{dir} is no store"));
                     return if self.crashed() { Err(LifeEnd::Crashed) } else { Ok(()) };
                 }
@@ -416,10 +419,11 @@ impl Run {
         match result {
             Ok(all) => {
                 let read = read.timed(self.world.timing(clock));
-                let judge = &mut *judge.lock();
                 let judged = match *place {
-                    Place::Point { seqno, reached, .. } => judge_point(judge, *mark, (seqno, reached), read, &all),
-                    _ => judge_copy(judge, *mark, read, &all),
+                    Place::Point { seqno, reached, .. } => {
+                        judge_point(&mut judge.lock(), *mark, (seqno, reached), read, &all)
+                    }
+                    _ => judge_copy(&mut judge.lock(), *mark, read, &all),
                 };
                 self.judge(judged.map_err(about))
             }
