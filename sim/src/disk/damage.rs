@@ -296,18 +296,33 @@ impl Disk {
     }
 
     /// Flips one bit of a byte that is durable, and not pending, on the disk and in what is read. `None` where the byte is
-    /// not of that kind.
+    /// not of that kind, or where this very bit is flipped already: damage mends no damage.
     pub fn flip_bit(&mut self, ino: Ino, offset: u64, bit: u8, call: u64) -> Option<&Damage> {
         assert!(bit < 8, "a byte has no bit {bit}");
-        let content = self.content_mut(ino).ok()?;
+        let content = self.content(ino).ok()?;
         if !content.is_settled(offset) {
             return None;
         }
         let mut byte = [0];
         content.pages.read(offset, &mut byte);
-        byte[0] ^= 1 << bit;
-        content.pages.write(offset, &byte);
-        Some(self.note_damage(ino, offset..offset + 1, Harm::Flip { bit, now: byte[0] }, call))
+        let flipped = byte[0] ^ 1 << bit;
+        // Other bits of the byte that were flipped before are so still.
+        let mut earlier: Vec<&mut Damage> = Vec::new();
+        for damage in self.damage.iter_mut().filter(|damage| damage.ino == ino && damage.bytes.start == offset) {
+            match damage.harm {
+                Harm::Flip { now, .. } if damage.over || now != byte[0] => {}
+                Harm::Flip { bit: before, .. } if before == bit => return None,
+                Harm::Flip { .. } => earlier.push(damage),
+                _ => {}
+            }
+        }
+        for damage in earlier {
+            if let Harm::Flip { now, .. } = &mut damage.harm {
+                *now = flipped;
+            }
+        }
+        self.content_mut(ino).ok()?.pages.write(offset, &[flipped]);
+        Some(self.note_damage(ino, offset..offset + 1, Harm::Flip { bit, now: flipped }, call))
     }
 
     /// Flips one bit of a durable byte in one of the files that are eligible by their path. `None` where a few tries have

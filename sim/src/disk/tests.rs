@@ -738,6 +738,22 @@ fn a_flipped_bit_is_read_and_stays_in_every_image_and_in_the_ledger() {
     assert_eq!(disk.flip_some(&|_| false, &mut Decisions::from_seed(1), 9), None);
 }
 
+#[test]
+fn what_is_flipped_in_one_byte_adds_up_and_can_be_undone() {
+    let mut disk = after(Profile::PosixWeak, &[Create("a"), Write("a", 0, 20), Sync("a"), SyncDir("")]);
+    let ino = disk.open("a").unwrap();
+    let whole = disk.undamaged("a").unwrap();
+    disk.flip_bit(ino, 7, 0, 1).unwrap();
+    disk.flip_bit(ino, 7, 3, 2).unwrap();
+    assert_eq!(disk.flip_bit(ino, 7, 0, 3), None, "it is flipped already");
+    let mut read = [0];
+    disk.read(ino, 7, &mut read).unwrap();
+    assert_eq!(read[0], whole[7] ^ 0b1001);
+    disk.weigh_damage();
+    assert!(disk.damage().iter().all(|damage| damage.met && !damage.over), "{:?}", disk.damage());
+    assert_eq!(disk.undamaged("a").unwrap(), whole);
+}
+
 /// A log, written by hand: a write of 100 bytes by call 10, a sync, and what the test adds.
 fn log_with_history() -> (Disk, Ino) {
     let mut disk = Disk::new(Profile::PosixWeak, None);
