@@ -460,15 +460,18 @@ fn geometric(probability: f64, word: u64) -> u64 {
     if success >= 1 << 64 {
         return 1;
     }
+    let word = u128::from(word);
     let mut powers = [0u128; 40];
     powers[0] = (1u128 << 64) - success;
-    for index in 1..powers.len() {
-        powers[index] = (powers[index - 1] * powers[index - 1]) >> 64;
+    let mut last = 0;
+    // A power that is not above the word brings no product above it.
+    while powers[last] > word && last + 1 < powers.len() {
+        powers[last + 1] = (powers[last] * powers[last]) >> 64;
+        last += 1;
     }
-    let word = u128::from(word);
     let mut failures = 0u64;
     let mut survived = 1u128 << 64;
-    for index in (0..powers.len()).rev() {
+    for index in (0..=last).rev() {
         let further = ((survived >> 1) * (powers[index] >> 1)) >> 62;
         if further > word {
             survived = further;

@@ -210,7 +210,12 @@ pub(crate) fn check_order_from(
                 *above = *rank;
             }
             _ if entries >= PIECE_ENTRIES => return Ok(Some(entry.user.to_vec())),
-            _ => last = Some((entry.user.to_vec(), *rank)),
+            Some((user, above)) => {
+                user.clear();
+                user.extend_from_slice(entry.user);
+                *above = *rank;
+            }
+            None => last = Some((entry.user.to_vec(), *rank)),
         }
         entries += 1;
         pace((iter.key().len() + iter.value().len()) as u64)?;

@@ -138,6 +138,8 @@ pub struct DbIter {
     keys_only: bool,
     valid: bool,
     key: Vec<u8>,
+    /// The allocation of a key that was shown before.
+    spare: Vec<u8>,
     value: Bytes,
     /// Of the value, or of what the operands were merged upon that it is made of.
     expires_ms: u64,
@@ -209,6 +211,7 @@ impl DbIter {
             keys_only: false,
             valid: false,
             key: Vec::new(),
+            spare: Vec::new(),
             value: Bytes::new(),
             expires_ms: EXPIRES_NEVER,
             unmerged: None,
@@ -383,10 +386,9 @@ impl DbIter {
         assert!(self.valid, "an iterator that is on no entry has no previous one");
         let turn = self.direction == Direction::Forward;
         sometimes!("an iterator turns backward", if turn);
-        let key = if turn { std::mem::take(&mut self.key) } else { Vec::new() };
         self.attempt(Operation::Step, Direction::Backward, |iter| {
             if turn {
-                iter.inner.seek_before(&before_all_of(&key))?;
+                iter.inner.seek_before(&before_all_of(&iter.key))?;
             }
             iter.show_previous()
         })
@@ -398,10 +400,11 @@ impl DbIter {
         Entries { iter: self, begun: false, ended: false }
     }
 
-    /// Keeps the allocation of a key that is no longer shown, where there is no newer one.
+    /// Keeps the allocation of a key that is no longer shown.
     fn reuse(&mut self, key: Vec<u8>) {
-        if self.key.capacity() == 0 {
-            self.key = key;
+        match self.key.capacity() {
+            0 => self.key = key,
+            _ => self.spare = key,
         }
     }
 
@@ -436,6 +439,14 @@ impl DbIter {
         internal_key(self.inner.key(), &self.state.dir)
     }
 
+    /// The user key that the inner cursor is at, in an allocation that was used before where there is one.
+    fn inner_user(&mut self) -> Result<Vec<u8>> {
+        let mut user = std::mem::take(&mut self.spare);
+        user.clear();
+        user.extend_from_slice(self.inner_key()?.user);
+        Ok(user)
+    }
+
     /// The value that this reader sees in the entry that the inner cursor is at, where it lies, and when it expires.
     fn stored_here(&self, entry: InternalKey<'_>) -> Result<Option<(Stored, u64)>> {
         let Some(lookup) = Lookup::of(entry.kind, || self.inner.value()) else {
@@ -456,7 +467,7 @@ impl DbIter {
 
     /// Stands on a key from now on, with what it has.
     fn show(&mut self, key: Vec<u8>, seen: Seen) {
-        self.key = key;
+        self.spare = std::mem::replace(&mut self.key, key);
         (self.value, self.expires_ms) = (seen.value, seen.expires_ms);
         self.valid = true;
     }
@@ -478,13 +489,13 @@ impl DbIter {
                 }
                 let entry = self.inner_key()?;
                 if entry.kind == Kind::Merge {
-                    let user = entry.user.to_vec();
+                    let user = self.inner_user()?;
                     let seen = self.merged_from_here(&user)?;
                     self.show(user, seen);
                     return Ok(());
                 }
                 if let Some(stored) = self.stored_here(entry)? {
-                    let user = entry.user.to_vec();
+                    let user = self.inner_user()?;
                     let seen = self.seen(&user, stored)?;
                     self.show(user, seen);
                     return Ok(());
@@ -567,7 +578,7 @@ impl DbIter {
             if self.range.is_below(entry.user) {
                 return Ok(());
             }
-            let key = entry.user.to_vec();
+            let key = self.inner_user()?;
             let mut found = None;
             let mut operands: Vec<(SeqNo, Bytes)> = Vec::new();
             while self.inner.valid() {
@@ -606,6 +617,7 @@ impl DbIter {
                 self.show(key, seen);
                 return Ok(());
             }
+            self.spare = key;
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ use crate::manifest::catalog::CatalogEntry;
 use crate::manifest::edit::{KeyspaceSet, TableMeta, VersionEdit, check_keyspace_name};
 use crate::mark::sometimes;
 use crate::options::KeyspaceOptions;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 /// Names a keyspace of a store: cheap to copy, good for as long as the keyspace is there, also after the store was opened again.
 /// Belongs to the store that it came from; in another one its number may be that of another keyspace.
@@ -53,7 +53,8 @@ impl Keyspace {
 impl Default for Keyspace {
     /// The one that every store has.
     fn default() -> Keyspace {
-        Keyspace { id: KEYSPACE_DEFAULT, name: KEYSPACE_DEFAULT_NAME.into() }
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| KEYSPACE_DEFAULT_NAME.into());
+        Keyspace { id: KEYSPACE_DEFAULT, name: NAME.clone() }
     }
 }
 

@@ -238,6 +238,21 @@ impl CommitQueue {
         }
         let followers = self.gather(&request, state.options.group_commit_bytes_max);
         sometimes!("a group commit has followers", if !followers.is_empty());
+        let commit = |group: &mut [Request]| {
+            let has_waited = room.as_ref().is_ok_and(|waited| !waited.is_zero());
+            let result = room.and_then(|_| commit_group(state, group));
+            if has_waited {
+                group.iter_mut().for_each(|request| request.waited_for = "background work that is behind");
+            }
+            self.hand_over();
+            result
+        };
+        if followers.is_empty() {
+            let mut own = request;
+            let result = commit(std::slice::from_mut(&mut own));
+            let verdict = own.verdict(&result);
+            return (own, verdict);
+        }
         let mut group = Vec::with_capacity(1 + followers.len());
         group.push(request);
         for ticket in &followers {
@@ -246,12 +261,7 @@ impl CommitQueue {
                 _ => unreachable!("only the leader takes requests from tickets"),
             }
         }
-        let has_waited = room.as_ref().is_ok_and(|waited| !waited.is_zero());
-        let result = room.and_then(|_| commit_group(state, &mut group));
-        if has_waited {
-            group.iter_mut().for_each(|request| request.waited_for = "background work that is behind");
-        }
-        self.hand_over();
+        let result = commit(&mut group);
         let mut group = group.into_iter();
         let own = group.next().expect("the leader's own request comes first");
         for (ticket, request) in followers.iter().zip(group) {

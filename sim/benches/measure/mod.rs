@@ -16,6 +16,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// As in the `shake` command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Limits at which a store of a thousand operations flushes a few times, and one of a hundred thousand fills three levels.
 pub(crate) const LARGER: &str = "
 [options]
