@@ -142,7 +142,8 @@ pub struct Options {
     /// Bytes from which on a value lies in a [blob file](crate::blob) of its own kind, apart from its key, which has a reference
     /// of 32 bytes to it in its table: compactions then rewrite references, and the value stays where it is. Default 0 (values stay
     /// with their keys), range 32 bytes to 1 GiB. 1 KiB is low, 64 KiB is sensible. A read of such a value costs one more read of a
-    /// file, values are not compressed, and up to half of a blob file can be values that nobody needs any more.
+    /// file, values are not compressed, and up to half of all bytes in blob files can be values to which nothing refers any more:
+    /// beyond that they are collected in the background.
     ///
     /// Counts for what is flushed or compacted from now on. Operands stay with their keys.
     ///

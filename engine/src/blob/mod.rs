@@ -18,7 +18,8 @@
 //! B2. A blob file is in the manifest as long as a table refers to it, and not longer. It is removed like a table: when the edit
 //!     that takes it out is durable, and nobody reads a version in which a table refers to it.
 //! B3. No record is changed or moved. Of a file of which less than half is referred to, compactions copy what they meet to a new
-//!     file, and refer to that; the old one goes when nothing is left that refers to it.
+//!     file, and refer to that; the old one goes when nothing is left that refers to it. Where that is so of all files together,
+//!     tables are rewritten for it. A damaged value is left where it is.
 //! B4. A value is returned only if the record in its place carries its key and the checksum that the reference names.
 
 mod format;

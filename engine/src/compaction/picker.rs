@@ -15,6 +15,11 @@
 //!     lies above it stays above it. What does not overlap it goes on, and so does all below it.
 //! P5. Tables of level 0 that are held are merged into fewer, which stay in level 0: a run of them without a gap becomes one that
 //!     is as new as the newest of them. So readers have a number of them to ask that grows with the logarithm of their bytes.
+//! P6. Where nothing else is due, and most of what lies in blob files is garbage, a table that refers to one of the sparse files is
+//!     rewritten in place, so that its values move and the file can go (B3 of [`crate::blob`]). So values that lie apart take twice
+//!     their bytes at the most once a store has come to rest, and each is copied only after as many bytes around it have become
+//!     garbage. Tables of level 0 are left: what they refer to goes on with them. Not done: a range that holds only what is old is
+//!     not looked for, so what is hidden but still referred to waits for a compaction of its keys.
 
 use crate::compaction::plan::{Claim, Plan};
 use crate::compaction::readers::Readers;
@@ -23,7 +28,7 @@ use crate::manifest::catalog::Catalog;
 use crate::manifest::version::{TableMeta, Version};
 use crate::mark::sometimes;
 use crate::options::Options;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -40,6 +45,22 @@ pub fn score(version: &Version, level: usize, options: &Options) -> f64 {
 /// Bytes of all tables in a level.
 pub fn level_bytes(version: &Version, level: usize) -> u64 {
     version.levels[level].iter().map(|table| table.bytes).sum()
+}
+
+/// The table to rewrite for the sake of the blob files that it refers to (P6), of which nothing can be moved out of those
+/// `without`.
+pub fn pick_sparse(catalog: &Catalog, running: &[Claim], without: &BTreeSet<u64>) -> Option<Plan> {
+    catalog.sparse_blobs().due.iter().filter(|file| !without.contains(file)).find_map(|&file| {
+        let tables = catalog.entries().iter().flat_map(|entry| {
+            let below_zero = entry.version.tables().filter(|(level, _)| *level > 0);
+            below_zero.filter(|(_, table)| !entry.version.is_quarantined(table.number))
+        });
+        tables.filter(|(_, table)| table.blobs.of(file).is_some()).find_map(|(level, table)| {
+            let inputs = vec![(level, vec![table.clone()])];
+            let (keyspace, output_level) = (table.keyspace, level);
+            free_of(Some(Plan { keyspace, inputs, output_level, trivial_move: false, expired: false }), running)
+        })
+    })
 }
 
 /// How many levels hold more than they should: zero once a store has come to rest.

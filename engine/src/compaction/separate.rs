@@ -9,7 +9,7 @@
 
 use crate::blob::{BlobFiles, BlobMeta, BlobWriter};
 use crate::env::{Env, OpenMode};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filename::FileKind;
 use crate::key::{BlobReference, EXPIRES_NEVER, EXPIRY_LEN, InternalKey, KeyspaceId, Kind, REFERENCE_LEN};
 use crate::mark::sometimes;
@@ -39,6 +39,9 @@ pub struct Collected<'a> {
     pub files: &'a BlobFiles,
     /// Those of which the values are copied.
     pub sparse: &'a BTreeSet<u64>,
+    /// Is told of one of them in which a value is damaged. That stays where it is, so that the job can go on: whoever asks for it
+    /// is told, and nobody else.
+    pub damaged: &'a dyn Fn(u64, &Error),
 }
 
 /// See the module.
@@ -92,12 +95,21 @@ impl<'a> Separator<'a> {
     #[track_caller]
     fn moved(&mut self, user: &[u8], value: &[u8]) -> Result<Option<BlobReference>> {
         let reference = BlobReference::decode(value).expect("whoever reads entries has looked at their values");
-        let Some(Collected { files, .. }) = self.collected.filter(|all| all.sparse.contains(&reference.file)) else {
+        let Some(collected) = self.collected.filter(|all| all.sparse.contains(&reference.file)) else {
             return Ok(None);
         };
-        sometimes!("a compaction moves a value to a new blob file");
-        let value = files.read(user, reference)?;
-        self.write(user, &value, reference.expires_ms).map(Some)
+        match collected.files.read(user, reference) {
+            Ok(value) => {
+                sometimes!("a compaction moves a value to a new blob file");
+                self.write(user, &value, reference.expires_ms).map(Some)
+            }
+            Err(error) if error.is_corruption() => {
+                sometimes!("a compaction leaves a damaged value in its blob file");
+                (collected.damaged)(reference.file, &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     #[track_caller]

@@ -27,6 +27,7 @@ use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{TableMeta, VersionEdit};
 use crate::mark::sometimes;
 use crate::sync::{Mutex, MutexGuard};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -308,7 +309,12 @@ fn compaction_task(state: &State) {
                 let catalog = state.view.load().catalog.clone();
                 let (expired, next) = expired(state, &catalog, &work);
                 let due = || picker::pick_of_all(&catalog, &work.running, &work.cursors);
-                if let Some(plan) = expired.or_else(due) {
+                let sparse = || {
+                    let plan = picker::pick_sparse(&catalog, &work.running, &work.damaged_blobs);
+                    sometimes!("a table is rewritten for the blob files that it refers to", if plan.is_some());
+                    plan
+                };
+                if let Some(plan) = expired.or_else(due).or_else(sparse) {
                     let claim = begin(state, &mut work, &plan);
                     break (plan, claim);
                 }
@@ -431,10 +437,19 @@ fn compact_and_install(state: &State, plan: &Plan, drawn: &Drawn<'_>) -> Result<
         _ => Urgency::Later,
     };
     let new_file = |kind: fn(u64) -> FileKind| drawn.draw(kind);
-    let sparse = catalog.sparse_blobs();
+    let mut sparse = Cow::Borrowed(&catalog.sparse_blobs().files);
+    let damaged = state.work.lock().damaged_blobs.clone();
+    if !damaged.is_disjoint(&sparse) {
+        sparse.to_mut().retain(|file| !damaged.contains(file));
+    }
+    let note_damage = |file: u64, error: &Error| {
+        if state.work.lock().damaged_blobs.insert(file) {
+            state.tell_failure("the collection of a blob file", error);
+        }
+    };
     let around = Surroundings {
         place: Place { env: &state.env, dir: &state.dir, store: state.store, new_file: &new_file },
-        collected: Collected { files: &state.blobs, sparse: &sparse },
+        collected: Collected { files: &state.blobs, sparse: &sparse, damaged: &note_damage },
         options: &entry.options,
         tables: &state.tables,
         cancelled: &|| state.work.lock().shutting_down,

@@ -36,7 +36,7 @@ pub struct CheckReport {
     pub entries: u64,
     /// The newest write that readers see.
     pub seqno: SeqNo,
-    /// Levels that hold more than they should.
+    /// Levels that hold more than they should; and one more where a table is to be rewritten for the blob files that it refers to.
     pub debt: usize,
     /// Numbers of the tables in quarantine.
     pub quarantined: Vec<u64>,
@@ -110,11 +110,13 @@ fn check_view(state: &State, view: &ReadView) -> Result<CheckReport> {
         state.blobs.file(blob.number)?.verify(blob, &mut |_| Ok(()))?;
     }
     catalog.entries().iter().try_for_each(|entry| check_order(state, &entry.version))?;
+    let damaged_blobs = state.work.lock().damaged_blobs.clone();
+    let collects = picker::pick_sparse(catalog, &[], &damaged_blobs).is_some();
     Ok(CheckReport {
         levels: shape(catalog),
         entries,
         seqno: state.visible.load(Ordering::Acquire),
-        debt: picker::debt_of_all(catalog),
+        debt: picker::debt_of_all(catalog) + usize::from(collects),
         quarantined,
         files: catalog.files().map(FileKind::name).collect(),
         leftover: BTreeSet::new(),

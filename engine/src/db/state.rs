@@ -197,6 +197,8 @@ pub(crate) struct Work {
     pub(crate) compactions_failed: u32,
     /// The table of the last compaction that met damage in a table that is whole.
     pub(crate) forgiven: Option<u64>,
+    /// Blob files of which a value could not be moved because it is damaged, until the store is closed.
+    pub(crate) damaged_blobs: BTreeSet<u64>,
     /// Counts attempts at flushing that failed: who waits for a flush sees that one failed after it began to wait.
     pub(crate) flushes_failed: u64,
     /// Whether a log may wait for the archive.

@@ -48,6 +48,17 @@ pub struct Catalog {
     merge_operator: Option<Arc<str>>,
     /// Blob files by number.
     blobs: Arc<BTreeMap<u64, BlobMeta>>,
+    /// What in them is worth to be collected.
+    sparse: Arc<SparseBlobs>,
+}
+
+/// Blob files of which less than [`LIVE_PERCENT_MIN`] percent is referred to.
+#[derive(Debug, Default)]
+pub struct SparseBlobs {
+    /// Their numbers.
+    pub files: BTreeSet<u64>,
+    /// The same, that with most garbage first, where no more than that is referred to of all blob files together; else empty.
+    pub due: Vec<u64>,
 }
 
 /// Tables that leave and come in one keyspace, each with its level.
@@ -75,6 +86,7 @@ impl Catalog {
             has_default_ttl,
             merge_operator: None,
             blobs: Arc::default(),
+            sparse: Arc::default(),
         }
     }
 
@@ -154,14 +166,9 @@ impl Catalog {
         uses
     }
 
-    /// The blob files of which so little is referred to that the rest should be given back. Looks at all tables.
-    pub fn sparse_blobs(&self) -> BTreeSet<u64> {
-        let uses = self.blob_uses();
-        let is_sparse = |blob: &&BlobMeta| {
-            let live = uses.of(blob.number).map_or(0, |uses| uses.bytes);
-            u128::from(live) * 100 < u128::from(blob.value_bytes) * u128::from(LIVE_PERCENT_MIN)
-        };
-        self.blobs.values().filter(is_sparse).map(|blob| blob.number).collect()
+    /// The blob files of which so little is referred to that the rest should be given back.
+    pub fn sparse_blobs(&self) -> &SparseBlobs {
+        &self.sparse
     }
 
     /// The blob files to which nothing refers any more after a change, which do not stay then (C4).
@@ -192,7 +199,7 @@ impl Catalog {
         let mut entries = vec![default];
         entries.extend(self.get(id).filter(|entry| entry.id != KEYSPACE_DEFAULT).cloned());
         let blobs = self.blobs.iter().filter(|(_, blob)| blob.keyspace == id).map(|(&number, &blob)| (number, blob));
-        Catalog { entries, level_zero_max: 0, blobs: Arc::new(blobs.collect()), ..self.clone() }
+        Catalog { entries, level_zero_max: 0, blobs: Arc::new(blobs.collect()), sparse: Arc::default(), ..self.clone() }
     }
 
     /// What there is after a change; an error says what in the change does not fit.
@@ -321,11 +328,12 @@ impl Catalog {
         } else if edit.added.is_empty() && (edit.removed.is_empty() || self.blobs.is_empty()) {
             return Ok(());
         }
-        self.check_blobs()
+        self.sparse = Arc::new(self.weigh_blobs()?);
+        Ok(())
     }
 
-    /// C4.
-    fn check_blobs(&self) -> Result<(), String> {
+    /// Looks at all tables, and says which blob files are sparse. C4.
+    fn weigh_blobs(&self) -> Result<SparseBlobs, String> {
         for (_, table) in self.tables() {
             for (file, _) in table.blobs.iter() {
                 let number = table.number;
@@ -337,14 +345,23 @@ impl Catalog {
             }
         }
         let uses = self.blob_uses();
+        let is_sparse = |live: u64, all: u64| u128::from(live) * 100 < u128::from(all) * u128::from(LIVE_PERCENT_MIN);
+        let (mut by_garbage, mut all) = (Vec::new(), 0u64);
         for blob in self.blobs.values() {
             let number = blob.number;
             let used = uses.of(number).ok_or_else(|| format!("no table refers to blob file {number}"))?;
             if used.values > blob.values || used.bytes > blob.value_bytes {
                 return Err(format!("tables refer to {used:?}, which is more than there is of {blob:?}"));
             }
+            all = all.saturating_add(blob.value_bytes);
+            if is_sparse(used.bytes, blob.value_bytes) {
+                by_garbage.push((blob.value_bytes - used.bytes, number));
+            }
         }
-        Ok(())
+        let files = by_garbage.iter().map(|&(_, number)| number).collect();
+        by_garbage.sort_by(|a, b| b.cmp(a));
+        let due = if is_sparse(uses.bytes(), all) { by_garbage } else { Vec::new() };
+        Ok(SparseBlobs { files, due: due.into_iter().map(|(_, number)| number).collect() })
     }
 
     fn change_quarantine(&mut self, edit: &VersionEdit) -> Result<(), String> {
@@ -384,7 +401,7 @@ impl Catalog {
         if !ordered || !numbered || !default || names.len() != self.entries.len() {
             return Err(format!("C1, C2: keyspaces by number below {}, found {:?}", self.next, self.entries));
         }
-        self.check_blobs()?;
+        self.weigh_blobs()?;
         self.check_numbers()
     }
 

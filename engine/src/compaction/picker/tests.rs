@@ -3,7 +3,7 @@
 //! in quarantine.
 
 use super::*;
-use crate::blob::BlobUses;
+use crate::blob::{BlobMeta, BlobUses};
 use crate::compaction::readers::Reader;
 use crate::key::{Expiries, InternalKey, KEYSPACE_DEFAULT, Kind};
 use crate::manifest::edit::{KeyspaceSet, Quarantine, VersionEdit};
@@ -99,6 +99,59 @@ fn of_two_keyspaces_the_one_goes_first_that_asks_for_it_most_and_neither_is_in_t
     assert_eq!((second.keyspace, told(Some(second.clone())).as_str()), (KEYSPACE_DEFAULT, "L0: 2 1 -> L1"));
     assert_eq!(told_of_all(picked_of_all(both.0, both.1, &[first.claim(), second.claim()])), None);
     assert_eq!(told_of_all(picked_of_all("2[a-c]", "7[a-c]", &[])), None, "neither has enough of its own");
+}
+
+/// What is rewritten for the sake of blob files. Each of these has a hundred values of one byte, and a table `number[range]:file*count`
+/// refers to so many of them.
+fn sparse(levels: &[&str], files: &[u64], running: &[Claim], without: &[u64]) -> String {
+    let blob = |&number: &u64| BlobMeta {
+        number,
+        keyspace: KEYSPACE_DEFAULT,
+        bytes: 10_000,
+        values: 100,
+        value_bytes: 100,
+        checksum: 0,
+    };
+    let mut edit = VersionEdit { blobs_added: files.iter().map(blob).collect(), ..VersionEdit::default() };
+    for (level, text) in levels.iter().enumerate() {
+        for text in text.split_whitespace() {
+            let mut parts = text.trim_start_matches('!').split(':');
+            let mut table = table(parts.next().expect("a table"));
+            for part in parts {
+                let (file, count) = part.split_once('*').expect("file*count");
+                let file = file.parse().expect("a number");
+                let count: u64 = count.parse().expect("a count");
+                (0..count).for_each(|_| table.blobs.add(file, 1));
+                table.entries += count;
+            }
+            if text.starts_with('!') {
+                edit.quarantined.push(Quarantine::new(table.number, 0, "a block"));
+            }
+            edit.added.push((level, table));
+        }
+    }
+    let catalog = Catalog::empty(levels.len(), &Arc::new(options())).apply(&edit).expect("the picture is legal");
+    told(pick_sparse(&catalog, running, &without.iter().copied().collect()))
+}
+
+#[test]
+fn tables_are_rewritten_for_blob_files_where_most_of_all_is_garbage() {
+    let levels = ["", "1[a-c]:50*10 2[d-f]:51*49", "3[a-c]:50*20 4[d-f]:52*20"];
+    insta::assert_snapshot!(sparse(&levels, &[50, 51, 52], &[], &[]), @"L2: 4 -> L2");
+    insta::assert_snapshot!(sparse(&levels, &[50, 51, 52], &[], &[52]), @"L1: 1 -> L1");
+    insta::assert_snapshot!(sparse(&levels, &[50, 51, 52], &[], &[50, 51, 52]), @"nothing");
+    let four = Claim {
+        keyspace: KEYSPACE_DEFAULT,
+        tables: vec![4],
+        levels: (2, 2),
+        smallest: b"d".to_vec(),
+        largest: b"f".to_vec(),
+    };
+    insta::assert_snapshot!(sparse(&levels, &[50, 51, 52], &[four], &[]), @"L1: 1 -> L1");
+    let half = ["", "1[a-c]:50*100 2[d-f]:51*10", "3[d-f]:52*40"];
+    insta::assert_snapshot!(sparse(&half, &[50, 51, 52], &[], &[]), @"nothing");
+    let of_zero = ["5[a-c]:50*10 1[a-c]:50*10", "", "!3[a-c]:51*10"];
+    insta::assert_snapshot!(sparse(&of_zero, &[50, 51], &[], &[]), @"nothing");
 }
 
 #[test]
