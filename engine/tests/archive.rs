@@ -257,13 +257,18 @@ fn an_archive_that_cannot_be_written_keeps_nobody() {
     db.flush().expect("a flush");
     db.archive_now().expect_err("there is no place");
     assert!(matches!(db.health(), Health::Degraded(Trouble::Io)), "{:?}", db.health());
+    let waiting = db.stats().archive;
+    assert!(waiting.waiting > 1 && waiting.waiting_bytes > 200 * 100 && waiting.archived == 0, "{waiting:?}");
     db.close().expect("a close");
     drop(db);
     // The logs that wait are still there when the store is opened again.
     let db = place.open("store");
+    assert!(db.stats().archive.waiting >= waiting.waiting, "{:?}", db.stats().archive);
     fs::remove_file(place.path("archive")).expect("a file");
     while db.archive_now().is_err() {}
     assert_eq!(db.health(), Health::Ok);
+    let done = db.stats().archive;
+    assert!(done.archived >= waiting.waiting && (done.waiting, done.waiting_bytes) == (0, 0), "{done:?}");
     let (_, restored) = place.restore(&backups, Point::Seqno(137)).expect("no log is missing");
     assert_eq!(all(&restored).len(), 137);
     let waiting = fs::read_dir(place.path("store")).expect("a directory").flatten();
@@ -296,6 +301,7 @@ fn too_many_logs_for_an_archive_that_fails_leave_a_gap_that_is_told() {
     fs::remove_file(place.path("archive")).expect("a file");
     while db.archive_now().is_err() {}
     let gap_end = told.lock().last().expect("a gap").1;
+    assert_eq!(db.stats().archive.given_up, told.lock().len() as u64);
     let second = backups.backup(&db, &mut |_| ()).expect("a backup").seqno;
     db.put(b"more", b"1").expect("a put");
     let last = db.archive_now().expect("an archive");

@@ -21,7 +21,7 @@ use strata::options::{Compression, FORMAT_VERSION, KeyspaceOptions, Options};
 use strata::record::format::{
     FILE_HEADER_LEN, FileHeader, RECORD_HEADER_LEN, RecordHeader, Uuid, record_len, record_tag,
 };
-use strata::wal::{self, ClosedWal, ReplayExpect, Replayed, WalWriter};
+use strata::wal::{self, ClosedWal, Logged, ReplayExpect, Replayed, WalWriter};
 
 const STORE: Uuid = Uuid(*b"shaken, not lost");
 const NUMBER: u64 = 7;
@@ -80,14 +80,12 @@ pub fn wal(data: &[u8]) {
     }
 }
 
-/// A batch as it comes out of a log.
-type Logged = (SeqNo, u32, Bytes);
-
 fn replay(file: Vec<u8>, expect: ReplayExpect) -> (Vec<Logged>, strata::error::Result<Replayed>) {
-    let env = Memory::with_file(&FileKind::Wal(NUMBER).path(dir()), file);
+    let path = FileKind::Wal(NUMBER).path(dir());
+    let env = Memory::with_file(&path, file);
     let mut logged = Vec::new();
-    let result = wal::replay(&env, dir(), NUMBER, STORE, expect, &mut |seqno, count, payload| {
-        logged.push((seqno, count, payload));
+    let result = wal::replay_file(&env, &path, NUMBER, STORE, expect, &mut |piece| {
+        logged.push(piece);
         Ok(())
     });
     if let Err(error) = &result {
@@ -99,11 +97,14 @@ fn replay(file: Vec<u8>, expect: ReplayExpect) -> (Vec<Logged>, strata::error::R
 fn wal_of_bytes(file: Vec<u8>) {
     let len = file.len() as u64;
     let (logged, newest) = replay(file.clone(), ReplayExpect::Newest);
-    for (seqno, count, payload) in &logged {
-        assert!(batch::is_valid(payload, *count), "the batch at {seqno} was handed out without a check");
+    let mut next = 0;
+    for piece in &logged {
+        let Logged::Batch { seqno, count, entries } = piece else { continue };
+        assert!(batch::is_valid(entries, *count), "the batch at {seqno} was handed out without a check");
         assert!(seqno + u64::from(*count) - 1 <= SEQNO_MAX, "the batch at {seqno} is beyond the last sequence number");
+        assert!(*seqno >= next, "W1: sequence numbers grow");
+        next = seqno + u64::from(*count);
     }
-    assert!(logged.is_sorted_by(|a, b| a.0 + u64::from(a.1) <= b.0), "W1: sequence numbers grow");
     // A stricter reading of the same bytes may refuse them; it may not read something else.
     for expect in [ReplayExpect::Closed, ReplayExpect::Sealed { bytes: len }] {
         let (strict, result) = replay(file.clone(), expect);
@@ -135,8 +136,14 @@ fn wal_of_bytes(file: Vec<u8>) {
         return;
     }
     let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), first).expect("a new log");
-    for (seqno, count, payload) in &logged {
-        writer.push_payload(*seqno, *count, payload);
+    // Keyspaces stand at the beginning of a log, if they stand anywhere in what we write.
+    let logged: Vec<Logged> = logged.into_iter().filter(|piece| !matches!(piece, Logged::Keyspaces(_))).collect();
+    for piece in &logged {
+        match piece {
+            Logged::Batch { seqno, count, entries } => writer.push_payload(*seqno, *count, entries),
+            Logged::Stamp(wall_ms) => writer.push_stamp(*wall_ms),
+            Logged::Keyspaces(_) => {}
+        }
     }
     let closed = writer.close().expect("nothing fails in memory");
     let (again, result) = replay(memory.content(&FileKind::Wal(NUMBER).path(dir())), ReplayExpect::Closed);
@@ -147,6 +154,8 @@ fn wal_of_bytes(file: Vec<u8>) {
 /// What happens to a log before it is damaged.
 #[derive(Arbitrary, Debug)]
 struct LogStory {
+    /// The keyspaces of a log for an archive, and when it is begun.
+    archived: Option<(Vec<u8>, u64)>,
     steps: Vec<LogStep>,
     close: bool,
 }
@@ -154,6 +163,7 @@ struct LogStory {
 #[derive(Arbitrary, Debug)]
 enum LogStep {
     Push(Vec<(u8, Option<Vec<u8>>)>),
+    Stamp(u64),
     Skip(u8),
     Write,
     Sync,
@@ -173,12 +183,18 @@ fn wal_with_damage(story: &LogStory, damage: &Damage) {
     let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), 1).expect("a new log");
     let mut written = vec![Written { offset: 0, end: FILE_HEADER_LEN, synced: 0, logged: None }];
     let mut seqno = 1;
-    let mut note = |writer: &WalWriter, payload: usize, synced: u64, logged: Option<Logged>| {
-        let len = record_len(payload as u64);
-        let offset = writer.bytes() - len;
+    let mut note = |end: u64, payload: usize, synced: u64, logged: Option<Logged>| {
+        let offset = end - record_len(payload as u64);
         let end = offset as usize + RECORD_HEADER_LEN + payload;
         written.push(Written { offset: offset as usize, end, synced: synced as usize, logged });
     };
+    if let Some((keyspaces, wall_ms)) = &story.archived {
+        let synced = writer.synced_bytes();
+        writer.begin_for_archive(keyspaces, *wall_ms).expect("nothing fails in memory");
+        let keyspaces = Bytes::copy_from_slice(keyspaces);
+        note(writer.bytes() - record_len(8), keyspaces.len(), synced, Some(Logged::Keyspaces(keyspaces)));
+        note(writer.bytes(), 8, synced, Some(Logged::Stamp(*wall_ms)));
+    }
     for step in &story.steps {
         let synced = writer.synced_bytes();
         match step {
@@ -192,17 +208,21 @@ fn wal_with_damage(story: &LogStory, damage: &Damage) {
                 }
                 writer.push(seqno, &batch);
                 let payload = batch.payload().len() + 4;
-                let logged = (seqno, batch.count(), Bytes::copy_from_slice(batch.payload()));
-                note(&writer, payload, synced, Some(logged));
-                seqno += u64::from(batch.count());
+                let (count, entries) = (batch.count(), Bytes::copy_from_slice(batch.payload()));
+                note(writer.bytes(), payload, synced, Some(Logged::Batch { seqno, count, entries }));
+                seqno += u64::from(count);
             }
             LogStep::Push(_) => {}
+            LogStep::Stamp(wall_ms) => {
+                writer.push_stamp(*wall_ms);
+                note(writer.bytes(), 8, synced, Some(Logged::Stamp(*wall_ms)));
+            }
             LogStep::Skip(count) => seqno += u64::from(*count),
             LogStep::Write => writer.write().expect("nothing fails in memory"),
             LogStep::Sync => writer.sync().expect("nothing fails in memory"),
             LogStep::Mark => {
                 writer.mark().expect("nothing fails in memory");
-                note(&writer, 0, synced, None);
+                note(writer.bytes(), 0, synced, None);
             }
         }
     }
@@ -494,6 +514,16 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds.push(raw("current", &writer.current().encode()));
     seeds.push(raw("identity", &Identity { store: STORE, format_version: FORMAT_VERSION }.encode()));
     seeds.extend(in_modes("manifest", ["", "log-mended", "damaged"], &file).into_iter().skip(1));
+    let for_an_archive = {
+        let (env, memory) = Memory::world();
+        let mut writer = WalWriter::create(&env, dir(), NUMBER, (STORE, wal::VERSION), 12).expect("a new log");
+        writer.begin_for_archive(&snapshot.encode(), 1_700_000_000_000).expect("nothing fails in memory");
+        writer.push(12, &one);
+        writer.push_stamp(1_700_000_000_017);
+        writer.close().expect("nothing fails in memory");
+        memory.content(&FileKind::Wal(NUMBER).path(dir()))
+    };
+    seeds.push(Seed { target: "wal", name: "for-an-archive", bytes: [&[1], &for_an_archive[..]].concat() });
     // Right checksums, and numbers with which no store can go on.
     let last_batch = {
         let (env, memory) = Memory::world();

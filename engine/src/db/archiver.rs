@@ -8,7 +8,7 @@ use crate::archive::{ArchivedWal, put};
 use crate::db::background::{failure, held_back, wait, wait_for_flush};
 use crate::db::health::Part;
 use crate::db::obsolete;
-use crate::db::state::State;
+use crate::db::state::{Counters, State};
 use crate::db::write;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -99,6 +99,7 @@ fn archive_all(state: &State, archive: &Path, is_there: bool) -> Result<()> {
                 state.env.yield_point("archive: log durable, not yet let go");
                 let_go(state, next.wal)?;
                 sometimes!("a log is archived");
+                Counters::add(&state.counters.archived, 1);
                 state.events.tell(|| Event::Archived { wal, first_seqno, last_seqno });
             }
             // The bytes are gone, and no later try finds them.
@@ -123,6 +124,7 @@ fn give_up(state: &State, wal: KeptWal, cause: &Error) -> Result<()> {
     state.work.lock().archives_failed += 1;
     let_go(state, wal)?;
     sometimes!("a log never comes to the archive");
+    Counters::add(&state.counters.archive_given_up, 1);
     let KeptWal { first_seqno, last_seqno, .. } = wal;
     state.events.tell(|| Event::ArchiveGap { first_seqno, last_seqno, cause: cause.to_string() });
     Ok(())

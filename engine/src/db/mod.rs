@@ -50,7 +50,7 @@ pub use quarantine::QuarantinedTable;
 pub use read::MultiGet;
 pub use read_only::ReadOnlyDb;
 pub use snapshot::Snapshot;
-pub use stats::{BlobStats, Stats};
+pub use stats::{ArchiveStats, BlobStats, Stats};
 pub use verify::{FoundDamage, Verification, VerifyProgress, verify_files};
 
 use crate::batch::{Expiry, WriteBatch};

@@ -242,9 +242,21 @@ pub(crate) struct Counters {
     pub(crate) writes: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) multi_get_keys: AtomicU64,
+    /// Logs that wait for the archive, and bytes of them; stored under the lock of the manifest.
+    pub(crate) archive_waiting: AtomicU64,
+    pub(crate) archive_waiting_bytes: AtomicU64,
+    pub(crate) archived: AtomicU64,
+    pub(crate) archive_given_up: AtomicU64,
 }
 
 impl Counters {
+    /// Counts anew the logs that wait for the archive.
+    fn count_waiting(&self, versions: &VersionSet) {
+        let waiting = versions.kept_wals();
+        self.archive_waiting.store(waiting.len() as u64, Ordering::Relaxed);
+        self.archive_waiting_bytes.store(waiting.values().map(|wal| wal.bytes).sum(), Ordering::Relaxed);
+    }
+
     pub(crate) fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
@@ -327,6 +339,7 @@ impl State {
             closed: AtomicBool::new(false),
             lock: Mutex::new("the store's lock", opened.lock),
         };
+        state.counters.count_waiting(&state.versions.lock());
         if let Some(spent) = state.reserve.refusal() {
             state.vitals.report(&state.events, Part::Space, Some(&spent));
         }
@@ -447,6 +460,7 @@ impl State {
             let reads_from = if edit.keyspaces_dropped.is_empty() { None } else { edit.last_seqno };
             versions.commit(edit)?;
             gone.extend(versions.take_retired());
+            self.counters.count_waiting(&versions);
             let catalog = versions.current().clone();
             let left = blobs_before.into_iter().filter(|number| !catalog.blobs().contains_key(number));
             gone.extend(left.map(FileKind::Blob));

@@ -55,6 +55,8 @@ pub struct Stats {
     pub lookups: LookupStats,
     /// What lies in blob files, those of all keyspaces together.
     pub blobs: BlobStats,
+    /// What has come to the archive, and what waits for it.
+    pub archive: ArchiveStats,
     /// Levels that hold more than they should.
     pub compaction_debt: usize,
     /// Bytes of batches that users wrote.
@@ -79,6 +81,19 @@ pub struct Stats {
     pub flush_failure: Option<Error>,
     /// Why the last compaction failed, as long as none has succeeded since.
     pub compaction_failure: Option<Error>,
+}
+
+/// Logs on their way to the [archive](crate::archive). All zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveStats {
+    /// Logs of which all is in tables, and that stay only because they are not archived yet.
+    pub waiting: u64,
+    /// Bytes of them.
+    pub waiting_bytes: u64,
+    /// Logs that were archived since the store was opened.
+    pub archived: u64,
+    /// Logs that never will be, of those since the store was opened: the archive has a gap for each.
+    pub given_up: u64,
 }
 
 /// What lies in [blob files](crate::blob).
@@ -190,6 +205,11 @@ impl fmt::Display for Stats {
                 self.blobs.space_amplification()
             )?;
         }
+        if self.archive != ArchiveStats::default() {
+            let ArchiveStats { waiting, waiting_bytes, archived, given_up } = self.archive;
+            let waits = mib(waiting_bytes);
+            writeln!(f, "archive           {archived} logs, {waiting} of {waits:.1} MiB wait, {given_up} given up")?;
+        }
         writeln!(f, "reserve           {:.1} MiB", mib(self.reserve_bytes))?;
         writeln!(f, "too full          {} levels", self.compaction_debt)?;
         for table in &self.quarantined {
@@ -260,6 +280,12 @@ pub(crate) fn stats(state: &State) -> Stats {
         cache: state.blocks().stats(),
         lookups: state.blocks().lookup_stats(),
         blobs: BlobStats::of(&view.catalog),
+        archive: ArchiveStats {
+            waiting: count(&counters.archive_waiting),
+            waiting_bytes: count(&counters.archive_waiting_bytes),
+            archived: count(&counters.archived),
+            given_up: count(&counters.archive_given_up),
+        },
         compaction_debt: picker::debt_of_all(&view.catalog),
         user_bytes: count(&counters.user_bytes),
         wal_bytes: count(&counters.wal_bytes),

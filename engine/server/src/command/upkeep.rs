@@ -75,6 +75,12 @@ fn stats_json(stats: &Stats) -> Value {
             "garbage_bytes": stats.blobs.garbage_bytes,
             "space_amplification": stats.blobs.space_amplification(),
         },
+        "archive": {
+            "waiting": stats.archive.waiting,
+            "waiting_bytes": stats.archive.waiting_bytes,
+            "archived": stats.archive.archived,
+            "given_up": stats.archive.given_up,
+        },
         "compaction_debt": stats.compaction_debt,
         "memory": {
             "memtable": stats.memory.memtable,
