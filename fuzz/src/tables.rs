@@ -197,7 +197,7 @@ fn compact(file: Vec<u8>) {
     let (blobs, sparse) = (BlobFiles::new(env.clone(), dir.into(), Arc::new(BlockCache::new(0))), BTreeSet::new());
     let around = Surroundings {
         place: Place { env: &env, dir, store: Uuid([7; 16]), new_file: &new_file },
-        collected: Collected { files: &blobs, sparse: &sparse },
+        collected: Collected { files: &blobs, sparse: &sparse, damaged: &|_, _| () },
         options: &options,
         tables: &tables,
         cancelled: &cancelled,

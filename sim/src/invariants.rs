@@ -6,11 +6,13 @@
 //!   that has no name any more;
 //! * I4 the next sequence number is above every one that was seen;
 //! * I5 a scan, the scan in reverse and a get of each key agree with the model;
-//! * I6 what other programs left in the directory is still there.
+//! * I6 what other programs left in the directory is still there;
+//! * I7 a store has an end of its work: its debts are paid in time, or, where it is damaged, it gives up.
 //!
 //! Not verified: the content of files, which is the business of the store's own check; I3 for files on which a call has
 //! failed in this life, for a store may well keep what it is not sure about until it is opened again.
 
+use crate::fault::{FileClass, FsOp};
 use crate::op::{Bounds, KeyId};
 use crate::oracle::{Finding, Label, Oracle};
 use crate::store::{CheckReport, Failure, FailureKind, Store};
@@ -124,6 +126,29 @@ pub fn check_reads(world: &World, store: &dyn Store, oracle: &Mutex<Oracle>) -> 
         }
     }
     Ok(Ok(()))
+}
+
+/// A store that says that it is damaged, and so cannot be asked whether it has work left, must not work without end: when it has had
+/// its time, it creates no files any more.
+pub fn see_that_it_rests(world: &World) -> Result<(), Finding> {
+    let created = || {
+        world.with_injector(|injector| {
+            FileClass::ALL.map(|class| injector.calls(class, FsOp::Create)).iter().sum::<u64>()
+        })
+    };
+    world.sleep(REST_MAX);
+    let before = created();
+    world.sleep(REST_MAX);
+    match created() - before {
+        0 => Ok(()),
+        count => Err(Finding::new(
+            "never-at-rest",
+            "",
+            format!(
+                "{count} files are created from {REST_MAX:?} after the last fault and call on, by a store that is damaged"
+            ),
+        )),
+    }
 }
 
 /// Waits until the store has no background work left and says that it is well. Returns whether it came to that. Where it

@@ -24,7 +24,7 @@ use crate::coverage::Coverage;
 use crate::disk::{CrashKind, CrashReport};
 use crate::excuse::Circumstances;
 use crate::fault::{Exposure, FaultCount, FileClass, FsOp, Phase};
-use crate::invariants::{check_quiet, check_reads, wait_for_rest};
+use crate::invariants::{check_quiet, check_reads, see_that_it_rests, wait_for_rest};
 use crate::ledger::{Ledger, LostData};
 use crate::op::{Bounds, Entry, KeyId, Op, OpKind, STAMP_FIRST, Slot, Stamp, Stamps, Value};
 use crate::oracle::{
@@ -1418,6 +1418,11 @@ impl Run {
         let rest = wait_for_rest(&self.world, store.as_ref(), self.plan.checks(Check::Quarantine));
         if let Err(failure) = self.judge(rest)? {
             self.accept(&failure, "check")?;
+            let rests = see_that_it_rests(&self.world);
+            if self.crashed() {
+                return Err(LifeEnd::Crashed);
+            }
+            self.judge(rests)?;
             return Ok(None);
         }
         Ok(Some(store))
