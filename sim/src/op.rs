@@ -189,6 +189,11 @@ impl Stamps {
 
     /// The stamp of the value with these bytes; `None` if no write wrote them.
     pub fn recognise(&self, bytes: &[u8]) -> Option<Stamp> {
+        self.recognise_by_steps(bytes, |_, _| ())
+    }
+
+    /// The same, and tells of each operand in it the stamps of what it was appended to and of what came of that.
+    pub fn recognise_by_steps(&self, bytes: &[u8], mut step: impl FnMut(Stamp, Stamp)) -> Option<Stamp> {
         if bytes.is_empty() {
             return Some(EMPTY);
         }
@@ -196,7 +201,9 @@ impl Stamps {
             if bytes.starts_with(&OPERAND_MARK) { (TOMBSTONE, bytes) } else { self.first_of(bytes)? };
         while !rest.is_empty() {
             let (operand, behind) = self.first_of(rest.strip_prefix(&OPERAND_MARK)?)?;
-            (stamp, rest) = (written_upon(stamp, operand | OPERAND), behind);
+            let before = stamp;
+            (stamp, rest) = (written_upon(before, operand | OPERAND), behind);
+            step(before, stamp);
         }
         Some(stamp)
     }

@@ -35,8 +35,9 @@
 //! A read can overlap writes whose sequence numbers are not known yet. It is kept, and judged once they have all returned.
 //!
 //! An operand is appended to what the key has: its version is the outcome, which is known by a hash of all that it came of, in its
-//! order. So operands are judged like values, where no write fails. What they are appended to may expire: from then on the key has
-//! what comes of the operands alone.
+//! order. So operands are judged like values. Where a write failed, be it an operand or what operands were appended to, there is an
+//! outcome for each way in which it may have come out, and what is seen tells which: see [`worlds`]. What operands are appended to may
+//! expire: from then on the key has what comes of the operands alone.
 //!
 //! Not verified: the order of two writes that overlap each other, which the store is free to choose; the state of a store
 //! between two reads; anything about time but order and expiry; expiry where a disk may lie about what is durable.
@@ -44,9 +45,10 @@
 use crate::clock::Timing;
 use crate::op::{Bounds, Entry, KeyId, Keys, Lifetime, MERGED, OPERAND, Stamp, Stamps, TOMBSTONE, written_upon};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use time::{NEVER, Span, StoreClock, span_of, stamp_at};
+use worlds::Choices;
 
 /// Something that cannot be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +216,8 @@ struct Version {
     given_up: bool,
     /// Whether it is gone that way, and reads as what it had hidden.
     hollow: bool,
+    /// Whether its write appended to what the key had. Otherwise it does not matter what is below.
+    appends: bool,
 }
 
 /// A write in the order of sequence numbers.
@@ -378,6 +382,8 @@ pub struct Oracle {
     lifetimes: Vec<Option<Lifetime>>,
     /// For each key, whether an operand was written to it.
     merged: Vec<bool>,
+    /// For each outcome of operands that was read, what its last operand was appended to.
+    came_of: BTreeMap<Stamp, Stamp>,
     /// For each of them, when it expires, once its write has returned.
     expiries: Vec<u64>,
     default_ttl_ms: Option<u32>,
@@ -440,6 +446,7 @@ impl Oracle {
             numbers: Vec::new(),
             lifetimes: Vec::new(),
             merged: vec![false; count],
+            came_of: BTreeMap::new(),
             expiries: Vec::new(),
             default_ttl_ms: None,
             clock: StoreClock::default(),
@@ -488,7 +495,7 @@ impl Oracle {
         self.checks
     }
 
-    /// Recovered states that were let pass because the exact search would have taken too long.
+    /// Recovered states, and answers, that were let pass because the exact search would have taken too long.
     pub fn spills(&self) -> u64 {
         self.spills
     }
@@ -676,8 +683,8 @@ impl Oracle {
             let number = self.numbers[(record.start + i) as usize];
             let expires_ms = self.expiries[(record.start + i) as usize];
             let seq = first + u64::from(number);
-            let (then, doubtful, given_up, hollow) = (TOMBSTONE, false, false, false);
-            let version = Version { seq, stamp, expires_ms, then, write, doubtful, given_up, hollow };
+            let (then, doubtful, given_up, hollow, appends) = (TOMBSTONE, false, false, false, false);
+            let version = Version { seq, stamp, expires_ms, then, write, doubtful, given_up, hollow, appends };
             match versions.last() {
                 Some(newest) if newest.seq > version.seq => {
                     let at = versions.partition_point(|other| other.seq < version.seq);
@@ -693,29 +700,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// Says anew what a key has from each of its versions on, from this one, if operands were written to it.
+    /// Says anew what a key has from each of its versions on, from this one, if operands were written to it: all writes that
+    /// failed, and may be there, being there.
     fn append_operands(&mut self, key: KeyId, from: usize) {
         if !self.merged[key as usize] {
             return;
         }
-        let versions = &mut self.versions[key as usize];
-        for index in from..versions.len() {
-            let nothing = (TOMBSTONE, NEVER, TOMBSTONE);
-            let mut has = index.checked_sub(1).map_or(nothing, |before| {
-                let Version { stamp, expires_ms, then, .. } = versions[before];
-                (stamp, expires_ms, then)
-            });
-            let record = &self.writes[versions[index].write as usize];
-            let own = record.start as usize..(record.start + record.count) as usize;
-            let entries = self.entries[own.clone()].iter().zip(&self.expiries[own]);
-            for ((_, written), expires_ms) in entries.filter(|((other, _), _)| *other == key) {
-                has = match written & OPERAND == 0 {
-                    true => (*written, *expires_ms, TOMBSTONE),
-                    false => (written_upon(has.0, *written), has.1, written_upon(has.2, *written)),
-                };
-            }
-            let version = &mut versions[index];
-            (version.stamp, version.expires_ms, version.then) = has;
+        for index in from..self.versions[key as usize].len() {
+            let versions = &self.versions[key as usize];
+            let before = index.checked_sub(1).map(|before| versions[before]);
+            self.versions[key as usize][index] = self.upon(key, before, versions[index]);
         }
     }
 
@@ -794,7 +788,13 @@ impl Oracle {
         let (start, count) = (record.start as usize, record.count as usize);
         for i in start..start + count {
             let (key, _) = self.entries[i];
-            self.versions[key as usize].retain(|version| version.write != write);
+            let versions = &mut self.versions[key as usize];
+            if !self.merged[key as usize] {
+                versions.retain(|version| version.write != write);
+            } else if let Some(at) = versions.iter().position(|version| version.write == write) {
+                versions.remove(at);
+                self.append_operands(key, at);
+            }
         }
     }
 
@@ -845,6 +845,7 @@ impl Oracle {
     /// A get of the newest value returns.
     pub fn end_get(&mut self, ticket: ReadTicket, key: KeyId, value: Option<&[u8]>) -> Result<(), Finding> {
         let stamp = self.recognise(key, value, ticket.label)?;
+        self.learn(stamp, value);
         self.answer(ticket, self.tick + 1, Answer::Get { key, stamp })
     }
 
@@ -857,6 +858,7 @@ impl Oracle {
         value: Option<&[u8]>,
     ) -> Result<(), Finding> {
         let stamp = self.recognise(key, value, ticket.label)?;
+        self.learn(stamp, value);
         self.answer(ticket, snapshot.until, Answer::GetAt { key, at: snapshot.at, moment: snapshot.moment, stamp })
     }
 
@@ -918,14 +920,16 @@ impl Oracle {
     }
 
     /// The answers to a get of several keys as numbers, in key order, each key once. O8.
-    fn digest_of(&self, keys: &[KeyId], values: &[Option<Vec<u8>>], label: Label) -> Result<Digest, Finding> {
+    fn digest_of(&mut self, keys: &[KeyId], values: &[Option<Vec<u8>>], label: Label) -> Result<Digest, Finding> {
         if keys.len() != values.len() {
             let symptom = format!("{label} asked for {} keys, and was given {} values", keys.len(), values.len());
             return Err(Finding::new("wrong-answer", "of another length", symptom));
         }
         let mut digest = Digest::with_capacity(keys.len());
         for (key, value) in keys.iter().zip(values) {
-            digest.push((*key, self.recognise(*key, value.as_deref(), label)?));
+            let stamp = self.recognise(*key, value.as_deref(), label)?;
+            self.learn(stamp, value.as_deref());
+            digest.push((*key, stamp));
         }
         digest.sort_unstable();
         digest.dedup();
@@ -1025,7 +1029,13 @@ impl Oracle {
     }
 
     /// The entries of a scan as numbers. O8.
-    pub fn digest(&self, entries: &[(Vec<u8>, Vec<u8>)], label: Label) -> Result<Digest, Finding> {
+    pub fn digest(&mut self, entries: &[(Vec<u8>, Vec<u8>)], label: Label) -> Result<Digest, Finding> {
+        let digest = self.entries_as_numbers(entries, label)?;
+        digest.iter().zip(entries).for_each(|((_, stamp), (_, value))| self.learn(*stamp, Some(value)));
+        Ok(digest)
+    }
+
+    fn entries_as_numbers(&self, entries: &[(Vec<u8>, Vec<u8>)], label: Label) -> Result<Digest, Finding> {
         let mut digest = Vec::with_capacity(entries.len());
         let mut near: Option<KeyId> = None;
         for (key, value) in entries {
@@ -1097,6 +1107,9 @@ impl Oracle {
     /// O4.
     fn judge_get(&mut self, ticket: ReadTicket, until: Tick, key: KeyId, stamp: Stamp) -> Result<(), Finding> {
         let versions = &self.versions[key as usize];
+        if self.has_worlds(key, versions.len(), ticket.visible) {
+            return self.judge_get_in_worlds(ticket, until, key, stamp);
+        }
         let newest = versions.last().copied();
         // The common case: nothing about this key has happened while the read ran.
         match newest {
@@ -1248,7 +1261,7 @@ impl Oracle {
         let mut met = digest.iter().copied().peekable();
         let mut live = 0;
         let mut span = moment.map_or_else(|| ticket.span(), |moment| self.span_at(moment));
-        let mut present: Vec<Version> = Vec::new();
+        let mut present: Vec<u32> = Vec::new();
         let mut unseen: Vec<u32> = Vec::new();
         let mut uncovered: Vec<(KeyId, u64, Stamp)> = Vec::new();
         for key in keys {
@@ -1260,8 +1273,24 @@ impl Oracle {
                 live += 1;
             }
             self.checks += 1;
-            // The common case: the newest version is old enough and sure.
             let versions = &self.versions[key as usize];
+            if !self.holes.is_empty() && self.merged[key as usize] {
+                let end = versions.partition_point(|version| version.seq <= at);
+                if self.has_worlds(key, end, u64::MAX) {
+                    let Some(worlds) = self.worlds_read(key, end, stamp, span) else {
+                        self.spills += 1;
+                        continue;
+                    };
+                    let Some(narrowed) = worlds::span_of_all(&worlds) else {
+                        let expected = self.without_holes(key, end);
+                        return Err(self.wrong_read(ticket, at, key, stamp, expected, what));
+                    };
+                    span = narrowed;
+                    worlds::add_agreed(&worlds, &mut present, &mut unseen);
+                    continue;
+                }
+            }
+            // The common case: the newest version is old enough and sure.
             match versions.last() {
                 None if stamp == TOMBSTONE => continue,
                 Some(version)
@@ -1303,7 +1332,7 @@ impl Oracle {
                 ([], None) => return Err(self.wrong_read(ticket, at, key, stamp, base_version, what)),
                 ([(only, narrowed)], None) => {
                     span = *narrowed;
-                    present.push(*only);
+                    present.push(only.write);
                     unseen.append(&mut skipped);
                 }
                 _ => unseen.append(&mut skipped),
@@ -1314,18 +1343,18 @@ impl Oracle {
             None => self.narrow(ticket, span),
         }
         assert!(met.next().is_none(), "bounds and order were checked");
-        if let Some(version) = present.iter().find(|version| unseen.contains(&version.write)) {
+        if let Some(write) = present.iter().find(|write| unseen.contains(write)) {
             return Err(Finding::new(
                 "batch-seen-in-part",
                 what,
                 format!(
                     "{}: a part of the batch of {} is there, and another is not",
-                    ticket.label, self.writes[version.write as usize].label
+                    ticket.label, self.writes[*write as usize].label
                 ),
             ));
         }
-        for version in present {
-            self.saw(version);
+        for write in present {
+            self.resolve_present(write);
         }
         self.mark_unseen(&unseen);
         for (key, seq, stamp) in uncovered {
@@ -1424,7 +1453,11 @@ impl Oracle {
             next_began = life.began_at();
             let mut life = life.clone();
             let floor = life.promised_before(forgiven_from, promise);
-            let Some(found) = life.search(floor, seen, unreadable, span) else { continue };
+            std::mem::swap(&mut life.came_of, &mut self.came_of);
+            let Some(found) = life.search(floor, seen, unreadable, span) else {
+                std::mem::swap(&mut life.came_of, &mut self.came_of);
+                continue;
+            };
             let Oracle { tick, checks, spills, calls, .. } = *self;
             *self = Oracle { tick, checks, spills, calls, stamps: std::mem::take(&mut self.stamps), ..life };
             return Some(found);
@@ -1479,8 +1512,9 @@ impl Oracle {
                 special[self.entries[i as usize].0 as usize] = true;
             }
         }
-        for (special, versions) in special.iter_mut().zip(&self.versions) {
-            *special |= versions.iter().any(|version| version.given_up);
+        for ((special, versions), merged) in special.iter_mut().zip(&self.versions).zip(&self.merged) {
+            // Operands keep the doubt about what they were appended to.
+            *special |= versions.iter().any(|version| version.given_up || *merged && version.doubtful);
         }
         let mut touched: Vec<KeyId> = (0..seen.len() as KeyId).filter(|key| special[*key as usize]).collect();
         touched.retain(|key| !unreadable.contains(key));
@@ -1535,24 +1569,38 @@ impl Oracle {
 
     /// Whether some choice of the holes up to `n` makes these keys read as they were seen; if so, the holes that are there.
     fn explain_holes(&mut self, n: u64, seen: &[Stamp], touched: &[KeyId], time_ms: u64) -> Option<Vec<u32>> {
-        let mut ways: Vec<(Stamp, Vec<Version>, Stamp)> = Vec::with_capacity(touched.len());
+        let mut ways: Vec<Vec<Choices>> = Vec::with_capacity(touched.len());
         for key in touched {
-            let versions = &self.versions[*key as usize];
+            let (seen, versions) = (seen[*key as usize], &self.versions[*key as usize]);
             let end = versions.partition_point(|version| version.seq <= n);
-            let mut holes = Vec::new();
+            if self.merged[*key as usize] {
+                let Some(worlds) = self.worlds_recovered(*key, end, seen, time_ms) else {
+                    self.spills += 1;
+                    return Some(Vec::new());
+                };
+                ways.push(worlds.into_iter().map(|world| world.choices).collect());
+                continue;
+            }
+            let mut own = Vec::new();
+            let mut absent = Choices::new();
             let mut base = TOMBSTONE;
             for version in versions[..end].iter().rev() {
-                let version =
-                    Version { stamp: self.recovered_as(*key, version, seen[*key as usize], time_ms), ..*version };
-                if self.is_sure(version) {
-                    base = version.stamp;
+                let stamp = self.recovered_as(*key, version, seen, time_ms);
+                if self.is_sure(*version) {
+                    base = stamp;
                     break;
                 }
-                holes.push(version);
+                if stamp == seen {
+                    own.push(absent.iter().copied().chain([(version.write, true)]).collect());
+                }
+                absent.push((version.write, false));
             }
-            ways.push((seen[*key as usize], holes, base));
+            if base == seen {
+                own.push(absent);
+            }
+            ways.push(own);
         }
-        let mut choice: Vec<(u32, bool)> = Vec::new();
+        let mut choice = Choices::new();
         let mut steps = 0;
         let found = choose(&ways, 0, &mut choice, &mut steps);
         if steps >= SEARCH_STEPS_MAX {
@@ -1585,6 +1633,10 @@ impl Oracle {
             versions.truncate(end);
             if !self.keep_history && !self.keep_replaced && end > 1 {
                 versions.drain(..end - 1);
+            }
+            if !self.keep_history {
+                // What it came of is settled, and may be forgotten.
+                versions.iter_mut().for_each(|version| version.appends = false);
             }
         }
         if self.keep_history {
@@ -1774,10 +1826,8 @@ impl Oracle {
     fn state_at(&self, n: u64) -> Vec<Option<Version>> {
         self.versions
             .iter()
-            .map(|versions| {
-                let end = versions.partition_point(|version| version.seq <= n);
-                versions[..end].iter().rev().find(|version| self.is_sure(**version)).copied()
-            })
+            .zip(0..)
+            .map(|(versions, key)| self.without_holes(key, versions.partition_point(|version| version.seq <= n)))
             .collect()
     }
 
@@ -1868,8 +1918,11 @@ impl Oracle {
         let expected = state[first as usize];
         let stamp = seen[first as usize];
         let of_hole = |key: &KeyId| {
-            let versions = &self.versions[*key as usize];
-            versions.iter().any(|version| version.stamp == seen[*key as usize] && !self.is_sure(*version))
+            let (seen, versions) = (seen[*key as usize], &self.versions[*key as usize]);
+            let end = versions.partition_point(|version| version.seq <= n);
+            let worlds = || self.worlds_recovered(*key, end, seen, span.from_ms);
+            versions.iter().any(|version| version.stamp == seen && !self.is_sure(*version))
+                || self.has_worlds(*key, end, u64::MAX) && worlds().is_some_and(|worlds| !worlds.is_empty())
         };
         let check = match self.class_of(first, stamp, expected) {
             "value missing" | "older value" => "acknowledged-write-lost",
@@ -1901,31 +1954,25 @@ impl Oracle {
 }
 
 /// Tries, for the keys from `index` on, each way to read as seen that agrees with the choices made so far.
-fn choose(ways: &[(Stamp, Vec<Version>, Stamp)], index: usize, choice: &mut Vec<(u32, bool)>, steps: &mut u32) -> bool {
-    let Some((seen, holes, base)) = ways.get(index) else { return true };
+fn choose(ways: &[Vec<Choices>], index: usize, choice: &mut Choices, steps: &mut u32) -> bool {
+    let Some(own) = ways.get(index) else { return true };
     let known = choice.len();
-    for i in 0..=holes.len() {
+    for way in own {
         *steps += 1;
         if *steps >= SEARCH_STEPS_MAX {
             return false;
         }
-        let stamp = holes.get(i).map_or(*base, |version| version.stamp);
-        if stamp == *seen {
-            let agrees = holes[..holes.len().min(i + 1)].iter().enumerate().all(|(j, version)| {
-                let present = j == i;
-                match choice.iter().find(|(write, _)| *write == version.write) {
-                    Some((_, chosen)) => *chosen == present,
-                    None => {
-                        choice.push((version.write, present));
-                        true
-                    }
-                }
-            });
-            if agrees && choose(ways, index + 1, choice, steps) {
-                return true;
+        let agrees = way.iter().all(|(write, present)| match choice.iter().find(|(other, _)| other == write) {
+            Some((_, chosen)) => chosen == present,
+            None => {
+                choice.push((*write, *present));
+                true
             }
-            choice.truncate(known);
+        });
+        if agrees && choose(ways, index + 1, choice, steps) {
+            return true;
         }
+        choice.truncate(known);
     }
     false
 }
@@ -1953,6 +2000,7 @@ mod salvaged;
 #[cfg(test)]
 mod tests;
 mod time;
+mod worlds;
 
 pub use given_up::GivenUp;
 pub use history::{History, Mark};

@@ -383,10 +383,11 @@ fn out_of_place(scenario: &Scenario, op: OpKind) -> Option<String> {
         OpKind::Look => hides_a_log(scenario).map(|rule| {
             format!("looks are for scenarios in which logs stay whole, and {} strikes", rule.kind().name())
         }),
-        // The oracle knows one outcome of each version of a key. A write that failed, and may be there or not, would leave two of
-        // each that has operands upon it, and of a scan as many as there are choices: it says nothing of these.
-        OpKind::Merge | OpKind::MergeTransaction if !asks_for(OpKind::DiscardTable) => struck_by(&cuts)
-            .map(|fault| format!("operands are for scenarios in which no write fails, and {fault} strikes")),
+        // What is salvaged of a key must be a value that was written to it. What came of some of its operands, the others being in what
+        // could not be read, is none, and could not be told from what was made up.
+        OpKind::Merge | OpKind::MergeTransaction if scenario.checks(Check::Salvage) => {
+            Some("operands are for scenarios in which nothing is salvaged".into())
+        }
         // What a table held is known where it was damaged in a way that can be taken back, and a key that lost its newest version
         // shows an older one as it was: not one that has expired meanwhile, nor what operands make of it.
         OpKind::ReleaseTable | OpKind::DiscardTable => {
@@ -1001,7 +1002,8 @@ mod tests {
         insta::assert_snapshot!(why("discard-table", ""), @r#"tables are given up where the check "quarantine" is asked for"#);
         insta::assert_snapshot!(why("discard-table", &format!("options = {{ default_ttl_ms = 5 }}\n{quarantine}")), @"tables are given up where no value expires");
         insta::assert_snapshot!(why("discard-table' }, { op = 'backup", quarantine), @"where tables are given up there are no copies, operands and values that expire");
-        insta::assert_snapshot!(why("merge", &with_fault("kind = 'io-error', on = 'read'")), @"operands are for scenarios in which no write fails, and io-error strikes");
+        assert_eq!(why("merge", &with_fault("kind = 'io-error', on = 'write'")), "");
+        insta::assert_snapshot!(why("merge-transaction", "checks = ['oracle', 'salvage']"), @"operands are for scenarios in which nothing is salvaged");
         assert_eq!(why("merge' }, { op = 'put-expiring' }, { op = 'hurry", "options = { default_ttl_ms = 5 }"), "");
         insta::assert_snapshot!(why("look", &with_fault("kind = 'zero-write'")), @"looks are for scenarios in which logs stay whole, and zero-write strikes");
         assert_eq!(why("look", ""), "");

@@ -501,6 +501,273 @@ fn the_first_write_of_a_store_without_sequence_numbers_may_be_there_although_it_
     recover(&mut telling, Restart::Process, &[(0, 2)]).unwrap_err();
 }
 
+/// The operand with this stamp.
+fn operand(key: KeyId, stamp: Stamp) -> Entry {
+    Entry::operand(key, Value { stamp, bytes: 4 })
+}
+
+/// A value, and operands that were appended to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Merged(Option<Stamp>, Vec<Stamp>);
+
+impl Merged {
+    /// The bytes, where there are any.
+    fn bytes(&self) -> Option<Vec<u8>> {
+        let base = self.0.map(bytes);
+        let operands = self.1.iter().map(|&stamp| Value { stamp, bytes: 4 }.to_operand());
+        let parts: Vec<_> = base.into_iter().chain(operands).collect();
+        (!parts.is_empty()).then(|| parts.concat())
+    }
+
+    fn write(&mut self, entry: Entry) {
+        match entry.value {
+            Some(value) if entry.is_operand => self.1.push(value.stamp),
+            value => *self = Merged(value.map(|value| value.stamp), Vec::new()),
+        }
+    }
+}
+
+/// A value of which the first is no operand.
+fn upon(base: Stamp, operands: &[Stamp]) -> Merged {
+    Merged(Some(base), operands.to_vec())
+}
+
+fn get_merged(oracle: &mut Oracle, key: KeyId, value: &Merged) -> Result<(), Finding> {
+    let ticket = oracle.begin_read(NOBODY);
+    oracle.end_get(ticket, key, value.bytes().as_deref())
+}
+
+/// The keys from 0 on with these values.
+fn merged_entries(oracle: &Oracle, values: &[Merged]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let keys = (0..).map(|key| oracle.keys().bytes(key).to_vec());
+    keys.zip(values).filter_map(|(key, value)| Some((key, value.bytes()?))).collect()
+}
+
+fn scan_merged(oracle: &mut Oracle, at: u64, values: &[Merged]) -> Result<(), Finding> {
+    let entries = merged_entries(oracle, values);
+    let ticket = oracle.begin_read(NOBODY);
+    oracle.end_scan(ticket, FULL, Some(at), &entries)
+}
+
+fn recover_merged(oracle: &mut Oracle, restart: Restart, values: &[Merged]) -> Result<Recovered, Finding> {
+    let entries = merged_entries(oracle, values);
+    let digest = oracle.digest(&entries, NOBODY)?;
+    recover(oracle, restart, &digest)
+}
+
+#[test]
+fn an_operand_that_failed_may_be_there_or_not_and_then_stays_as_it_was_seen() {
+    let mut start = oracle(false);
+    write(&mut start, 1, &[put(0, 2)], DURABLE).unwrap();
+    write(&mut start, 2, &[operand(0, 3)], Outcome::Failed).unwrap();
+    write(&mut start, 3, &[operand(0, 4)], VOLATILE).unwrap();
+    let (with, without) = (upon(2, &[3, 4]), upon(2, &[4]));
+    for wrong in [upon(2, &[3]), upon(2, &[]), upon(2, &[4, 3]), upon(2, &[3, 3, 4]), upon(2, &[3, 4, 4])] {
+        assert!(get_merged(&mut start.clone(), 0, &wrong).is_err(), "{wrong:?}");
+        assert!(scan_merged(&mut start.clone(), 3, std::slice::from_ref(&wrong)).is_err(), "{wrong:?}");
+        assert!(recover_merged(&mut start.clone(), Restart::Process, &[wrong]).is_err());
+    }
+    for wrong in [Merged(None, vec![3, 4]), Merged(None, vec![4]), Merged::default()] {
+        assert_eq!(
+            get_merged(&mut start.clone(), 0, &wrong).expect_err("what was there is lost").check,
+            "wrong-answer"
+        );
+    }
+
+    // Nobody looked: both are right, and it stays as it is found.
+    for (one, other) in [(&with, &without), (&without, &with)] {
+        let mut oracle = start.clone();
+        recover_merged(&mut oracle, Restart::Process, std::slice::from_ref(one)).unwrap();
+        get_merged(&mut oracle.clone(), 0, one).unwrap();
+        assert!(get_merged(&mut oracle.clone(), 0, other).is_err());
+        assert!(recover_merged(&mut oracle.clone(), Restart::PowerLoss, std::slice::from_ref(other)).is_err());
+        write(&mut oracle, 4, &[operand(0, 5)], VOLATILE).unwrap();
+        let mut on = one.clone();
+        on.write(operand(0, 5));
+        get_merged(&mut oracle, 0, &on).unwrap();
+    }
+
+    // Seen to be there: it must stay.
+    let mut present = start.clone();
+    get_merged(&mut present, 0, &with).unwrap();
+    assert!(get_merged(&mut present.clone(), 0, &without).is_err());
+    assert!(recover_merged(&mut present, Restart::Process, std::slice::from_ref(&without)).is_err());
+
+    // Seen not to be there: it may still appear, until a durable acknowledgement.
+    let mut absent = start.clone();
+    get_merged(&mut absent, 0, &without).unwrap();
+    get_merged(&mut absent.clone(), 0, &with).expect("nothing was promised yet");
+    write(&mut absent, 4, &[put(3, 6)], DURABLE).unwrap();
+    get_merged(&mut absent.clone(), 0, &without).unwrap();
+    insta::assert_snapshot!(check(get_merged(&mut absent.clone(), 0, &with)), @"wrong-answer (wrong operands)");
+    write(&mut absent, 5, &[operand(0, 7)], VOLATILE).unwrap();
+    get_merged(&mut absent, 0, &upon(2, &[4, 7])).unwrap();
+}
+
+#[test]
+fn of_two_operands_that_failed_each_may_be_there_alone() {
+    let mut start = oracle(false);
+    write(&mut start, 1, &[operand(0, 2)], DURABLE).unwrap();
+    write(&mut start, 2, &[operand(0, 3)], Outcome::Failed).unwrap();
+    write(&mut start, 3, &[operand(0, 4)], VOLATILE).unwrap();
+    write(&mut start, 4, &[operand(0, 5)], Outcome::Failed).unwrap();
+    write(&mut start, 5, &[operand(0, 6)], VOLATILE).unwrap();
+    let ways = [vec![2, 4, 6], vec![2, 3, 4, 6], vec![2, 4, 5, 6], vec![2, 3, 4, 5, 6]];
+    let ways = ways.map(|operands| Merged(None, operands));
+    for seen in &ways {
+        for later in &ways {
+            let mut oracle = start.clone();
+            scan_merged(&mut oracle, 5, std::slice::from_ref(seen)).unwrap();
+            // What was not seen may come yet, and what was seen cannot go.
+            let allowed = seen.1.iter().all(|operand| later.1.contains(operand));
+            assert_eq!(scan_merged(&mut oracle.clone(), 5, std::slice::from_ref(later)).is_ok(), allowed);
+            assert_eq!(get_merged(&mut oracle.clone(), 0, later).is_ok(), allowed, "{seen:?} {later:?}");
+            let crash = recover_merged(&mut oracle, Restart::Process, std::slice::from_ref(later));
+            assert_eq!(crash.is_ok(), allowed, "{seen:?} {later:?}");
+            let mut settled = start.clone();
+            scan_merged(&mut settled, 5, std::slice::from_ref(seen)).unwrap();
+            let sync = settled.begin_sync();
+            settled.end_sync(sync);
+            assert_eq!(get_merged(&mut settled, 0, later).is_ok(), later == seen, "{seen:?} {later:?}");
+        }
+    }
+}
+
+#[test]
+fn what_operands_were_appended_to_may_have_failed() {
+    for failed in [put(0, 3), delete(0)] {
+        let mut start = oracle(false);
+        write(&mut start, 1, &[put(0, 2), operand(0, 9)], DURABLE).unwrap();
+        write(&mut start, 3, &[failed], Outcome::Failed).unwrap();
+        write(&mut start, 4, &[operand(0, 4)], VOLATILE).unwrap();
+        write(&mut start, 5, &[operand(0, 5)], VOLATILE).unwrap();
+        let (with, without) = (Merged(failed.value.map(|value| value.stamp), vec![4, 5]), upon(2, &[9, 4, 5]));
+        for (one, other) in [(&with, &without), (&without, &with)] {
+            let mut oracle = start.clone();
+            get_merged(&mut oracle, 0, one).unwrap();
+            let sync = oracle.begin_sync();
+            oracle.end_sync(sync);
+            assert!(get_merged(&mut oracle.clone(), 0, other).is_err());
+            recover_merged(&mut oracle.clone(), Restart::Process, std::slice::from_ref(one)).unwrap();
+            recover_merged(&mut oracle, Restart::Process, std::slice::from_ref(other)).unwrap_err();
+        }
+        for wrong in [upon(2, &[4, 5]), upon(3, &[9, 4, 5]), Merged(None, vec![5]), Merged(with.0, vec![4])] {
+            get_merged(&mut start.clone(), 0, &wrong).unwrap_err();
+            recover_merged(&mut start.clone(), Restart::Process, &[wrong]).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn one_key_of_a_batch_of_operands_that_failed_tells_of_the_others() {
+    let mut start = oracle(false);
+    write(&mut start, 1, &[put(0, 2), operand(1, 3), operand(0, 4)], Outcome::Failed).unwrap();
+    write(&mut start, 4, &[operand(0, 5), operand(1, 6)], VOLATILE).unwrap();
+    let with = [upon(2, &[4, 5]), Merged(None, vec![3, 6])];
+    let without = [Merged(None, vec![5]), Merged(None, vec![6])];
+    scan_merged(&mut start.clone(), 5, &with).unwrap();
+    scan_merged(&mut start.clone(), 5, &without).unwrap();
+    let part = [with[0].clone(), without[1].clone()];
+    insta::assert_snapshot!(check(scan_merged(&mut start.clone(), 5, &part)), @"batch-seen-in-part (scan)");
+    insta::assert_snapshot!(check(recover_merged(&mut start.clone(), Restart::Process, &part)), @"failed-write-in-part (after process crash)");
+    let mut present = start.clone();
+    get_merged(&mut present, 1, &with[1]).unwrap();
+    get_merged(&mut present.clone(), 0, &with[0]).unwrap();
+    get_merged(&mut present, 0, &without[0]).unwrap_err();
+    let mut absent = start.clone();
+    get_merged(&mut absent, 1, &without[1]).unwrap();
+    write(&mut absent, 6, &[delete(7)], DURABLE).unwrap();
+    get_merged(&mut absent.clone(), 0, &without[0]).unwrap();
+    get_merged(&mut absent, 0, &with[0]).unwrap_err();
+}
+
+#[test]
+fn what_tells_nothing_of_a_failed_write_leaves_it_open() {
+    let mut oracle = oracle(false);
+    write(&mut oracle, 1, &[operand(0, 2), operand(1, 3)], Outcome::Failed).unwrap();
+    write(&mut oracle, 3, &[put(0, 4)], VOLATILE).unwrap();
+    write(&mut oracle, 4, &[operand(0, 5)], VOLATILE).unwrap();
+    get_merged(&mut oracle, 0, &upon(4, &[5])).unwrap();
+    let sync = oracle.begin_sync();
+    oracle.end_sync(sync);
+    get_merged(&mut oracle.clone(), 1, &Merged(None, vec![3])).expect("nobody has looked");
+    get_merged(&mut oracle, 1, &Merged::default()).expect("nobody has looked");
+}
+
+#[test]
+fn a_get_that_overlaps_operands_sees_a_failed_one_below_them_or_not() {
+    let start = || {
+        let mut oracle = oracle(false);
+        write(&mut oracle, 1, &[put(0, 2)], VOLATILE).unwrap();
+        write(&mut oracle, 2, &[operand(0, 3)], Outcome::Failed).unwrap();
+        write(&mut oracle, 3, &[operand(0, 4)], VOLATILE).unwrap();
+        oracle
+    };
+    for hides in [false, true] {
+        for (seen, right) in [
+            (upon(2, &[3, 4]), true),
+            (upon(2, &[4]), true),
+            (if hides { upon(6, &[]) } else { upon(2, &[3, 4, 5]) }, true),
+            (if hides { upon(6, &[]) } else { upon(2, &[4, 5]) }, true),
+            (upon(2, &[3]), false),
+            (upon(2, &[5]), false),
+            (upon(2, &[3, 5]), false),
+        ] {
+            let mut oracle = start();
+            let ticket = oracle.begin_read(NOBODY);
+            let changes = [if hides { put(0, 6) } else { operand(0, 5) }];
+            let running = oracle.begin_write(changes, NOBODY);
+            oracle.end_get(ticket, 0, seen.bytes().as_deref()).expect("it is not known yet");
+            assert_eq!(oracle.end_write(running, Some(4), VOLATILE).is_ok(), right, "{seen:?}");
+        }
+    }
+    // What a get has seen of the write that overlaps it, and of the failed one below, holds from then on.
+    let mut oracle = start();
+    let ticket = oracle.begin_read(NOBODY);
+    write(&mut oracle, 4, &[operand(0, 5)], Outcome::Failed).unwrap();
+    oracle.end_get(ticket, 0, upon(2, &[3, 4, 5]).bytes().as_deref()).unwrap();
+    for gone in [upon(2, &[3, 4]), upon(2, &[4, 5])] {
+        get_merged(&mut oracle.clone(), 0, &gone).unwrap_err();
+    }
+    get_merged(&mut oracle, 0, &upon(2, &[3, 4, 5])).unwrap();
+}
+
+#[test]
+fn a_snapshot_shows_a_failed_operand_as_all_others_do() {
+    let mut oracle = oracle(false);
+    write(&mut oracle, 1, &[operand(0, 2)], VOLATILE).unwrap();
+    write(&mut oracle, 2, &[operand(0, 3)], Outcome::Failed).unwrap();
+    write(&mut oracle, 3, &[operand(1, 4)], VOLATILE).unwrap();
+    let ticket = oracle.begin_read(NOBODY);
+    let mark = oracle.end_snapshot(ticket, Some(3)).unwrap();
+    write(&mut oracle, 4, &[operand(0, 5)], VOLATILE).unwrap();
+    let at = |oracle: &mut Oracle, operands: &[Stamp]| {
+        let ticket = oracle.begin_read(NOBODY);
+        oracle.end_multi_get_at(ticket, mark, &[0], &[Merged(None, operands.to_vec()).bytes()])
+    };
+    at(&mut oracle.clone(), &[2, 3]).unwrap();
+    at(&mut oracle.clone(), &[2, 3, 5]).expect_err("later");
+    get_merged(&mut oracle, 0, &Merged(None, vec![2, 3, 5])).unwrap();
+    at(&mut oracle, &[2]).expect_err("it was seen");
+}
+
+#[test]
+fn where_more_have_failed_than_can_be_told_apart_what_was_read_still_tells() {
+    let mut start = oracle(false);
+    write(&mut start, 1, &[put(0, 2)], DURABLE).unwrap();
+    (0..60).for_each(|i| write(&mut start, u64::from(i) + 2, &[operand(0, 100 + i)], Outcome::Failed).unwrap());
+    write(&mut start, 62, &[operand(0, 5)], VOLATILE).unwrap();
+    let seen = upon(2, &[100, 117, 158, 5]);
+    let mut read = start.clone();
+    get_merged(&mut read, 0, &seen).unwrap();
+    get_merged(&mut read.clone(), 0, &upon(2, &[100, 158, 5])).expect_err("one that was seen");
+    recover_merged(&mut read, Restart::Process, &[upon(2, &[100, 117, 158])]).expect_err("one that was acknowledged");
+    recover_merged(&mut start, Restart::Process, std::slice::from_ref(&seen)).unwrap();
+    get_merged(&mut start.clone(), 0, &seen).unwrap();
+    get_merged(&mut start.clone(), 0, &upon(2, &[100, 101, 117, 158, 5])).expect_err("it was settled");
+    assert_eq!((read.spills(), start.spills()), (0, 0));
+}
+
 /// A small source of choices, the same in every run.
 struct Dice(u64);
 
@@ -638,4 +905,176 @@ fn a_correct_store_is_never_accused_and_a_lie_is_always_found() {
         let (lied, result) = random_store(seed, true);
         assert_eq!(lied, result.is_err(), "seed {seed}");
     }
+}
+
+/// A write that has not returned: its changes, its place in the log and its first number once it has one, and whether it will fail.
+type RunningMerge = (WriteTicket, Vec<Entry>, Option<(usize, u64)>, bool);
+
+/// A correct store in which writes fail and operands are appended, told to the oracle as [`random_store`] tells of another: what has
+/// failed is there or not, as was decided when it got its number. With `lie`, an operand that must be there is missing from an
+/// answer, or is there twice.
+fn random_operands(seed: u64, lie: bool) -> (bool, Result<(), Finding>) {
+    const KEYS: u64 = 3;
+    let mut dice = Dice(seed);
+    let mut oracle = oracle(dice.roll(2) == 0);
+    // What has a number: its changes, whether it is there, and whether that is known to all.
+    let mut log: Vec<(Vec<Entry>, bool, bool)> = Vec::new();
+    let (mut kept, mut seq, mut durable) = (vec![Merged::default(); KEYS as usize], 1u64, 0usize);
+    let mut ends = vec![0u64];
+    let mut stamp = STAMP_FIRST;
+    let mut running: Vec<RunningMerge> = Vec::new();
+    let mut reads: Vec<(ReadTicket, KeyId, usize)> = Vec::new();
+    let mut marks: Vec<(SnapshotMark, usize)> = Vec::new();
+    let lie_at = if lie { 10 + dice.roll(60) } else { u64::MAX };
+    let mut lied = false;
+    // At one point, an operand must be there whose write is acknowledged or was seen, if nothing that may be there has replaced it.
+    let distort = |value: &mut Merged, log: &[(Vec<Entry>, bool, bool)], is_one_point: bool| {
+        let must = |stamp: &Stamp| {
+            let written = |entry: &Entry| entry.is_operand && entry.stamp() & !OPERAND == *stamp;
+            log.iter().any(|(changes, _, known)| *known && changes.iter().any(written))
+        };
+        let Some(at) = value.1.iter().position(must) else { return false };
+        let replaces =
+            |(changes, _, known): &(Vec<Entry>, bool, bool)| !known && changes.iter().any(|entry| !entry.is_operand);
+        match is_one_point && !log.iter().any(replaces) {
+            true => _ = value.1.remove(at),
+            false => value.1.insert(at, value.1[at]),
+        }
+        true
+    };
+    let state = |kept: &[Merged], log: &[(Vec<Entry>, bool, bool)], n: usize| {
+        let mut values = kept.to_vec();
+        let there = log[..n].iter().filter(|(_, there, _)| *there).flat_map(|(changes, ..)| changes);
+        there.for_each(|entry| values[entry.key as usize].write(*entry));
+        values
+    };
+    for step in 0..80 {
+        let telling = step >= lie_at && !lied;
+        let judged = match dice.roll(10) {
+            0..=2 if stamp < 980 && running.len() < 3 => {
+                let changes: Vec<Entry> = (0..1 + dice.roll(3))
+                    .map(|_| {
+                        let key = dice.roll(KEYS) as KeyId;
+                        stamp += 1;
+                        match dice.roll(8) {
+                            0 => delete(key),
+                            1 => put(key, stamp),
+                            _ => operand(key, stamp),
+                        }
+                    })
+                    .collect();
+                let fails = dice.roll(3) == 0;
+                running.push((oracle.begin_write(changes.iter().copied(), NOBODY), changes, None, fails));
+                Ok(())
+            }
+            3 => {
+                if let Some((_, changes, numbered @ None, fails)) =
+                    running.iter_mut().find(|(_, _, at, _)| at.is_none())
+                {
+                    *numbered = Some((log.len(), seq));
+                    log.push((changes.clone(), !*fails || dice.roll(2) == 0, false));
+                    seq += changes.len() as u64;
+                    ends.push(seq - 1);
+                }
+                Ok(())
+            }
+            4 | 5 => match running.iter().position(|(_, _, at, _)| at.is_some()) {
+                Some(at) => {
+                    let (ticket, _, numbered, fails) = running.remove(at);
+                    let (index, first) = numbered.expect("it has a number");
+                    let promise = !fails && dice.roll(4) == 0;
+                    if promise {
+                        durable = log.len();
+                    }
+                    log[index].2 |= !fails;
+                    let outcome = if fails { Outcome::Failed } else { Outcome::Acknowledged { durable: promise } };
+                    oracle.end_write(ticket, Some(first), outcome)
+                }
+                None => Ok(()),
+            },
+            6 => {
+                reads.push((oracle.begin_read(NOBODY), dice.roll(KEYS) as KeyId, log.len()));
+                Ok(())
+            }
+            7 => match reads.pop() {
+                Some((ticket, key, from)) => {
+                    let at = from + dice.roll((log.len() - from) as u64 + 1) as usize;
+                    let mut value = state(&kept, &log, at)[key as usize].clone();
+                    // What has not returned is known of by then, or the answer is judged when it has.
+                    lied |= telling && distort(&mut value, &log, false);
+                    oracle.end_get(ticket, key, value.bytes().as_deref())
+                }
+                None => Ok(()),
+            },
+            8 if !marks.is_empty() && dice.roll(2) == 0 => {
+                let (mark, n) = marks[dice.roll(marks.len() as u64) as usize];
+                let ticket = oracle.begin_read(NOBODY);
+                let mut values = state(&kept, &log, n);
+                let key = dice.roll(KEYS) as usize;
+                lied |= telling && distort(&mut values[key], &log, true);
+                let values: Vec<_> = values.iter().map(Merged::bytes).collect();
+                oracle.end_multi_get_at(ticket, mark, &(0..KEYS as KeyId).collect::<Vec<_>>(), &values)
+            }
+            8 => {
+                let ticket = oracle.begin_read(NOBODY);
+                let marked = oracle.end_snapshot(ticket, ends.last().copied());
+                marked.map(|mark| marks.push((mark, log.len())))
+            }
+            _ if dice.roll(8) == 0 && running.is_empty() && reads.is_empty() => {
+                let n = durable + dice.roll((log.len() - durable) as u64 + 1) as usize;
+                kept = state(&kept, &log, n);
+                let mut shown = kept.clone();
+                let key = dice.roll(KEYS) as usize;
+                lied |= telling && distort(&mut shown[key], &log, false);
+                let recovered = recover_merged(&mut oracle, Restart::PowerLoss, &shown).map(|recovered| recovered.n);
+                // The oracle says the lowest number that explains it, from which the store may go on.
+                recovered.map(|n| {
+                    (seq, durable) = (n + 1, 0);
+                    (log, ends, marks) = (Vec::new(), vec![n], Vec::new());
+                })
+            }
+            _ => {
+                let ticket = oracle.begin_read(NOBODY);
+                let mut values = state(&kept, &log, log.len());
+                let key = dice.roll(KEYS) as usize;
+                let distorted = telling && distort(&mut values[key], &log, true);
+                lied |= distorted;
+                let entries = merged_entries(&oracle, &values);
+                let judged = oracle.end_scan(ticket, FULL, ends.last().copied(), &entries);
+                if running.is_empty() {
+                    // Whatever it has shown is known to be there.
+                    let shown = |stamp: Stamp| values.iter().any(|value| value.1.contains(&stamp));
+                    for (changes, _, known) in &mut log {
+                        *known |= changes.iter().any(|entry| entry.is_operand && shown(entry.stamp() & !OPERAND));
+                    }
+                }
+                judged
+            }
+        };
+        if let Err(finding) = judged {
+            return (lied, Err(finding));
+        }
+    }
+    for (ticket, _, numbered, fails) in running {
+        // Whether it failed before the crash or by it.
+        let outcome = if fails { Outcome::Failed } else { Outcome::Lost };
+        if let Err(finding) = oracle.end_write(ticket, numbered.map(|(_, first)| first), outcome) {
+            return (lied, Err(finding));
+        }
+    }
+    let n = durable + dice.roll((log.len() - durable) as u64 + 1) as usize;
+    (lied, recover_merged(&mut oracle, Restart::PowerLoss, &state(&kept, &log, n)).map(|_| ()))
+}
+
+#[test]
+fn a_correct_store_of_operands_is_never_accused_and_a_lie_about_them_is_always_found() {
+    let mut lies = 0;
+    for seed in 0..4000 {
+        let (_, result) = random_operands(seed, false);
+        result.unwrap_or_else(|finding| panic!("seed {seed}: {finding:?}"));
+        let (lied, result) = random_operands(seed, true);
+        assert_eq!(lied, result.is_err(), "seed {seed}: {result:?}");
+        lies += u32::from(lied);
+    }
+    assert!(lies > 2000, "{lies}");
 }

@@ -39,6 +39,15 @@ impl Span {
     fn is_possible(self) -> Option<Span> {
         (self.from_ms <= self.to_ms).then_some(self)
     }
+
+    /// What is known where the time lies in one of two spans.
+    pub(super) fn around(self, other: Span) -> Span {
+        Span {
+            from_ms: self.from_ms.min(other.from_ms),
+            to_ms: self.to_ms.max(other.to_ms),
+            proven_ms: self.proven_ms.min(other.proven_ms),
+        }
+    }
 }
 
 impl Version {
@@ -352,6 +361,59 @@ mod tests {
         recover(whole, None, at(1100, 1500, 0)).expect_err("the clock itself says that it has expired");
         recover(appended(Some(2), &[]), Some(5), any).expect_err("a durable operand is lost");
     }
+
+    #[test]
+    fn operands_upon_what_failed_and_expires_are_seen_with_it_until_its_time_or_upon_what_was_before() {
+        let start = || {
+            let mut oracle = oracle(&[(0, 5, 9000)]);
+            let failed = Entry::expiring(0, Value { stamp: 2, bytes: 4 }, Lifetime::For(100));
+            let ticket = oracle.begin_write([failed], NOBODY);
+            oracle.tell_written(&ticket, Some(1000), at(1000, 1000, 0)).expect("in time");
+            oracle.end_write(ticket, Some(2), Outcome::Failed).expect("in order");
+            merge(&mut oracle, 3, 0, 3);
+            oracle
+        };
+        let judge = |oracle: &mut Oracle, timing: Timing, base: Option<Stamp>| {
+            let ticket = oracle.begin_read(NOBODY).timed(timing);
+            oracle.end_get(ticket, 0, Some(&appended(base, &[3])))
+        };
+        let (before, after, either) = (at(1000, 1099, 0), at(1100, 1200, 0), at(1099, 1100, 0));
+        for (timing, base, right) in [
+            (before, Some(2), true),
+            (before, Some(5), true),
+            (before, None, false),
+            (after, Some(2), false),
+            (after, Some(5), true),
+            (after, None, true),
+            (either, Some(2), true),
+            (either, None, true),
+        ] {
+            assert_eq!(judge(&mut start(), timing, base).is_ok(), right, "{timing:?} {base:?}");
+        }
+        let mut oracle = start();
+        judge(&mut oracle, either, None).expect("it is there, and over");
+        judge(&mut oracle.clone(), before, Some(5)).expect_err("it was there");
+        judge(&mut oracle, at(900, 1150, 0), Some(2)).expect_err("it was over");
+    }
+
+    #[test]
+    fn operands_keep_the_doubt_about_what_they_are_appended_to() {
+        let mut oracle = oracle(&[(0, 2, 100)]);
+        let ticket = oracle.begin_write([Entry::new(0, None)], NOBODY);
+        oracle.end_write(ticket, Some(2), Outcome::Acknowledged { durable: false }).expect("in order");
+        let recover = |oracle: &mut Oracle, digest: Vec<(KeyId, Stamp)>| {
+            let observed = Observed { digest, timing: Some(at(1010, 1500, 0)), ..Observed::default() };
+            oracle.recover(Restart::PowerLoss, Promise::Durable, None, true, &observed).map(|recovered| recovered.n)
+        };
+        assert_eq!(recover(&mut oracle, Vec::new()).expect("over, or deleted"), 1);
+        merge(&mut oracle, 3, 0, 3);
+        let alone = appended(None, &[3]);
+        let ticket = oracle.begin_read(NOBODY).timed(at(1020, 1030, 0));
+        oracle.end_get(ticket, 0, Some(&alone)).expect("it may have been deleted");
+        let digest = oracle.digest(&[(b"a".to_vec(), alone)], NOBODY).expect("written");
+        recover(&mut oracle, digest).expect("nobody knows");
+    }
+
     #[test]
     fn what_expired_unseen_comes_back_with_the_clock_if_the_store_said_that_it_is_there() {
         let recovered = |newest: Option<u64>| {

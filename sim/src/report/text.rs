@@ -230,7 +230,7 @@ pub fn summary(rows: &[(String, Totals)], work: Duration) -> String {
         ));
     }
     if all.spills > 0 {
-        word(format!("{} recovered states were let pass, for the search was too long\n", count(all.spills)));
+        word(format!("{} recovered states or answers were let pass, for the search was too long\n", count(all.spills)));
     }
     text
 }
