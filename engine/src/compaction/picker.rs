@@ -50,16 +50,24 @@ pub fn level_bytes(version: &Version, level: usize) -> u64 {
 /// The table to rewrite for the sake of the blob files that it refers to (P6), of which nothing can be moved out of those
 /// `without`.
 pub fn pick_sparse(catalog: &Catalog, running: &[Claim], without: &BTreeSet<u64>) -> Option<Plan> {
-    catalog.sparse_blobs().due.iter().filter(|file| !without.contains(file)).find_map(|&file| {
-        let tables = catalog.entries().iter().flat_map(|entry| {
-            let below_zero = entry.version.tables().filter(|(level, _)| *level > 0);
-            below_zero.filter(|(_, table)| !entry.version.is_quarantined(table.number))
-        });
-        tables.filter(|(_, table)| table.blobs.of(file).is_some()).find_map(|(level, table)| {
-            let inputs = vec![(level, vec![table.clone()])];
-            let (keyspace, output_level) = (table.keyspace, level);
-            free_of(Some(Plan { keyspace, inputs, output_level, trivial_move: false, expired: false }), running)
-        })
+    let due = catalog.sparse_blobs().due.iter().filter(|file| !without.contains(file));
+    let rank: BTreeMap<u64, usize> = due.zip(0..).map(|(&file, rank)| (file, rank)).collect();
+    if rank.is_empty() {
+        return None;
+    }
+    let mut candidates = Vec::new();
+    for entry in catalog.entries() {
+        let below_zero = entry.version.tables().filter(|(level, _)| *level > 0);
+        for (level, table) in below_zero.filter(|(_, table)| !entry.version.is_quarantined(table.number)) {
+            let first = table.blobs.iter().filter_map(|(file, _)| rank.get(&file)).min();
+            candidates.extend(first.map(|&first| (first, level, table)));
+        }
+    }
+    candidates.sort_by_key(|&(first, ..)| first);
+    candidates.into_iter().find_map(|(_, level, table)| {
+        let inputs = vec![(level, vec![table.clone()])];
+        let (keyspace, output_level) = (table.keyspace, level);
+        free_of(Some(Plan { keyspace, inputs, output_level, trivial_move: false, expired: false }), running)
     })
 }
 
