@@ -39,8 +39,8 @@ pub struct Collected<'a> {
     pub files: &'a BlobFiles,
     /// Those of which the values are copied.
     pub sparse: &'a BTreeSet<u64>,
-    /// Is told of one of them in which a value is damaged. That stays where it is, so that the job can go on: whoever asks for it
-    /// is told, and nobody else.
+    /// Is told of one of them in which a value is damaged. The value stays where it is, so that the job can go on, and whoever reads
+    /// it meets the damage.
     pub damaged: &'a dyn Fn(u64, &Error),
 }
 

@@ -306,19 +306,16 @@ impl Disk {
         let mut byte = [0];
         content.pages.read(offset, &mut byte);
         let flipped = byte[0] ^ 1 << bit;
-        // Other bits of the byte that were flipped before are so still.
-        let mut earlier: Vec<&mut Damage> = Vec::new();
-        for damage in self.damage.iter_mut().filter(|damage| damage.ino == ino && damage.bytes.start == offset) {
-            match damage.harm {
-                Harm::Flip { now, .. } if damage.over || now != byte[0] => {}
-                Harm::Flip { bit: before, .. } if before == bit => return None,
-                Harm::Flip { .. } => earlier.push(damage),
-                _ => {}
-            }
+        let of_byte = |damage: &Damage| damage.ino == ino && damage.bytes.start == offset && !damage.over;
+        let is_same = |harm: Harm| matches!(harm, Harm::Flip { bit: other, now } if other == bit && now == byte[0]);
+        if self.damage.iter().any(|damage| of_byte(damage) && is_same(damage.harm)) {
+            return None;
         }
-        for damage in earlier {
-            if let Harm::Flip { now, .. } = &mut damage.harm {
-                *now = flipped;
+        // Other bits of the byte that were flipped before are so still.
+        for damage in self.damage.iter_mut().filter(|damage| of_byte(damage)) {
+            match &mut damage.harm {
+                Harm::Flip { now, .. } if *now == byte[0] => *now = flipped,
+                _ => {}
             }
         }
         self.content_mut(ino).ok()?.pages.write(offset, &[flipped]);
